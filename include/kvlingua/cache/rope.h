@@ -1,0 +1,60 @@
+// Rotary position embedding (RoPE, Su et al. 2021) as Hugging Face's Qwen2, Qwen3 and Llama apply it.
+//
+// The head is split in halves: x = [a, b], and (a, b) -> (a cos - b sin, b cos + a sin) with one angle
+// position * inv_freq[i] for each pair (a_i, b_i). Keys and queries are rotated, values never are. Rotation by p and
+// then by q is rotation by p + q, so a key can be un-rotated (by -p) and re-rotated (by q) without the model.
+//
+// Scaled types (linear, llama3, yarn) only change inv_freq; yarn also multiplies cos and sin by attention_factor, so
+// un-rotation divides by it. Formulas: transformers/modeling_rope_utils.py.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace kvlingua {
+
+enum class RopeType { kDefault, kLinear, kLlama3, kYarn };
+
+// Everything that determines the rotation of a key. Two caches with equal specs can be joined.
+struct RopeSpec {
+  RopeType type = RopeType::kDefault;
+  int64_t head_dim = 0;
+  double theta = 10000.0;
+  double factor = 1.0;
+  // llama3
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  int64_t original_max_position = 0;  // llama3 and yarn
+  // yarn
+  double beta_fast = 32.0;
+  double beta_slow = 1.0;
+  double attention_factor = 1.0;  // already resolved: what cos and sin are multiplied by
+  bool truncate = true;
+
+  bool operator==(const RopeSpec&) const = default;
+};
+
+std::string to_string(RopeType type);
+
+// inv_freq of the head_dim / 2 channel pairs, float32 on the CPU, computed in float32 as transformers does: at position
+// 30,000 a double computation would differ from the reference by 1e-3.
+at::Tensor inverse_frequencies(const RopeSpec& spec);
+
+// cos and sin of every position, float32, [positions..., head_dim / 2], on the device of `positions` (integer tensor).
+// attention_factor is already multiplied in.
+struct RopeTables {
+  at::Tensor cos;
+  at::Tensor sin;
+};
+RopeTables rope_tables(const RopeSpec& spec, const at::Tensor& positions);
+
+// Rotates x [..., H, T, D] with tables [T, D/2] or [B, T, D/2] (then x is [..., B, H, T, D]). Computed in float32 for
+// half types and rounded once. Differentiable with respect to x.
+at::Tensor rope_rotate(const at::Tensor& x, const RopeTables& tables);
+
+// The inverse of rope_rotate with the same tables (attention_factor divided out).
+at::Tensor rope_unrotate(const at::Tensor& x, const RopeTables& tables, const RopeSpec& spec);
+
+}  // namespace kvlingua

@@ -1,0 +1,93 @@
+// CausalLM: a decoder (Qwen2, Qwen3, Llama) loaded from a Hugging Face directory, exact to transformers.
+//
+// It speaks KvCache: prefill() reads tokens, maybe after an injected past, and gives the new cache. Logits are computed
+// only at positions somebody asked for: the vocabulary head is a quarter of a 0.6B model's work.
+// Weights are frozen unless train_parameters() is asked for; gradients with respect to an injected past always flow.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/model/model_config.h"
+
+namespace kvlingua {
+
+struct LoadOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
+};
+
+// A batch of token sequences. Padding may stand anywhere; position_ids count real tokens only unless given.
+struct TokenBatch {
+  at::Tensor ids_BT;        // int64
+  at::Tensor mask_BT;       // bool, true = real; undefined = nothing is padded
+  at::Tensor positions_BT;  // int64; undefined = 0.. per row over real tokens, continuing after the past
+
+  // Rows of different length, padded on the right (or left) with pad_id.
+  static TokenBatch from_rows(const std::vector<std::vector<int64_t>>& rows, bool pad_left = false, int64_t pad_id = 0);
+};
+
+enum class LogitsAt { kNone, kLast, kAll, kPositions };
+
+struct PrefillOptions {
+  LogitsAt logits = LogitsAt::kNone;
+  at::Tensor logit_positions;  // kPositions: int64 [N, 2] of (row, token index)
+  bool want_cache = true;
+  // Captures for losses and fidelity, off by default.
+  bool want_queries = false;            // rotated queries [L, B, query_heads, T, D]
+  bool want_attention_outputs = false;  // before o_proj [L, B, query_heads, T, D]
+  bool want_hidden = false;             // residual stream after every layer [L + 1, B, T, hidden]
+  bool checkpoint_activations = false;  // recompute layers in backward
+};
+
+struct PrefillResult {
+  KvCache cache;          // the *new* tokens' keys (rotated) and values; joined with the past by the caller when wanted
+  at::Tensor logits;      // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T, vocab]; kPositions: [N, vocab]
+  at::Tensor queries, attention_outputs, hidden;
+};
+
+class CausalLM {
+ public:
+  // `directory` as resolve_model() gives it. Throws Error: kInput, kCorrupt, kDevice.
+  static CausalLM load(const std::filesystem::path& directory, const LoadOptions& options = {});
+  // Random weights at the config's shapes (benchmarks, tests, training from scratch); seeded.
+  static CausalLM random(const ModelConfig& config, const LoadOptions& options = {}, uint64_t seed = 0);
+
+  CausalLM(CausalLM&&) noexcept;
+  CausalLM& operator=(CausalLM&&) noexcept;
+  ~CausalLM();
+
+  const ModelConfig& config() const;
+  KvShape kv_shape() const;
+  RopeSpec rope() const;
+  at::Device device() const;
+  at::ScalarType dtype() const;
+  int64_t weight_bytes() const;
+  // sha256 over config.json and the weight files' headers and sizes: names the artifact in pair sets and checkpoints.
+  const std::string& fingerprint() const;
+
+  // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error (kInput) when it does
+  // not fit or the positions run past config().max_position_embeddings.
+  PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr, const PrefillOptions& options = {}) const;
+
+  // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the caller's to set.
+  std::vector<std::pair<std::string, at::Tensor>> parameters() const;
+  // Writes config.json and model.safetensors (in `dtype`) that transformers loads.
+  void save(const std::filesystem::path& directory, at::ScalarType dtype) const;
+
+ private:
+  friend class DecodeSession;
+  struct Impl;
+  explicit CausalLM(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kvlingua

@@ -1,0 +1,34 @@
+// Generation: greedy or sampled continuation of a batch, from tokens or from an injected cache, with a preallocated cache.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kvlingua/model/causal_lm.h"
+
+namespace kvlingua {
+
+struct GenerationOptions {
+  int64_t max_new_tokens = 64;
+  std::vector<int64_t> stop_ids;  // a row ends when it produces one (the stop token is kept out of the result)
+  double temperature = 0.0;       // 0 = greedy
+  int64_t top_k = 0;              // 0 = off
+  double top_p = 1.0;
+  uint64_t seed = 0;              // sampling: one stream per row, from (seed, row_seeds[row] or row), so a row never depends on its batch
+  std::vector<uint64_t> row_seeds;
+};
+
+struct GeneratedRow {
+  std::vector<int64_t> ids;       // without the stop token
+  std::vector<float> logprobs;    // log-probability of each produced id (untempered); one more entry when `stopped`
+  bool stopped = false;           // ended by a stop token (false: by max_new_tokens)
+  std::string finish_reason() const { return stopped ? "stop" : "length"; }
+};
+
+// `past` (may be null) holds one row per batch row; it is not modified.
+std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt, const KvCache* past,
+                                   const GenerationOptions& options);
+
+}  // namespace kvlingua

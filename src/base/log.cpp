@@ -1,0 +1,55 @@
+#include "kvlingua/base/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+
+namespace kvlingua {
+namespace {
+
+spdlog::logger& logger() {
+  static const std::shared_ptr<spdlog::logger> instance = [] {
+    const char* no_color = std::getenv("NO_COLOR");
+    const bool color = isatty(STDERR_FILENO) && (no_color == nullptr || *no_color == '\0');
+    auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>(
+        color ? spdlog::color_mode::always : spdlog::color_mode::never);
+    auto made = std::make_shared<spdlog::logger>("kvlingua", std::move(sink));
+    made->set_pattern("%^%L%$ %H:%M:%S %v");
+    made->flush_on(spdlog::level::info);
+    return made;
+  }();
+  return *instance;
+}
+
+}  // namespace
+
+void set_log_level(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: logger().set_level(spdlog::level::debug); break;
+    case LogLevel::kInfo: logger().set_level(spdlog::level::info); break;
+    case LogLevel::kWarning: logger().set_level(spdlog::level::warn); break;
+    case LogLevel::kError: logger().set_level(spdlog::level::err); break;
+    case LogLevel::kOff: logger().set_level(spdlog::level::off); break;
+  }
+}
+
+LogLevel log_level() {
+  switch (logger().level()) {
+    case spdlog::level::trace:
+    case spdlog::level::debug: return LogLevel::kDebug;
+    case spdlog::level::info: return LogLevel::kInfo;
+    case spdlog::level::warn: return LogLevel::kWarning;
+    case spdlog::level::off: return LogLevel::kOff;
+    default: return LogLevel::kError;
+  }
+}
+
+void log_debug(std::string_view message) { logger().debug("{}", message); }
+void log_info(std::string_view message) { logger().info("{}", message); }
+void log_warning(std::string_view message) { logger().warn("{}", message); }
+void log_error(std::string_view message) { logger().error("{}", message); }
+
+}  // namespace kvlingua

@@ -1,0 +1,116 @@
+#include "kvlingua/cache/rope.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+at::Tensor llama3_frequencies(const RopeSpec& spec, const at::Tensor& inv_freq) {
+  const double original = static_cast<double>(spec.original_max_position);
+  const double low_wavelength = original / spec.low_freq_factor;
+  const double high_wavelength = original / spec.high_freq_factor;
+  const at::Tensor wavelength = (2.0 * M_PI) / inv_freq;
+  const at::Tensor scaled = at::where(wavelength > low_wavelength, inv_freq / spec.factor, inv_freq);
+  const at::Tensor smooth =
+      (original / wavelength - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
+  const at::Tensor smoothed = (1 - smooth) * scaled / spec.factor + smooth * scaled;
+  const at::Tensor medium =
+      at::logical_and(wavelength >= high_wavelength, wavelength <= low_wavelength);
+  return at::where(medium, smoothed, scaled);
+}
+
+at::Tensor yarn_frequencies(const RopeSpec& spec) {
+  const double dim = static_cast<double>(spec.head_dim);
+  // The channel pair that turns `rotations` times over the original context.
+  const auto correction_dim = [&](double rotations) {
+    return dim * std::log(static_cast<double>(spec.original_max_position) / (rotations * 2 * M_PI)) /
+           (2 * std::log(spec.theta));
+  };
+  double low = correction_dim(spec.beta_fast);
+  double high = correction_dim(spec.beta_slow);
+  if (spec.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high) high += 0.001;  // the reference's guard against division by zero
+  const at::Tensor exponent = at::arange(0, spec.head_dim, 2, at::kLong).to(at::kFloat) / dim;
+  const at::Tensor frequency = at::pow(spec.theta, exponent);
+  const at::Tensor extrapolated = 1.0 / frequency;
+  const at::Tensor interpolated = 1.0 / (spec.factor * frequency);
+  const at::Tensor ramp =
+      ((at::arange(spec.head_dim / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
+  const at::Tensor keep = 1 - ramp;
+  return interpolated * (1 - keep) + extrapolated * keep;
+}
+
+// Inserts the head dimension: [.., T, D/2] -> [.., 1, T, D/2].
+at::Tensor over_heads(const at::Tensor& table) { return table.unsqueeze(-3); }
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t half = x.size(-1) / 2;
+  const at::Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  const at::Tensor first = wide.narrow(-1, 0, half);
+  const at::Tensor second = wide.narrow(-1, half, half);
+  const at::Tensor c = over_heads(cos), s = over_heads(sin);
+  return at::cat({first * c - second * s, second * c + first * s}, -1).to(x.scalar_type());
+}
+
+}  // namespace
+
+std::string to_string(RopeType type) {
+  switch (type) {
+    case RopeType::kDefault: return "default";
+    case RopeType::kLinear: return "linear";
+    case RopeType::kLlama3: return "llama3";
+    case RopeType::kYarn: return "yarn";
+  }
+  return "?";
+}
+
+at::Tensor inverse_frequencies(const RopeSpec& spec) {
+  if (spec.head_dim <= 0 || spec.head_dim % 2 != 0) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "rotary embedding",
+                 .what = "head_dim cannot be split in halves",
+                 .got = cat(spec.head_dim),
+                 .expected = "a positive even number"});
+  }
+  if (spec.type == RopeType::kYarn) return yarn_frequencies(spec);
+  const at::Tensor exponent = at::arange(0, spec.head_dim, 2, at::kLong).to(at::kFloat) /
+                              static_cast<double>(spec.head_dim);
+  const at::Tensor inv_freq = 1.0 / at::pow(spec.theta, exponent);
+  if (spec.type == RopeType::kLinear) return inv_freq / spec.factor;
+  if (spec.type == RopeType::kLlama3) return llama3_frequencies(spec, inv_freq);
+  return inv_freq;
+}
+
+RopeTables rope_tables(const RopeSpec& spec, const at::Tensor& positions) {
+  const at::Tensor inv_freq = inverse_frequencies(spec).to(positions.device());
+  const at::Tensor angle = positions.to(at::kFloat).unsqueeze(-1) * inv_freq;
+  RopeTables tables{angle.cos(), angle.sin()};
+  if (spec.attention_factor != 1.0) {
+    tables.cos.mul_(spec.attention_factor);
+    tables.sin.mul_(spec.attention_factor);
+  }
+  return tables;
+}
+
+at::Tensor rope_rotate(const at::Tensor& x, const RopeTables& tables) {
+  return rotate(x, tables.cos, tables.sin);
+}
+
+at::Tensor rope_unrotate(const at::Tensor& x, const RopeTables& tables, const RopeSpec& spec) {
+  // The tables hold a * (cos, sin); the inverse of a * R is R^T / a = (tables / a^2) transposed.
+  const double inverse_square = 1.0 / (spec.attention_factor * spec.attention_factor);
+  if (inverse_square == 1.0) return rotate(x, tables.cos, tables.sin.neg());
+  return rotate(x, tables.cos * inverse_square, tables.sin * -inverse_square);
+}
+
+}  // namespace kvlingua

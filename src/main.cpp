@@ -1,0 +1,1 @@
+int kvlingua_main_placeholder() { return 0; }
