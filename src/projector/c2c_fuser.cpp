@@ -1,0 +1,252 @@
+#include "kvlingua/projector/c2c_fuser.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <sstream>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+constexpr double kNormEps = 1e-6;
+constexpr double kGumbelEps = 1e-20;
+
+[[noreturn]] void bad_config(const std::string& what, const std::string& got, const std::string& expected) {
+  throw Error({.code = ExitCode::kUsage, .where = "projector c2c", .what = what, .got = got, .expected = expected});
+}
+
+// [L, B, H, N, D] -> [L, B * N, H * D]
+at::Tensor flatten_heads(const at::Tensor& x) {
+  return x.permute({0, 1, 3, 2, 4}).reshape({x.size(0), x.size(1) * x.size(3), x.size(2) * x.size(4)});
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight_GH) {
+  return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + kNormEps) * weight_GH.unsqueeze(1);
+}
+
+void check_cache(const char* role, const KvCache& cache, const KvShape& shape) {
+  if (cache.shape() == shape) return;
+  throw Error({.code = ExitCode::kInput,
+               .where = "projector c2c",
+               .what = cat("the ", role, " cache does not fit"),
+               .got = cache.shape().describe(),
+               .expected = shape.describe()});
+}
+
+}  // namespace
+
+LayerMapping layer_mapping_from_name(const std::string& name) {
+  if (name == "last_aligned") return LayerMapping::kLastAligned;
+  if (name == "k_nearest") return LayerMapping::kNearest;
+  throw Error({.code = ExitCode::kUsage,
+               .where = "projector.c2c.mapping",
+               .what = "unknown layer mapping",
+               .got = name,
+               .expected = "last_aligned or k_nearest"});
+}
+
+std::vector<int64_t> map_layers(LayerMapping mapping, int64_t target_layers, int64_t source_layers) {
+  const auto position = [](int64_t i, int64_t n) {
+    return n <= 1 ? 0.0 : static_cast<double>(i) / static_cast<double>(n - 1);
+  };
+  std::vector<int64_t> out(static_cast<size_t>(target_layers));
+  for (int64_t t = 0; t < target_layers; ++t) {
+    int64_t s = std::clamp<int64_t>(t + source_layers - target_layers, 0, source_layers - 1);
+    if (mapping == LayerMapping::kNearest) {
+      double best = 2.0;
+      for (int64_t i = 0; i < source_layers; ++i) {
+        const double distance = std::abs(position(i, source_layers) - position(t, target_layers));
+        if (distance < best) {  // ties go to the lower index
+          best = distance;
+          s = i;
+        }
+      }
+    }
+    out[static_cast<size_t>(t)] = s;
+  }
+  return out;
+}
+
+C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, uint64_t seed)
+    : config_(std::move(config)) {
+  const C2CConfig& c = config_;
+  if (c.num_layers < 3) bad_config("num_layers is too small", cat(c.num_layers), "3 or more");
+  if (c.hidden_dim < 1 || c.intermediate_dim < 1) {
+    bad_config("hidden sizes", cat(c.hidden_dim, " and ", c.intermediate_dim), "positive numbers");
+  }
+  if (c.ablation_level < 0 || c.ablation_level > 4) bad_config("ablation_level", cat(c.ablation_level), "0 to 4");
+  if (static_cast<int64_t>(c.source_layer.size()) != c.target.layers) {
+    bad_config("layer mapping has the wrong length", cat(c.source_layer.size()), cat(c.target.layers));
+  }
+  for (const int64_t s : c.source_layer) {
+    if (s < 0 || s >= c.source.layers) {
+      bad_config("layer mapping names a source layer", cat(s), cat("0 to ", c.source.layers - 1));
+    }
+  }
+
+  const int64_t towers = 2 * c.target.layers, h = c.hidden_dim;
+  const int64_t in_width = c.source.width() + (c.has_target() ? c.target.width() : 0);
+  const at::TensorOptions options = at::TensorOptions().dtype(dtype).device(device);
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  const auto uniform = [&](at::IntArrayRef size, int64_t fan_in) {
+    const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
+    return at::empty(size, at::kFloat).uniform_(-bound, bound, generator).to(options);
+  };
+  const auto make_block = [&](const std::string& name, int64_t inner) {
+    Block b;
+    b.norm = add(name + ".norm.weight", at::ones({towers, h}, options));
+    b.w1 = add(name + ".w1.weight", uniform({towers, inner, h}, h));
+    b.w2 = add(name + ".w2.weight", uniform({towers, h, inner}, inner));
+    return b;
+  };
+  if (c.has_gate()) gate_logit_ = add("gate_logit", at::zeros({towers}, options));
+  in_weight_ = add("in.weight", uniform({towers, h, in_width}, in_width));
+  in_bias_ = add("in.bias", uniform({towers, h}, in_width));
+  common_ = make_block("mlp1.blocks.0", c.intermediate_dim);
+  if (c.has_scalar()) {
+    scalar_ = make_block("scalar_mlp2.blocks.0", h);
+    scalar_weight_ = add("scalar_head.weight", uniform({towers, c.target.kv_heads, h}, h));
+    scalar_bias_ = add("scalar_head.bias", uniform({towers, c.target.kv_heads}, h));
+  }
+  for (int64_t i = 0; i < c.num_layers - 2; ++i) {
+    projection_.push_back(make_block(cat("proj_mlp2.blocks.", i), c.intermediate_dim));
+  }
+  out_weight_ = add("proj_out.weight", uniform({towers, c.target.width(), h}, h));
+  out_bias_ = add("proj_out.bias", uniform({towers, c.target.width()}, h));
+  if (c.zero_init) {
+    out_weight_.zero_();
+    out_bias_.zero_();
+  }
+  temperature_T_ = at::empty({c.target.layers}, options);
+  set_temperature(0);
+  source_layer_ = at::tensor(c.source_layer, at::kLong).to(device);
+}
+
+at::Tensor C2CFuser::add(const std::string& name, at::Tensor tensor) {
+  parameters_.emplace_back(name, tensor);
+  return tensor;
+}
+
+void C2CFuser::set_temperature(int64_t step) {
+  const double ratio = std::min(static_cast<double>(step) / static_cast<double>(config_.anneal_steps), 1.0);
+  temperature_ = config_.initial_temperature *
+                 std::pow(config_.final_temperature / config_.initial_temperature, ratio);
+  temperature_T_.fill_(temperature_);
+}
+
+at::Tensor C2CFuser::block(const Block& b, const at::Tensor& x, const Mode& mode) const {
+  const at::Tensor inner = at::gelu(at::bmm(rms_norm(x, b.norm), b.w1.transpose(1, 2)));
+  const at::Tensor w2 = b.w2.transpose(1, 2);
+  if (!mode.training || config_.dropout == 0.0) return at::baddbmm(x, inner, w2);
+  return x + at::dropout(at::bmm(inner, w2), config_.dropout, /*train=*/true);
+}
+
+KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode& mode) const {
+  const C2CConfig& c = config_;
+  check_cache("source", source, c.source);
+  check_cache("target", target, c.target);
+  if (source.tokens() != target.tokens() || source.batch() != target.batch()) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "projector c2c",
+                 .what = "source and target cover different tokens",
+                 .got = cat(source.batch(), " x ", source.tokens()),
+                 .expected = cat(target.batch(), " x ", target.tokens())});
+  }
+  const int64_t layers = c.target.layers, batch = target.batch(), tokens = target.tokens();
+  const int64_t heads = c.target.kv_heads;
+
+  at::Tensor x = at::cat({flatten_heads(source.keys().index_select(0, source_layer_)),
+                          flatten_heads(source.values().index_select(0, source_layer_))});
+  if (c.has_target()) {
+    x = at::cat({x, at::cat({flatten_heads(target.keys()), flatten_heads(target.values())})}, -1);
+  }
+  x = x.to(in_weight_.scalar_type());
+  const at::Tensor hidden =
+      block(common_, at::baddbmm(in_bias_.unsqueeze(1), x, in_weight_.transpose(1, 2)), mode);
+
+  at::Tensor projected = hidden;
+  for (const Block& b : projection_) projected = block(b, projected, mode);
+  projected = at::baddbmm(out_bias_.unsqueeze(1), projected, out_weight_.transpose(1, 2))
+                  .view({2, layers, batch, tokens, heads, c.target.head_dim});
+
+  at::Tensor factor;  // gate * w, [2, T, B, N, heads]
+  if (c.has_gate()) {
+    const at::Tensor logit = gate_logit_.view({2, layers, 1, 1, 1});
+    if (mode.training) {
+      const at::Tensor u = mode.uniform.defined()
+                               ? mode.uniform.to(logit.options())
+                               : at::rand({2, layers, batch, tokens, heads}, mode.generator, logit.options());
+      const at::Tensor noise = -at::log(-at::log(u + kGumbelEps) + kGumbelEps);
+      factor = at::sigmoid((logit + noise) / temperature_T_.view({1, layers, 1, 1, 1}));
+    } else {
+      factor = (logit > 0).to(at::kFloat);
+    }
+  }
+  if (c.has_scalar()) {
+    const at::Tensor score =
+        at::baddbmm(scalar_bias_.unsqueeze(1), block(scalar_, hidden, mode), scalar_weight_.transpose(1, 2));
+    const at::Tensor weight = at::sigmoid(score).view({2, layers, batch, tokens, heads});
+    factor = factor.defined() ? factor * weight : weight;
+  }
+  at::Tensor out = factor.defined() ? factor.unsqueeze(-1) * projected : projected;
+  out = out.permute({0, 1, 2, 4, 3, 5});  // [2, T, B, H, N, D]
+  at::Tensor keys = out.select(0, 0), values = out.select(0, 1);
+  if (c.has_target()) {
+    keys = target.keys() + keys;
+    values = target.values() + values;
+  }
+  return KvCache(keys, values, target.positions(), target.rope(), target.mask());
+}
+
+std::vector<std::pair<std::string, at::Tensor>> C2CFuser::layer_state(int64_t layer) const {
+  std::vector<std::pair<std::string, at::Tensor>> out;
+  const auto emit = [&](const std::string& prefix) {
+    for (const int kv : {0, 1}) {
+      for (const auto& [name, tensor] : parameters_) {
+        if (name.rfind(prefix, 0) != 0) continue;
+        out.emplace_back((kv == 0 ? "key_" : "value_") + name,
+                         tensor.detach().select(0, kv * config_.target.layers + layer));
+      }
+    }
+  };
+  emit("gate_logit");
+  if (config_.has_gate()) out.emplace_back("gate_temperature", temperature_T_.select(0, layer));
+  for (const char* prefix : {"in.", "mlp1.", "scalar_mlp2.", "scalar_head.", "proj_mlp2.", "proj_out."}) {
+    emit(prefix);
+  }
+  return out;
+}
+
+void C2CFuser::load_layer_state(int64_t layer, const std::vector<std::pair<std::string, at::Tensor>>& state) {
+  const auto fail = [&](const std::string& what, const std::string& got, const std::string& expected) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = cat("projector_", layer),
+                 .what = what,
+                 .got = got,
+                 .expected = expected});
+  };
+  std::map<std::string, at::Tensor> wanted, given;
+  for (const auto& [name, tensor] : layer_state(layer)) wanted.emplace(name, tensor);
+  for (const auto& [name, tensor] : state) {
+    const auto it = wanted.find(name);
+    if (it == wanted.end()) {
+      fail("tensor " + printable(name) + " has no place here", "an extra tensor", cat(wanted.size(), " known ones"));
+    }
+    if (!given.emplace(name, tensor).second) fail("tensor " + printable(name), "it twice", "it once");
+    if (it->second.sizes() != tensor.sizes()) {
+      fail("tensor " + printable(name) + " has the wrong shape", cat(tensor.sizes()), cat(it->second.sizes()));
+    }
+  }
+  for (const auto& [name, tensor] : wanted) {
+    if (!given.count(name)) fail("tensor " + name + " is missing", cat(given.size(), " tensors"), cat(wanted.size()));
+  }
+  for (const auto& [name, tensor] : given) wanted.at(name).copy_(tensor);
+  if (config_.has_gate()) temperature_ = temperature_T_.select(0, layer).item<double>();
+}
+
+}  // namespace kvlingua
