@@ -7,7 +7,7 @@ import sys
 # layer -> the layers it may include besides itself
 ALLOWED = {
     "base": set(),
-    "config": {"base"},
+    "config": {"base", "io"},  # io: the hash that names a recipe
     "io": {"base"},
     "text": {"base"},
     "kernels": {"base"},

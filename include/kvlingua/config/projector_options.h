@@ -1,0 +1,115 @@
+// Which map takes a source cache to a target cache; one section per kind.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kvlingua/config/options.h"
+
+namespace kvlingua {
+
+struct NoiseOptions {
+  int64_t seed = 1;
+  double scale = 1.0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("seed", seed, {.help = "seed of the noise", .min = 0});
+    v.field("scale", scale, {.help = "factor on the matched standard deviation", .min = 0});
+  }
+};
+
+struct RidgeOptions {
+  int64_t source_layers = 0;
+  std::string selection = "predictive";
+  std::string layout = "full";
+  std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
+  double holdout = 0.1;
+  std::string precision = "float64";
+
+  template <class V>
+  void visit(V& v) {
+    v.field("source_layers", source_layers, {.help = "source layers read per target layer; 0 = all", .min = 0, .max = 1024});
+    v.field("selection", selection,
+            {.help = "how they are chosen: by held-out error, or the layer at the same relative depth",
+             .choices = {"predictive", "aligned"}});
+    v.field("layout", layout, {.help = "all heads to all heads, or head by head", .choices = {"full", "head_matched"}});
+    v.field("lambda", lambda,
+            {.help = "grid, relative to the mean diagonal of the Gram matrix; several: chosen on the held-out part",
+             .above = 0,
+             .required = true});
+    v.field("holdout", holdout, {.help = "share of samples that choose lambda and layers", .min = 0, .max = 0.5});
+    v.field("precision", precision, {.help = "type the system is solved in", .choices = {"float64", "float32"}});
+  }
+};
+
+struct MlpOptions {
+  int64_t hidden = 512;
+  int64_t depth = 1;
+  int64_t rank = 0;
+  double dropout = 0.0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("hidden", hidden, {.help = "hidden width of a residual block", .min = 1, .max = 1 << 16});
+    v.field("depth", depth, {.help = "residual blocks over the ridge map", .min = 1, .max = 64});
+    v.field("rank", rank, {.help = "low-rank factorisation of each matrix; 0 = full", .min = 0, .max = 1 << 16});
+    v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
+  }
+};
+
+// Cache-to-Cache's projector (arXiv 2510.03215); defaults are its published recipe's.
+struct C2cOptions {
+  int64_t hidden_dim = 1024;
+  int64_t intermediate_dim = 1024;
+  int64_t num_layers = 3;
+  double dropout = 0.1;
+  double initial_temperature = 1.0;
+  double final_temperature = 0.001;
+  int64_t anneal_steps = 1929;
+  bool zero_init = false;
+  std::string mapping = "last_aligned";
+  std::string mode = "fuse";
+  std::string fusion = "sequential";
+  int64_t ablation = 0;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("hidden_dim", hidden_dim, {.help = "width of the residual stream", .min = 1, .max = 1 << 16});
+    v.field("intermediate_dim", intermediate_dim, {.help = "inner width of its blocks", .min = 1, .max = 1 << 16});
+    v.field("num_layers", num_layers, {.help = "depth; the projection tower has num_layers - 2 blocks", .min = 3, .max = 64});
+    v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
+    v.field("initial_temperature", initial_temperature, {.help = "of the Gumbel gate, at step 0", .above = 0});
+    v.field("final_temperature", final_temperature, {.help = "of the Gumbel gate, after anneal_steps", .above = 0});
+    v.field("anneal_steps", anneal_steps, {.help = "optimizer steps of the exponential schedule", .min = 1});
+    v.field("zero_init", zero_init, {.help = "start with zero output projections"});
+    v.field("mapping", mapping,
+            {.help = "which source layer a target layer reads", .choices = {"last_aligned", "k_nearest"}});
+    v.field("mode", mode,
+            {.help = "fuse: the target reads the context too, as C2C does; translate: it never does", .choices = {"fuse", "translate"}});
+    v.field("fusion", fusion, {.help = "several sources: one after another, or side by side", .choices = {"sequential", "parallel"}});
+    v.field("ablation", ablation, {.help = "C2C's ablation level; 0 = the full projector", .min = 0, .max = 4});
+  }
+};
+
+struct ProjectorOptions {
+  std::string kind = "mlp";
+  std::string dtype = "float32";
+  NoiseOptions noise;
+  RidgeOptions ridge;
+  MlpOptions mlp;
+  C2cOptions c2c;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("kind", kind, {.help = "the map that is trained", .choices = {"identity", "noise", "ridge", "mlp", "c2c"}});
+    v.field("dtype", dtype, {.help = "type of its weights", .choices = {"float32", "bfloat16", "float16"}});
+    v.section("noise", noise, "a control: noise with the target's per-layer statistics");
+    v.section("ridge", ridge, "closed-form linear map; also what mlp starts from");
+    v.section("mlp", mlp, "residual network over the ridge map");
+    v.section("c2c", c2c, "Cache-to-Cache's gated projector");
+  }
+};
+
+}  // namespace kvlingua
