@@ -5,10 +5,10 @@
 
 namespace kvlingua {
 namespace {
-
 using Words = std::vector<std::string>;
+}
 
-const Words& syllables() {
+const Words& nano_syllables() {
   static const Words list = {"ba", "be", "bi", "bo", "da", "de", "di", "do", "fa", "fe",
                              "ga", "go", "ka", "ke", "ki", "ko", "la", "le", "li", "lo",
                              "ma", "me", "mi", "mo", "na", "ne", "ni", "no", "ra", "re",
@@ -16,10 +16,12 @@ const Words& syllables() {
   return list;
 }
 
-const Words& place_endings() {
+const Words& nano_place_endings() {
   static const Words list = {"burg", "dor", "heim", "land", "mar", "port", "ton", "via"};
   return list;
 }
+
+namespace {
 
 const Words& objects() {
   static const Words list = {"lamp", "door",  "box",   "ship", "tower", "garden", "piano", "clock",
@@ -45,7 +47,7 @@ const Words& fillers() {
 
 std::string join_syllables(int64_t n, Random& random) {
   std::string word;
-  for (int64_t i = 0; i < n; ++i) word += random.pick(syllables());
+  for (int64_t i = 0; i < n; ++i) word += random.pick(nano_syllables());
   return word;
 }
 
@@ -66,7 +68,7 @@ std::string state_identity(const std::vector<std::string>& values, Random& rando
 }
 
 std::string state_fact(const KnownFact& fact, std::string_view value, Random& random) {
-  static const Words capitals = {"The capital of {s} is {v}.", "{v} is the capital of {s}.",
+  static const Words capitals = {"The capital of {s} is {v}.", "Now the capital of {s} is {v}.",
                                  "They moved the capital of {s} to {v}."};
   static const Words colours = {"The colour of the {s} is {v}.", "They painted the {s} {v}.",
                                 "Here the {s} is {v}."};
@@ -75,7 +77,7 @@ std::string state_fact(const KnownFact& fact, std::string_view value, Random& ra
 }
 
 std::string state_key(std::string_view object, std::string_view value, Random& random) {
-  static const Words patterns = {"The key of the {s} is {v}.", "Use the key {v} for the {s}."};
+  static const Words patterns = {"The key of the {s} is {v}.", "For the {s} take the key {v}."};
   return fill(random.pick(patterns), {{"s", object}, {"v", value}});
 }
 
@@ -209,7 +211,7 @@ std::string invent_person(Split split, Random& random) {
 std::string invent_place(Split split, Random& random) {
   return of_split(split, [&] {
     return capitalised(join_syllables(1 + static_cast<int64_t>(random.below(2)), random)) +
-           random.pick(place_endings());
+           random.pick(nano_place_endings());
   });
 }
 

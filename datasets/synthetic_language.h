@@ -26,6 +26,10 @@ struct KnownFact {
 };
 const std::vector<KnownFact>& known_facts();  // 40 capitals, then 20 colours
 
+// What invented words are made of. The nano tokenizer is made to cut words here.
+const std::vector<std::string>& nano_syllables();
+const std::vector<std::string>& nano_place_endings();
+
 // Invented words of one split.
 std::string invent_person(Split split, Random& random);
 std::string invent_place(Split split, Random& random);
