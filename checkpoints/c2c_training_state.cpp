@@ -1,0 +1,76 @@
+// training_state.pt of Cache-to-Cache: the optimizer's moments, brought into the stacked order of C2CFuser::parameters().
+#include <ATen/ATen.h>
+
+#include <map>
+
+#include "checkpoints/c2c_files.h"
+#include "checkpoints/c2c_import.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+using c2c::refuse;
+
+const PtValue& member(const PtValue& value, const char* key, PtValue::Kind kind, const fs::path& file) {
+  const PtValue* found = value.find(key);
+  if (found == nullptr || found->kind != kind) {
+    refuse(file, cat("entry ", key, found == nullptr ? " is missing" : " is of another kind"), {}, "a training_state.pt of Cache-to-Cache");
+  }
+  return *found;
+}
+
+}  // namespace
+
+C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& fuser) {
+  using Kind = PtValue::Kind;
+  const PtPointer root = read_torch_archive(file);
+  C2CTrainingState out;
+  out.step = member(*root, "step", Kind::kInt, file).integer;
+  out.epoch = member(*root, "epoch", Kind::kInt, file).integer;
+  const PtValue& optimizer = member(*root, "optimizer_state_dict", Kind::kDict, file);
+  const PtValue& groups = member(optimizer, "param_groups", Kind::kList, file);
+  if (groups.items.empty()) refuse(file, "the optimizer has no parameter groups");
+  out.learning_rate = member(*groups.items[0], "lr", Kind::kFloat, file).real;
+
+  std::map<int64_t, const PtValue*> states;
+  for (const auto& [key, value] : member(optimizer, "state", Kind::kDict, file).entries) {
+    if (key->kind == Kind::kInt) states[key->integer] = value.get();
+  }
+  std::map<std::string, std::pair<at::Tensor, at::Tensor>> stacked;
+  for (const auto& [name, tensor] : fuser.parameters()) {
+    stacked[name] = {at::zeros_like(tensor.detach()), at::zeros_like(tensor.detach())};
+  }
+  const int64_t layers = fuser.config().target.layers;
+  int64_t index = 0;
+  const auto take = [&](const std::string& name, int64_t layer) {
+    const auto state = states.find(index);
+    if (state == states.end()) refuse(file, cat("no optimizer state for parameter ", index), cat(states.size(), " states"));
+    const bool key = name.starts_with("key_");
+    const auto& [first, second] = stacked.at(name.substr(key ? 4 : 6));
+    const auto copy = [&](const char* slot, const at::Tensor& into_stack) {
+      const at::Tensor into = into_stack.select(0, (key ? 0 : layers) + layer);
+      const at::Tensor moment = c2c::to_tensor(member(*state->second, slot, Kind::kTensor, file).tensor, file, slot);
+      if (moment.sizes() != into.sizes()) {
+        refuse(file, cat(slot, " of parameter ", index, " (", name, ") has the wrong shape"), cat(moment.sizes()), cat(into.sizes()));
+      }
+      into.copy_(moment);
+    };
+    copy("exp_avg", first);
+    copy("exp_avg_sq", second);
+    ++index;
+  };
+  // The optimizer numbers its parameters group by group: all gate logits first, then the rest, layer by layer.
+  for (const bool gates : {true, false}) {
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      for (const auto& [name, tensor] : fuser.layer_state(layer)) {
+        if (name != "gate_temperature" && (name.find("gate") != std::string::npos) == gates) take(name, layer);
+      }
+    }
+  }
+  if (index != static_cast<int64_t>(states.size())) refuse(file, "the optimizer has states left over", cat(states.size()), cat(index));
+  for (const auto& [name, tensor] : fuser.parameters()) out.moments.push_back(stacked.at(name));
+  return out;
+}
+
+}  // namespace kvlingua
