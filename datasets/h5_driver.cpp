@@ -1,0 +1,181 @@
+#include "datasets/h5_driver.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua::h5 {
+namespace {
+
+// Stand-in for kvlingua/io/file_ops.h until it is there.
+namespace file_ops {
+[[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
+  const int error = errno;
+  throw Error({.code = error == ENOSPC || error == EDQUOT || error == EFBIG ? ExitCode::kDiskFull : ExitCode::kFailed,
+               .where = path.string(), .what = what, .got = std::strerror(error)});
+}
+int open(const std::filesystem::path& path, int flags) {
+  const int fd = ::open(path.c_str(), flags, 0644);
+  if (fd < 0) fail(path, "cannot be created");
+  return fd;
+}
+void write_at(int fd, const void* data, size_t size, int64_t offset, const std::filesystem::path& path) {
+  const char* bytes = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t n = ::pwrite(fd, bytes, size, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(path, "cannot be written");
+    bytes += n;
+    size -= static_cast<size_t>(n);
+    offset += n;
+  }
+}
+void truncate(int fd, int64_t size, const std::filesystem::path& path) {
+  if (::ftruncate(fd, static_cast<off_t>(size)) != 0) fail(path, "cannot be truncated");
+}
+}  // namespace file_ops
+
+struct AccessInfo {
+  DriverState* state;
+};
+
+struct OpenFile {
+  H5FD_t base;  // first: HDF5 sees only this
+  DriverState* state;
+  std::filesystem::path path;
+  int fd = -1;
+  haddr_t end_of_allocation = 0;
+  haddr_t end_of_file = 0;
+};
+
+OpenFile* self(H5FD_t* file) { return reinterpret_cast<OpenFile*>(file); }
+const OpenFile* self(const H5FD_t* file) { return reinterpret_cast<const OpenFile*>(file); }
+
+template <class F>
+herr_t guarded(OpenFile* file, F&& work) {
+  if (file->state->failure) return 0;
+  try {
+    work();
+  } catch (...) {
+    file->state->failure = std::current_exception();
+  }
+  return 0;
+}
+
+H5FD_t* open_file(const char* name, unsigned, hid_t access, haddr_t) {
+  const auto* info = static_cast<const AccessInfo*>(H5Pget_driver_info(access));
+  if (info == nullptr) return nullptr;
+  auto file = std::make_unique<OpenFile>();
+  std::memset(&file->base, 0, sizeof file->base);
+  file->state = info->state;
+  file->path = name;
+  try {
+    file->fd = file_ops::open(file->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC);
+  } catch (...) {
+    info->state->failure = std::current_exception();
+    return nullptr;
+  }
+  return &file.release()->base;
+}
+
+herr_t close_file(H5FD_t* base) {
+  std::unique_ptr<OpenFile> file(self(base));
+  // A failed close of data already flushed loses nothing that fsync does not report later.
+  ::close(file->fd);
+  return 0;
+}
+
+int compare(const H5FD_t* a, const H5FD_t* b) { return a < b ? -1 : a > b; }
+
+herr_t query(const H5FD_t*, unsigned long* flags) {
+  if (flags != nullptr) {
+    *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE |
+             H5FD_FEAT_AGGREGATE_SMALLDATA;
+  }
+  return 0;
+}
+
+haddr_t get_eoa(const H5FD_t* file, H5FD_mem_t) { return self(file)->end_of_allocation; }
+haddr_t get_eof(const H5FD_t* file, H5FD_mem_t) { return self(file)->end_of_file; }
+herr_t set_eoa(H5FD_t* file, H5FD_mem_t, haddr_t address) {
+  self(file)->end_of_allocation = address;
+  return 0;
+}
+
+herr_t read(H5FD_t* base, H5FD_mem_t, hid_t, haddr_t address, size_t size, void* buffer) {
+  OpenFile* file = self(base);
+  std::memset(buffer, 0, size);
+  return guarded(file, [&] {
+    size_t done = 0;
+    while (done < size) {
+      const ssize_t n = ::pread(file->fd, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(address + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) {
+        throw Error({.where = file->path.string(), .what = "cannot read back what was written", .got = std::strerror(errno)});
+      }
+      if (n == 0) break;  // past the end: zeros, as HDF5's own driver gives
+      done += static_cast<size_t>(n);
+    }
+  });
+}
+
+herr_t write(H5FD_t* base, H5FD_mem_t, hid_t, haddr_t address, size_t size, const void* buffer) {
+  OpenFile* file = self(base);
+  if (address + size > file->end_of_file) file->end_of_file = address + size;
+  return guarded(file, [&] { file_ops::write_at(file->fd, buffer, size, static_cast<int64_t>(address), file->path); });
+}
+
+herr_t truncate(H5FD_t* base, hid_t, hbool_t) {
+  OpenFile* file = self(base);
+  if (file->end_of_file == file->end_of_allocation) return 0;
+  file->end_of_file = file->end_of_allocation;
+  return guarded(file, [&] { file_ops::truncate(file->fd, static_cast<int64_t>(file->end_of_allocation), file->path); });
+}
+
+hid_t driver() {
+  static const hid_t id = [] {
+    static H5FD_class_t cls;
+    std::memset(&cls, 0, sizeof cls);
+#ifdef H5FD_CLASS_VERSION  // 1.14
+    cls.version = H5FD_CLASS_VERSION;
+#endif
+#if H5_VERSION_GE(1, 13, 0)
+    cls.value = static_cast<H5FD_class_value_t>(600);
+#endif
+    cls.name = "kvlingua";
+    cls.maxaddr = static_cast<haddr_t>(INT64_MAX);
+    cls.fc_degree = H5F_CLOSE_STRONG;
+    cls.fapl_size = sizeof(AccessInfo);
+    cls.open = open_file;
+    cls.close = close_file;
+    cls.cmp = compare;
+    cls.query = query;
+    cls.get_eoa = get_eoa;
+    cls.set_eoa = set_eoa;
+    cls.get_eof = get_eof;
+    cls.read = read;
+    cls.write = write;
+    cls.truncate = truncate;
+    const H5FD_mem_t map[H5FD_MEM_NTYPES] = H5FD_FLMAP_DICHOTOMY;
+    std::memcpy(cls.fl_map, map, sizeof map);
+    return H5FDregister(&cls);
+  }();
+  return id;
+}
+
+}  // namespace
+
+void set_writing_driver(hid_t access, DriverState* state) {
+  const AccessInfo info{state};
+  if (driver() < 0 || H5Pset_driver(access, driver(), &info) < 0) {
+    throw Error({.where = "HDF5", .what = "the file driver cannot be registered"});
+  }
+}
+
+}  // namespace kvlingua::h5
