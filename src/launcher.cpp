@@ -1,1 +1,58 @@
-int main() { return 0; }
+// The program itself: reads the command line, answers --help, --version and `recipe`, and loads the
+// rest only when it is needed, because libtorch and CUDA take seconds to load.
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/guard.h"
+#include "kvlingua/config/command_line.h"
+#include "kvlingua/config/options_json.h"
+#include "kvlingua/config/recipe_verbs.h"
+
+namespace {
+
+using namespace kvlingua;
+
+int run_main_library(const CommandLine& command) {
+  const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const std::filesystem::path library = here.parent_path() / "lib" / "libkvlingua_main.so";
+  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    const char* reason = dlerror();
+    throw Error({.where = library.string(),
+                 .what = "cannot be loaded",
+                 .got = printable(reason == nullptr ? "" : reason, 300),
+                 .remedy = "run scripts/setup.sh and build again"});
+  }
+  using Main = int (*)(const CommandLine&);
+  const auto entry = reinterpret_cast<Main>(dlsym(handle, "kvlingua_main"));
+  if (entry == nullptr) {
+    throw Error(
+        {.where = library.string(), .what = "is not of this version", .remedy = "build again"});
+  }
+  return entry(command);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  install_terminate_line();
+  const int code = guarded([&] {
+    const ParsedCommandLine parsed = parse_command_line(argc, argv, KVLINGUA_VERSION);
+    if (!parsed.answer.empty()) {
+      write_stdout(parsed.answer);
+      return 0;
+    }
+    if (parsed.command.verb.starts_with("recipe ")) return run_recipe_verb(parsed.command);
+    return run_main_library(parsed.command);
+  });
+  std::fflush(stdout);
+  std::fflush(stderr);
+  // Destructors of loaded libraries (CUDA, OpenMP) have nothing to save and may take long or crash
+  // at exit.
+  _exit(code);
+}

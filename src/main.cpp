@@ -1,1 +1,114 @@
-int kvlingua_main_placeholder() { return 0; }
+// The only file that sees every stage: one small function per verb, from the command line to a
+// stage and back to a result.
+//
+// Built as a shared library that the launcher loads when a verb needs torch. Results go to stdout,
+// everything else to stderr; whatever is thrown becomes one line and an exit code.
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/guard.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/cache/device.h"
+#include "kvlingua/config/command_line.h"
+#include "kvlingua/config/options_json.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/config/recipe.h"
+#include "kvlingua/config/run_context.h"
+
+namespace kvlingua {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Recipe load_recipe(const CommandLine& command) {
+  const std::string named = command.arguments.empty() ? "recipe/nano.yaml" : command.arguments[0];
+  Recipe recipe = Recipe::load(find_recipe(named), command.set);
+  for (const std::string& note : recipe.notes) log_warning(note);
+  return recipe;
+}
+
+RunContext context_of(const CommandLine& command, const Recipe& recipe) {
+  RunContext context;
+  context.world = World::from_environment();
+  context.device = resolve_device(command.device.empty() ? recipe.pair.device : command.device,
+                                  context.world.local_rank)
+                       .str();
+  context.seed = command.seed;
+  context.paths = run_paths(command.out, recipe.dataset_name(), recipe.run_name());
+  context.verbosity = command.verbosity;
+  context.restart = command.restart;
+  context.resume = !command.restart;
+  context.dry_run = command.dry_run;
+  context.skip_bad = command.skip_bad;
+  context.limit = command.limit;
+  context.stage = command.stage;
+  context.checkpoint = command.checkpoint;
+  context.compare = command.compare;
+  return context;
+}
+
+int not_in_this_version(const std::string& what) {
+  throw Error({.where = what, .what = "not in this version"});
+}
+
+int run_stage(const CommandLine& command) {
+  const Recipe recipe = load_recipe(command);
+  const RunContext context = context_of(command, recipe);
+  return not_in_this_version(command.verb);
+}
+
+using VerbFunction = int (*)(const CommandLine&);
+const std::map<std::string, VerbFunction>& verbs() {
+  static const std::map<std::string, VerbFunction> table = {
+      {"preflight", run_stage}, {"generate", run_stage}, {"train", run_stage},
+      {"evaluate", run_stage},  {"sweep", run_stage},    {"identity", run_stage},
+      {"quickstart", run_stage}};
+  return table;
+}
+
+void set_verbosity(int verbosity) {
+  set_log_level(verbosity < 0    ? LogLevel::kWarning
+                : verbosity == 0 ? LogLevel::kInfo
+                                 : LogLevel::kDebug);
+  set_progress_mode(verbosity < 0 ? ProgressMode::kNone : ProgressMode::kAuto);
+}
+
+// torch's errors carry a stack trace; its first line is enough, and running out of memory has a
+// code of its own.
+int run(const CommandLine& command) {
+  try {
+    const auto verb = verbs().find(command.verb);
+    return verb == verbs().end() ? not_in_this_version(command.verb) : verb->second(command);
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    const std::string line = printable(text.substr(0, text.find('\n')), 300);
+    const bool memory = text.find("out of memory") != std::string::npos ||
+                        text.find("can't allocate memory") != std::string::npos;
+    if (!memory) throw Error({.what = "torch: " + line});
+    throw Error({.code = ExitCode::kDevice,
+                 .what = line,
+                 .remedy = "lower data.batch_tokens or train.*.batch.size, use "
+                           "pair.source.layer_streaming or data.sequential; "
+                           "`kvlingua preflight` says what fits"});
+  }
+}
+
+}  // namespace
+}  // namespace kvlingua
+
+extern "C" __attribute__((visibility("default"))) int kvlingua_main(
+    const kvlingua::CommandLine& command) {
+  kvlingua::install_terminate_line();
+  kvlingua::install_stop_handlers();
+  return kvlingua::guarded([&] {
+    kvlingua::set_verbosity(command.verbosity);
+    return kvlingua::run(command);
+  });
+}

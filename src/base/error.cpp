@@ -8,7 +8,8 @@ std::string Error::format(const ErrorParts& parts) {
   std::string line = parts.where;
   if (!parts.what.empty()) line += (line.empty() ? "" : ": ") + parts.what;
   if (!parts.got.empty()) line += ": got " + parts.got;
-  if (!parts.expected.empty()) line += (parts.got.empty() ? ": expected " : ", expected ") + parts.expected;
+  if (!parts.expected.empty())
+    line += (parts.got.empty() ? ": expected " : ", expected ") + parts.expected;
   if (!parts.remedy.empty()) line += "; " + parts.remedy;
   for (char& c : line) {
     if (c == '\n' || c == '\r') c = ' ';
@@ -21,7 +22,8 @@ std::string printable(std::string_view text, size_t limit) {
   for (unsigned char c : text) {
     if (out.size() >= limit) {
       // Do not leave half a UTF-8 character behind.
-      while (!out.empty() && (static_cast<unsigned char>(out.back()) & 0xC0) == 0x80) out.pop_back();
+      while (!out.empty() && (static_cast<unsigned char>(out.back()) & 0xC0) == 0x80)
+        out.pop_back();
       if (!out.empty() && static_cast<unsigned char>(out.back()) >= 0xC0) out.pop_back();
       return out + "...";
     }

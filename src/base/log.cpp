@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <memory>
 
+#include "kvlingua/base/progress.h"
+
 namespace kvlingua {
 namespace {
 
@@ -28,28 +30,59 @@ spdlog::logger& logger() {
 
 void set_log_level(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: logger().set_level(spdlog::level::debug); break;
-    case LogLevel::kInfo: logger().set_level(spdlog::level::info); break;
-    case LogLevel::kWarning: logger().set_level(spdlog::level::warn); break;
-    case LogLevel::kError: logger().set_level(spdlog::level::err); break;
-    case LogLevel::kOff: logger().set_level(spdlog::level::off); break;
+    case LogLevel::kDebug:
+      logger().set_level(spdlog::level::debug);
+      break;
+    case LogLevel::kInfo:
+      logger().set_level(spdlog::level::info);
+      break;
+    case LogLevel::kWarning:
+      logger().set_level(spdlog::level::warn);
+      break;
+    case LogLevel::kError:
+      logger().set_level(spdlog::level::err);
+      break;
+    case LogLevel::kOff:
+      logger().set_level(spdlog::level::off);
+      break;
   }
 }
 
 LogLevel log_level() {
   switch (logger().level()) {
     case spdlog::level::trace:
-    case spdlog::level::debug: return LogLevel::kDebug;
-    case spdlog::level::info: return LogLevel::kInfo;
-    case spdlog::level::warn: return LogLevel::kWarning;
-    case spdlog::level::off: return LogLevel::kOff;
-    default: return LogLevel::kError;
+    case spdlog::level::debug:
+      return LogLevel::kDebug;
+    case spdlog::level::info:
+      return LogLevel::kInfo;
+    case spdlog::level::warn:
+      return LogLevel::kWarning;
+    case spdlog::level::off:
+      return LogLevel::kOff;
+    default:
+      return LogLevel::kError;
   }
 }
 
-void log_debug(std::string_view message) { logger().debug("{}", message); }
-void log_info(std::string_view message) { logger().info("{}", message); }
-void log_warning(std::string_view message) { logger().warn("{}", message); }
-void log_error(std::string_view message) { logger().error("{}", message); }
+void log_debug(std::string_view message) {
+  if (!logger().should_log(spdlog::level::debug)) return;
+  clear_progress_line();
+  logger().debug("{}", message);
+}
+void log_info(std::string_view message) {
+  if (!logger().should_log(spdlog::level::info)) return;
+  clear_progress_line();
+  logger().info("{}", message);
+}
+void log_warning(std::string_view message) {
+  if (!logger().should_log(spdlog::level::warn)) return;
+  clear_progress_line();
+  logger().warn("{}", message);
+}
+void log_error(std::string_view message) {
+  if (!logger().should_log(spdlog::level::err)) return;
+  clear_progress_line();
+  logger().error("{}", message);
+}
 
 }  // namespace kvlingua

@@ -42,7 +42,8 @@ struct C2cProjectorPart {
 struct C2cModelPart {
   std::string base_model, teacher_model;
   bool is_do_alignment = false, include_response = false;
-  std::string alignment_strategy = "first", multi_source_fusion_mode = "sequential", attn_implementation, mapping = "last_aligned";
+  std::string alignment_strategy = "first", multi_source_fusion_mode = "sequential",
+              attn_implementation, mapping = "last_aligned";
   C2cProjectorPart projector;
 
   template <class V>
@@ -52,7 +53,8 @@ struct C2cModelPart {
     v.field("is_do_alignment", is_do_alignment, {});
     v.field("alignment_strategy", alignment_strategy, {.choices = {"first", "longest"}});
     v.field("include_response", include_response, {});
-    v.field("multi_source_fusion_mode", multi_source_fusion_mode, {.choices = {"sequential", "parallel"}});
+    v.field("multi_source_fusion_mode", multi_source_fusion_mode,
+            {.choices = {"sequential", "parallel"}});
     v.field("attn_implementation", attn_implementation, {});
     v.section("projector", projector);
     v.field("mapping", mapping, {.choices = {"last_aligned", "k_nearest"}});
@@ -60,9 +62,10 @@ struct C2cModelPart {
 };
 
 struct C2cTrainingPart {
-  double learning_rate = 1e-4, weight_decay = 0.01, num_epochs = 1, warmup_ratio = 0.1, max_grad_norm = 1.0;
-  int64_t max_length = 2048, gradient_accumulation_steps = 8, per_device_train_batch_size = 4, seed = 42, pad_to_multiple_of = 0,
-          num_processes = 0;
+  double learning_rate = 1e-4, weight_decay = 0.01, num_epochs = 1, warmup_ratio = 0.1,
+         max_grad_norm = 1.0;
+  int64_t max_length = 2048, gradient_accumulation_steps = 8, per_device_train_batch_size = 4,
+          seed = 42, pad_to_multiple_of = 0, num_processes = 0;
   std::string device, scheduler_type = "linear";
   std::vector<std::string> freeze;
 
@@ -134,9 +137,10 @@ struct C2cDataPart {
 
   template <class V>
   void visit(V& v) {
-    v.field("type", type,
-            {.choices = {"OpenHermesChatDataset", "MMLUChatDataset", "MMLUCotChatDataset", "OpenBookChatDataset", "LLMGeneratedChatDataset",
-                         "LongBenchChatDataset"}});
+    v.field(
+        "type", type,
+        {.choices = {"OpenHermesChatDataset", "MMLUChatDataset", "MMLUCotChatDataset",
+                     "OpenBookChatDataset", "LLMGeneratedChatDataset", "LongBenchChatDataset"}});
     v.section("kwargs", kwargs);
     v.field("train_ratio", train_ratio, {.max = 1, .above = 0});
   }
@@ -157,7 +161,7 @@ struct C2cRecipe {
   }
 };
 
-void translate(const C2cRecipe& from, Recipe& to) {
+void translate(const C2cRecipe& from, const std::string& file, Recipe& to) {
   to.pair.target.name = from.model.base_model;
   to.pair.source.name = from.model.teacher_model;
   to.pair.alignment = from.model.is_do_alignment ? from.model.alignment_strategy : "identity";
@@ -200,15 +204,28 @@ void translate(const C2cRecipe& from, Recipe& to) {
 
   to.data.kind = from.data.type == "OpenHermesChatDataset" ? "sharegpt" : "chat";
   to.data.seed = from.training.seed;
-  to.data.max_length = from.data.kwargs.max_word_count > 0 ? from.data.kwargs.max_word_count : from.training.max_length;
+  to.data.max_length = from.data.kwargs.max_word_count > 0 ? from.data.kwargs.max_word_count
+                                                           : from.training.max_length;
   to.data.max_samples = from.data.kwargs.num_samples;
-  for (const std::string& path : {from.data.kwargs.dataset_path, from.data.kwargs.data_path, from.data.kwargs.path}) {
+  for (const std::string& path :
+       {from.data.kwargs.dataset_path, from.data.kwargs.data_path, from.data.kwargs.path}) {
     if (!path.empty()) to.data.files.push_back(path);
+  }
+  // C2C downloads its data sets by name; here they are files.
+  if (to.data.files.empty()) {
+    const bool hermes = from.data.type == "OpenHermesChatDataset";
+    to.data.files = {hermes ? "openhermes2_5.json" : from.data.type + ".jsonl"};
+    to.notes.push_back(cat(file, ": data.type ", from.data.type, " is read from ", to.data.files[0],
+                           hermes ? ": `hf download --repo-type dataset teknium/OpenHermes-2.5 "
+                                    "openhermes2_5.json --local-dir .`"
+                                  : ": write it as JSONL of {\"messages\": [...]}",
+                           ", or --set data.files=[FILE]"));
   }
 }
 
 // What was given but changes nothing here.
-void add_notes(const C2cRecipe& from, const Places& places, const std::string& file, std::vector<std::string>& notes) {
+void add_notes(const C2cRecipe& from, const Places& places, const std::string& file,
+               std::vector<std::string>& notes) {
   const std::pair<const char*, const char*> without_effect[] = {
       {"model.include_response", "the response is not fused"},
       {"model.attn_implementation", "attention is chosen by device"},
@@ -223,10 +240,13 @@ void add_notes(const C2cRecipe& from, const Places& places, const std::string& f
   };
   for (const auto& [path, why] : without_effect) {
     const auto place = places.find(path);
-    if (place != places.end()) notes.push_back(cat(place->second.parts.where, ": ", path, " has no effect: ", why));
+    if (place != places.end())
+      notes.push_back(cat(place->second.parts.where, ": ", path, " has no effect: ", why));
   }
   if (from.output.output_dir.find('/') != std::string::npos) {
-    notes.push_back(cat(file, ": output.output_dir: only its last part is used, as checkpoint.name; --out says where"));
+    notes.push_back(cat(
+        file,
+        ": output.output_dir: only its last part is used, as checkpoint.name; --out says where"));
   }
 }
 
@@ -241,13 +261,14 @@ bool is_c2c_recipe(std::string_view yaml) {
   }
 }
 
-std::vector<Problem> read_c2c_recipe(std::string_view yaml, const std::string& file, Recipe& recipe) {
+std::vector<Problem> read_c2c_recipe(std::string_view yaml, const std::string& file,
+                                     Recipe& recipe) {
   C2cRecipe c2c;
   Places places;
   std::vector<Problem> problems = read_options(visit_of(c2c), yaml, file, &places);
   if (problems.empty()) problems = check_options(visit_of(c2c), places, file);
   if (!problems.empty()) return problems;
-  translate(c2c, recipe);
+  translate(c2c, file, recipe);
   add_notes(c2c, places, file, recipe.notes);
   return problems;
 }

@@ -23,12 +23,24 @@ std::string text_of(const std::vector<T>& values) {
 class Writer : public OptionVisitor {
  public:
   void field(std::string_view name, bool& v, const FieldInfo&) override { line(name, text_of(v)); }
-  void field(std::string_view name, int64_t& v, const FieldInfo&) override { line(name, text_of(v)); }
-  void field(std::string_view name, double& v, const FieldInfo&) override { line(name, text_of(v)); }
-  void field(std::string_view name, std::string& v, const FieldInfo&) override { line(name, text_of(v)); }
-  void field(std::string_view name, std::vector<int64_t>& v, const FieldInfo&) override { line(name, text_of(v)); }
-  void field(std::string_view name, std::vector<double>& v, const FieldInfo&) override { line(name, text_of(v)); }
-  void field(std::string_view name, std::vector<std::string>& v, const FieldInfo&) override { line(name, text_of(v)); }
+  void field(std::string_view name, int64_t& v, const FieldInfo&) override {
+    line(name, text_of(v));
+  }
+  void field(std::string_view name, double& v, const FieldInfo&) override {
+    line(name, text_of(v));
+  }
+  void field(std::string_view name, std::string& v, const FieldInfo&) override {
+    line(name, text_of(v));
+  }
+  void field(std::string_view name, std::vector<int64_t>& v, const FieldInfo&) override {
+    line(name, text_of(v));
+  }
+  void field(std::string_view name, std::vector<double>& v, const FieldInfo&) override {
+    line(name, text_of(v));
+  }
+  void field(std::string_view name, std::vector<std::string>& v, const FieldInfo&) override {
+    line(name, text_of(v));
+  }
   std::string text;
 
  protected:
@@ -59,13 +71,27 @@ class Writer : public OptionVisitor {
 
 class Describer : public OptionVisitor {
  public:
-  void field(std::string_view n, bool& v, const FieldInfo& i) override { row(n, "true/false", text_of(v), i); }
-  void field(std::string_view n, int64_t& v, const FieldInfo& i) override { row(n, i.bytes ? "size" : "integer", text_of(v), i); }
-  void field(std::string_view n, double& v, const FieldInfo& i) override { row(n, "number", text_of(v), i); }
-  void field(std::string_view n, std::string& v, const FieldInfo& i) override { row(n, "word", text_of(v), i); }
-  void field(std::string_view n, std::vector<int64_t>& v, const FieldInfo& i) override { row(n, "list of integers", text_of(v), i); }
-  void field(std::string_view n, std::vector<double>& v, const FieldInfo& i) override { row(n, "list of numbers", text_of(v), i); }
-  void field(std::string_view n, std::vector<std::string>& v, const FieldInfo& i) override { row(n, "list of words", text_of(v), i); }
+  void field(std::string_view n, bool& v, const FieldInfo& i) override {
+    row(n, "true/false", text_of(v), i);
+  }
+  void field(std::string_view n, int64_t& v, const FieldInfo& i) override {
+    row(n, i.bytes ? "size" : "integer", text_of(v), i);
+  }
+  void field(std::string_view n, double& v, const FieldInfo& i) override {
+    row(n, "number", text_of(v), i);
+  }
+  void field(std::string_view n, std::string& v, const FieldInfo& i) override {
+    row(n, "word", text_of(v), i);
+  }
+  void field(std::string_view n, std::vector<int64_t>& v, const FieldInfo& i) override {
+    row(n, "list of integers", text_of(v), i);
+  }
+  void field(std::string_view n, std::vector<double>& v, const FieldInfo& i) override {
+    row(n, "list of numbers", text_of(v), i);
+  }
+  void field(std::string_view n, std::vector<std::string>& v, const FieldInfo& i) override {
+    row(n, "list of words", text_of(v), i);
+  }
   std::vector<OptionRow> rows;
 
  protected:
@@ -80,14 +106,19 @@ class Describer : public OptionVisitor {
     paths_.push_back(path(name));
     return size;
   }
-  void enter_item(int64_t index) override { paths_.push_back(paths_.back() + "[" + std::to_string(index) + "]"); }
+  void enter_item(int64_t index) override {
+    paths_.push_back(paths_.back() + "[" + std::to_string(index) + "]");
+  }
   void leave_item() override { paths_.pop_back(); }
   void leave_list() override { paths_.pop_back(); }
 
  private:
-  std::string path(std::string_view name) const { return paths_.empty() ? std::string(name) : paths_.back() + "." + std::string(name); }
+  std::string path(std::string_view name) const {
+    return paths_.empty() ? std::string(name) : paths_.back() + "." + std::string(name);
+  }
   void row(std::string_view name, std::string type, std::string value, const FieldInfo& info) {
-    rows.push_back({path(name), std::move(type), std::move(value), range_text(info), std::string(info.help)});
+    rows.push_back(
+        {path(name), std::move(type), std::move(value), range_text(info), std::string(info.help)});
   }
   std::vector<std::string> paths_;
 };

@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 bool is_root(const fs::path& folder) {
   std::error_code ignored;
   return fs::is_directory(folder / "recipe", ignored) &&
-         (fs::is_directory(folder / "datasets", ignored) || fs::is_directory(folder / "include/kvlingua", ignored));
+         (fs::is_directory(folder / "datasets", ignored) ||
+          fs::is_directory(folder / "include/kvlingua", ignored));
 }
 
 fs::path root_above(fs::path folder) {
@@ -30,12 +31,14 @@ fs::path root_above(fs::path folder) {
 }  // namespace
 
 fs::path project_root() {
-  if (const char* named = std::getenv("KVLINGUA_ROOT"); named != nullptr && *named != '\0') return named;
+  if (const char* named = std::getenv("KVLINGUA_ROOT"); named != nullptr && *named != '\0')
+    return named;
   std::error_code failed;
   const fs::path here = fs::current_path(failed);
   if (const fs::path root = failed ? fs::path() : root_above(here); !root.empty()) return root;
   const fs::path program = fs::read_symlink("/proc/self/exe", failed);
-  if (const fs::path root = failed ? fs::path() : root_above(program.parent_path()); !root.empty()) return root;
+  if (const fs::path root = failed ? fs::path() : root_above(program.parent_path()); !root.empty())
+    return root;
   return here;
 }
 
@@ -43,9 +46,11 @@ std::vector<fs::path> shipped_recipes() {
   const fs::path root = project_root();
   std::vector<fs::path> found;
   std::error_code failed;
-  for (fs::recursive_directory_iterator it(root / "recipe", failed), end; !failed && it != end; it.increment(failed)) {
+  for (fs::recursive_directory_iterator it(root / "recipe", failed), end; !failed && it != end;
+       it.increment(failed)) {
     const fs::path& path = it->path();
-    if (it->is_regular_file(failed) && (path.extension() == ".yaml" || path.extension() == ".yml" || path.extension() == ".json")) {
+    if (it->is_regular_file(failed) && (path.extension() == ".yaml" || path.extension() == ".yml" ||
+                                        path.extension() == ".json")) {
       found.push_back(path.lexically_relative(root));
     }
   }
@@ -56,7 +61,8 @@ std::vector<fs::path> shipped_recipes() {
 fs::path find_recipe(const std::string& named) {
   const fs::path root = project_root();
   std::error_code ignored;
-  for (const fs::path& candidate : {fs::path(named), root / named, root / "recipe" / named, root / "recipe" / (named + ".yaml")}) {
+  for (const fs::path& candidate : {fs::path(named), root / named, root / "recipe" / named,
+                                    root / "recipe" / (named + ".yaml")}) {
     if (fs::is_regular_file(candidate, ignored)) return candidate;
   }
   std::vector<std::string> names;
@@ -68,7 +74,8 @@ fs::path find_recipe(const std::string& named) {
   throw Error({.code = ExitCode::kUsage,
                .where = printable(named),
                .what = "no such recipe",
-               .remedy = nearest.empty() ? "`kvlingua recipe ls` lists the shipped ones" : "did you mean " + nearest + "?"});
+               .remedy = nearest.empty() ? "`kvlingua recipe ls` lists the shipped ones"
+                                         : "did you mean " + nearest + "?"});
 }
 
 std::string resolve_path(const std::string& path) {
@@ -78,7 +85,8 @@ std::string resolve_path(const std::string& path) {
   return fs::exists(in_project, ignored) ? in_project.string() : path;
 }
 
-RunPaths run_paths(const std::string& out_dir, const std::string& dataset_name, const std::string& run_name) {
+RunPaths run_paths(const std::string& out_dir, const std::string& dataset_name,
+                   const std::string& run_name) {
   RunPaths paths;
   paths.out = out_dir.empty() ? project_root() : fs::path(out_dir);
   paths.dataset = paths.out / "datasets" / dataset_name;

@@ -24,7 +24,9 @@ std::string read_text(const std::filesystem::path& file) {
 bool is_name(std::string_view name) {
   if (name.empty() || name.front() == '.' || name.size() > 128) return false;
   for (char c : name) {
-    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-')) return false;
+    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+          c == '_' || c == '-'))
+      return false;
   }
   return true;
 }
@@ -40,20 +42,30 @@ std::string name_of_file(const std::filesystem::path& file) {
 // Names become folders, so they must not climb out of their place.
 void check_names(const Recipe& recipe, const std::string& file, std::vector<Problem>& problems) {
   const std::pair<const char*, const std::string&> names[] = {
-      {"name", recipe.name}, {"data.name", recipe.data.name}, {"checkpoint.name", recipe.checkpoint.name}};
+      {"name", recipe.name},
+      {"data.name", recipe.data.name},
+      {"checkpoint.name", recipe.checkpoint.name}};
   for (const auto& [path, name] : names) {
     if (name.empty() || is_name(name)) continue;
-    problems.push_back({0, 0, {.code = ExitCode::kUsage, .where = file, .what = path, .got = printable(name, 60),
-                               .expected = "letters, digits and . _ - (it names a folder)"}});
+    problems.push_back({0,
+                        0,
+                        {.code = ExitCode::kUsage,
+                         .where = file,
+                         .what = path,
+                         .got = printable(name, 60),
+                         .expected = "letters, digits and . _ - (it names a folder)"}});
   }
 }
 
-std::vector<Problem> read_all(std::string_view text, const std::string& file, const std::vector<std::string>& overrides, Recipe& recipe) {
+std::vector<Problem> read_all(std::string_view text, const std::string& file,
+                              const std::vector<std::string>& overrides, Recipe& recipe) {
   Places places;
-  std::vector<Problem> problems =
-      is_c2c_recipe(text) ? read_c2c_recipe(text, file, recipe) : read_options(visit_of(recipe), text, file, &places);
+  std::vector<Problem> problems = is_c2c_recipe(text)
+                                      ? read_c2c_recipe(text, file, recipe)
+                                      : read_options(visit_of(recipe), text, file, &places);
   for (const std::string& assignment : overrides) {
-    for (Problem& problem : set_option(visit_of(recipe), assignment, &places)) problems.push_back(std::move(problem));
+    for (Problem& problem : set_option(visit_of(recipe), assignment, &places))
+      problems.push_back(std::move(problem));
   }
   if (problems.empty()) problems = check_options(visit_of(recipe), places, file);
   recipe.file = file;
@@ -68,13 +80,15 @@ Recipe Recipe::load(const std::filesystem::path& file, const std::vector<std::st
   return from_yaml(read_text(file), file.string(), overrides);
 }
 
-Recipe Recipe::from_yaml(std::string_view text, const std::string& file, const std::vector<std::string>& overrides) {
+Recipe Recipe::from_yaml(std::string_view text, const std::string& file,
+                         const std::vector<std::string>& overrides) {
   Recipe recipe;
   throw_first(read_all(text, file, overrides, recipe));
   return recipe;
 }
 
-std::vector<Problem> Recipe::check(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+std::vector<Problem> Recipe::check(const std::filesystem::path& file,
+                                   const std::vector<std::string>& overrides) {
   Recipe recipe;
   return read_all(read_text(file), file.string(), overrides, recipe);
 }

@@ -11,12 +11,19 @@ struct Suffix {
   std::string_view text;
   int64_t factor;
 };
-constexpr Suffix kSuffixes[] = {{"KiB", int64_t{1} << 10}, {"MiB", int64_t{1} << 20}, {"GiB", int64_t{1} << 30}, {"TiB", int64_t{1} << 40},
-                                {"kB", 1000},              {"KB", 1000},              {"MB", 1000000},           {"GB", 1000000000},
+constexpr Suffix kSuffixes[] = {{"KiB", int64_t{1} << 10},
+                                {"MiB", int64_t{1} << 20},
+                                {"GiB", int64_t{1} << 30},
+                                {"TiB", int64_t{1} << 40},
+                                {"kB", 1000},
+                                {"KB", 1000},
+                                {"MB", 1000000},
+                                {"GB", 1000000000},
                                 {"TB", 1000000000000}};
 
 std::optional<int64_t> whole(double value) {
-  if (!std::isfinite(value) || value != std::floor(value) || std::abs(value) > 9e18) return std::nullopt;
+  if (!std::isfinite(value) || value != std::floor(value) || std::abs(value) > 9e18)
+    return std::nullopt;
   return static_cast<int64_t>(value);
 }
 
@@ -49,7 +56,8 @@ std::optional<double> parse_number(std::string_view text) {
   if (text.starts_with('+')) text.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+    return std::nullopt;
   return value;
 }
 
@@ -66,10 +74,11 @@ std::string number_text(double value) {
 }
 
 std::string quoted_word(std::string_view value) {
-  bool plain = !value.empty() && value != "null" && value != "Null" && value != "NULL" && value.front() != '-' && value.front() != '@';
+  bool plain = !value.empty() && value != "null" && value != "Null" && value != "NULL" &&
+               value.front() != '-' && value.front() != '@';
   for (char c : value) {
-    const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' ||
-                      c == '/' || c == '@' || c == '+';
+    const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      c == '_' || c == '-' || c == '.' || c == '/' || c == '@' || c == '+';
     plain = plain && safe;
   }
   if (plain) return std::string(value);
@@ -96,7 +105,8 @@ std::string quoted_word(std::string_view value) {
 std::string range_text(const FieldInfo& info) {
   std::string text;
   if (!info.choices.empty()) {
-    for (std::string_view choice : info.choices) text += (text.empty() ? "" : " | ") + std::string(choice);
+    for (std::string_view choice : info.choices)
+      text += (text.empty() ? "" : " | ") + std::string(choice);
     return text;
   }
   const bool low = std::isfinite(info.min), high = std::isfinite(info.max);

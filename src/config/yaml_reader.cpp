@@ -1,4 +1,5 @@
-// Reading YAML into options: every problem with its place, and the nearest name for a key nobody knows.
+// Reading YAML into options: every problem with its place, and the nearest name for a key nobody
+// knows.
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -17,11 +18,17 @@ constexpr size_t kMaxBytes = size_t{4} << 20;
 
 std::string kind_of(const YAML::Node& node) {
   switch (node.Type()) {
-    case YAML::NodeType::Null: return "nothing";
-    case YAML::NodeType::Scalar: return (node.Tag() == "!" ? "the text \"" : "") + printable(node.Scalar(), 60) + (node.Tag() == "!" ? "\"" : "");
-    case YAML::NodeType::Sequence: return "a list";
-    case YAML::NodeType::Map: return "a section";
-    default: return "nothing";
+    case YAML::NodeType::Null:
+      return "nothing";
+    case YAML::NodeType::Scalar:
+      return (node.Tag() == "!" ? "the text \"" : "") + printable(node.Scalar(), 60) +
+             (node.Tag() == "!" ? "\"" : "");
+    case YAML::NodeType::Sequence:
+      return "a list";
+    case YAML::NodeType::Map:
+      return "a section";
+    default:
+      return "nothing";
   }
 }
 
@@ -39,8 +46,10 @@ class Reader : public OptionVisitor {
   void field(std::string_view name, bool& value, const FieldInfo&) override {
     if (const auto node = take(name)) {
       const auto read = plain(*node) ? parse_bool(node->Scalar()) : std::nullopt;
-      if (read) value = *read;
-      else wrong(*node, name, "true or false");
+      if (read)
+        value = *read;
+      else
+        wrong(*node, name, "true or false");
     }
   }
   void field(std::string_view name, int64_t& value, const FieldInfo& info) override {
@@ -52,9 +61,16 @@ class Reader : public OptionVisitor {
   void field(std::string_view name, std::string& value, const FieldInfo& info) override {
     if (const auto node = take(name)) one(*node, name, value, info);
   }
-  void field(std::string_view name, std::vector<int64_t>& value, const FieldInfo& info) override { many(name, value, info, "a list of integers"); }
-  void field(std::string_view name, std::vector<double>& value, const FieldInfo& info) override { many(name, value, info, "a list of numbers"); }
-  void field(std::string_view name, std::vector<std::string>& value, const FieldInfo& info) override { many(name, value, info, "a list of words"); }
+  void field(std::string_view name, std::vector<int64_t>& value, const FieldInfo& info) override {
+    many(name, value, info, "a list of integers");
+  }
+  void field(std::string_view name, std::vector<double>& value, const FieldInfo& info) override {
+    many(name, value, info, "a list of numbers");
+  }
+  void field(std::string_view name, std::vector<std::string>& value,
+             const FieldInfo& info) override {
+    many(name, value, info, "a list of words");
+  }
 
  protected:
   bool enter(std::string_view name, std::string_view) override {
@@ -75,7 +91,8 @@ class Reader : public OptionVisitor {
   void enter_item(int64_t index) override {
     const List list = lists_.back();  // open() may grow the stack
     const std::string item = list.path + "[" + std::to_string(index) + "]";
-    if (!open(list.node[static_cast<size_t>(index)], "", item)) scopes_.push_back({{}, item, {}, {}});
+    if (!open(list.node[static_cast<size_t>(index)], "", item))
+      scopes_.push_back({{}, item, {}, {}});
   }
   void leave_item() override { close(); }
   void leave_list() override { lists_.pop_back(); }
@@ -100,7 +117,9 @@ class Reader : public OptionVisitor {
 
   std::string path(std::string_view name) const {
     const std::string& above = scopes_.back().path;
-    return above.empty() ? std::string(name) : name.empty() ? above : above + "." + std::string(name);
+    return above.empty()  ? std::string(name)
+           : name.empty() ? above
+                          : above + "." + std::string(name);
   }
 
   void report(const YAML::Mark& mark, ErrorParts parts) {
@@ -117,17 +136,23 @@ class Reader : public OptionVisitor {
     problems_.push_back(std::move(problem));
   }
   void wrong(const YAML::Node& node, std::string_view name, std::string expected) {
-    report(node.Mark(), {.what = path(name), .got = kind_of(node), .expected = std::move(expected)});
+    report(node.Mark(),
+           {.what = path(name), .got = kind_of(node), .expected = std::move(expected)});
   }
 
   // Opens a section: its keys are collected, and doubled ones reported.
   bool open(const YAML::Node& node, std::string_view name, std::string item_path = {}) {
-    std::string here = !item_path.empty() ? std::move(item_path) : scopes_.empty() ? std::string(name) : path(name);
+    std::string here = !item_path.empty() ? std::move(item_path)
+                       : scopes_.empty()  ? std::string(name)
+                                          : path(name);
     Scope scope{{}, std::move(here), {}, {}};
     if (!node.IsMap()) {
       if (node.IsNull()) return false;  // "train:" with nothing under it: defaults
-      report(node.Mark(), {.what = scope.path.empty() ? "a recipe is a map of sections" : scope.path, .got = kind_of(node),
-                           .expected = scope.path.empty() ? "keys such as pair:, data:, train:" : "a section of keys"});
+      report(node.Mark(),
+             {.what = scope.path.empty() ? "a recipe is a map of sections" : scope.path,
+              .got = kind_of(node),
+              .expected =
+                  scope.path.empty() ? "keys such as pair:, data:, train:" : "a section of keys"});
       return false;
     }
     std::set<std::string> seen;
@@ -138,7 +163,8 @@ class Reader : public OptionVisitor {
       }
       const std::string key = pair.first.Scalar();
       if (!seen.insert(key).second) {
-        report(pair.first.Mark(), {.what = "key " + printable(key) + " is given twice", .remedy = "remove one of them"});
+        report(pair.first.Mark(), {.what = "key " + printable(key) + " is given twice",
+                                   .remedy = "remove one of them"});
         continue;
       }
       scope.entries.push_back({key, pair.first.Mark(), pair.second});
@@ -156,8 +182,9 @@ class Reader : public OptionVisitor {
       std::string keys;
       for (const std::string& known : scope.known) keys += (keys.empty() ? "" : ", ") + known;
       const std::string section = scope.path.empty() ? "" : " in " + scope.path;
-      report(entry.mark, {.what = "unknown key " + printable(entry.key) + section,
-                          .remedy = nearest.empty() ? "keys there: " + keys : "did you mean " + nearest + "?"});
+      report(entry.mark,
+             {.what = "unknown key " + printable(entry.key) + section,
+              .remedy = nearest.empty() ? "keys there: " + keys : "did you mean " + nearest + "?"});
     }
   }
 
@@ -174,7 +201,8 @@ class Reader : public OptionVisitor {
           place.line = entry.mark.line + 1;
           place.column = entry.mark.column + 1;
         }
-        place.parts.where = place.line > 0 ? cat(where_, ":", place.line, ":", place.column) : where_;
+        place.parts.where =
+            place.line > 0 ? cat(where_, ":", place.line, ":", place.column) : where_;
         (*places_)[path(name)] = std::move(place);
       }
       return entry.value;
@@ -184,9 +212,11 @@ class Reader : public OptionVisitor {
 
   static bool plain(const YAML::Node& node) { return node.IsScalar() && node.Tag() != "!"; }
 
-  bool in_range(const YAML::Node& node, std::string_view name, double value, const FieldInfo& info) {
+  bool in_range(const YAML::Node& node, std::string_view name, double value,
+                const FieldInfo& info) {
     if (value >= info.min && value <= info.max && value > info.above) return true;
-    report(node.Mark(), {.what = path(name), .got = number_text(value), .expected = range_text(info)});
+    report(node.Mark(),
+           {.what = path(name), .got = number_text(value), .expected = range_text(info)});
     return false;
   }
   bool one(const YAML::Node& node, std::string_view name, int64_t& value, const FieldInfo& info) {
@@ -203,12 +233,16 @@ class Reader : public OptionVisitor {
     value = *read;
     return true;
   }
-  bool one(const YAML::Node& node, std::string_view name, std::string& value, const FieldInfo& info) {
+  bool one(const YAML::Node& node, std::string_view name, std::string& value,
+           const FieldInfo& info) {
     if (!node.IsScalar()) return wrong(node, name, "a word"), false;
     const std::string& word = node.Scalar();
-    if (!info.choices.empty() && std::find(info.choices.begin(), info.choices.end(), word) == info.choices.end()) {
+    if (!info.choices.empty() &&
+        std::find(info.choices.begin(), info.choices.end(), word) == info.choices.end()) {
       const std::string nearest = nearest_name(word, {info.choices.begin(), info.choices.end()});
-      report(node.Mark(), {.what = path(name), .got = printable(word, 60), .expected = range_text(info),
+      report(node.Mark(), {.what = path(name),
+                           .got = printable(word, 60),
+                           .expected = range_text(info),
                            .remedy = nearest.empty() ? "" : "did you mean " + nearest + "?"});
       return false;
     }
@@ -218,7 +252,8 @@ class Reader : public OptionVisitor {
 
   // A list, or a single value standing for a list of one.
   template <class T>
-  void many(std::string_view name, std::vector<T>& value, const FieldInfo& info, std::string_view expected) {
+  void many(std::string_view name, std::vector<T>& value, const FieldInfo& info,
+            std::string_view expected) {
     const auto node = take(name);
     if (!node) return;
     std::vector<T> read;
@@ -252,10 +287,19 @@ class Checker : public OptionVisitor {
   void field(std::string_view, bool&, const FieldInfo&) override {}
   void field(std::string_view, int64_t&, const FieldInfo&) override {}
   void field(std::string_view, double&, const FieldInfo&) override {}
-  void field(std::string_view name, std::string& value, const FieldInfo& info) override { filled(name, value.empty(), info); }
-  void field(std::string_view name, std::vector<int64_t>& value, const FieldInfo& info) override { filled(name, value.empty(), info); }
-  void field(std::string_view name, std::vector<double>& value, const FieldInfo& info) override { filled(name, value.empty(), info); }
-  void field(std::string_view name, std::vector<std::string>& value, const FieldInfo& info) override { filled(name, value.empty(), info); }
+  void field(std::string_view name, std::string& value, const FieldInfo& info) override {
+    filled(name, value.empty(), info);
+  }
+  void field(std::string_view name, std::vector<int64_t>& value, const FieldInfo& info) override {
+    filled(name, value.empty(), info);
+  }
+  void field(std::string_view name, std::vector<double>& value, const FieldInfo& info) override {
+    filled(name, value.empty(), info);
+  }
+  void field(std::string_view name, std::vector<std::string>& value,
+             const FieldInfo& info) override {
+    filled(name, value.empty(), info);
+  }
   void require(bool holds, std::string_view name, std::string_view rule) override {
     if (!holds) report(name, std::string(rule), "");
   }
@@ -267,20 +311,24 @@ class Checker : public OptionVisitor {
     push(std::string(name));
     return size;
   }
-  void enter_item(int64_t index) override { sizes_.push_back(sizes_.back() + "[" + std::to_string(index) + "]"); }
+  void enter_item(int64_t index) override {
+    sizes_.push_back(sizes_.back() + "[" + std::to_string(index) + "]");
+  }
   void leave_item() override { sizes_.pop_back(); }
   void leave_list() override { sizes_.pop_back(); }
 
  private:
   bool push(std::string name) {
-    sizes_.push_back(sizes_.empty() || sizes_.back().empty() ? std::move(name) : sizes_.back() + "." + name);
+    sizes_.push_back(sizes_.empty() || sizes_.back().empty() ? std::move(name)
+                                                             : sizes_.back() + "." + name);
     return true;
   }
   void filled(std::string_view name, bool empty, const FieldInfo& info) {
     if (info.required && empty) report(name, "is missing", std::string(info.help));
   }
   void report(std::string_view name, const std::string& rule, std::string expected) {
-    const std::string path = sizes_.empty() ? std::string(name) : sizes_.back() + "." + std::string(name);
+    const std::string path =
+        sizes_.empty() ? std::string(name) : sizes_.back() + "." + std::string(name);
     Problem problem;
     // The field's own place, or that of the nearest section around it that the file has.
     for (std::string at = path;;) {
@@ -307,7 +355,8 @@ class Checker : public OptionVisitor {
 
 Problem syntax_problem(const std::string& where, const YAML::Exception& error, bool has_lines) {
   Problem problem;
-  problem.parts = {.code = ExitCode::kUsage, .where = where, .what = "not valid YAML: " + printable(error.msg)};
+  problem.parts = {
+      .code = ExitCode::kUsage, .where = where, .what = "not valid YAML: " + printable(error.msg)};
   if (has_lines && !error.mark.is_null()) {
     problem.line = error.mark.line + 1;
     problem.column = error.mark.column + 1;
@@ -318,17 +367,28 @@ Problem syntax_problem(const std::string& where, const YAML::Exception& error, b
 
 }  // namespace
 
-std::vector<Problem> read_options(const Visit& options, std::string_view yaml, const std::string& file, Places* places) {
+std::vector<Problem> read_options(const Visit& options, std::string_view yaml,
+                                  const std::string& file, Places* places) {
   std::vector<Problem> problems;
   if (yaml.size() > kMaxBytes) {
-    problems.push_back({0, 0, {.code = ExitCode::kUsage, .where = file, .what = "too large for a recipe",
-                               .got = cat(yaml.size(), " bytes"), .expected = cat("at most ", kMaxBytes)}});
+    problems.push_back({0,
+                        0,
+                        {.code = ExitCode::kUsage,
+                         .where = file,
+                         .what = "too large for a recipe",
+                         .got = cat(yaml.size(), " bytes"),
+                         .expected = cat("at most ", kMaxBytes)}});
     return problems;
   }
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
     if (documents.size() > 1) {
-      problems.push_back({0, 0, {.code = ExitCode::kUsage, .where = file, .what = "holds several YAML documents", .expected = "one"}});
+      problems.push_back({0,
+                          0,
+                          {.code = ExitCode::kUsage,
+                           .where = file,
+                           .what = "holds several YAML documents",
+                           .expected = "one"}});
       return problems;
     }
     Reader reader(file, true, problems, places);
@@ -336,8 +396,9 @@ std::vector<Problem> read_options(const Visit& options, std::string_view yaml, c
   } catch (const YAML::Exception& error) {
     problems.push_back(syntax_problem(file, error, true));
   }
-  std::stable_sort(problems.begin(), problems.end(),
-                   [](const Problem& a, const Problem& b) { return std::pair(a.line, a.column) < std::pair(b.line, b.column); });
+  std::stable_sort(problems.begin(), problems.end(), [](const Problem& a, const Problem& b) {
+    return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+  });
   return problems;
 }
 
@@ -346,7 +407,12 @@ std::vector<Problem> set_option(const Visit& options, std::string_view assignmen
   const std::string where = "--set " + printable(assignment);
   const size_t equals = assignment.find('=');
   const auto bad_form = [&] {
-    problems.push_back({0, 0, {.code = ExitCode::kUsage, .where = where, .what = "wrong form", .expected = "section.key=value"}});
+    problems.push_back({0,
+                        0,
+                        {.code = ExitCode::kUsage,
+                         .where = where,
+                         .what = "wrong form",
+                         .expected = "section.key=value"}});
     return problems;
   };
   if (equals == std::string_view::npos || equals == 0) return bad_form();
@@ -371,7 +437,8 @@ std::vector<Problem> set_option(const Visit& options, std::string_view assignmen
   return problems;
 }
 
-std::vector<Problem> check_options(const Visit& options, const Places& places, const std::string& file) {
+std::vector<Problem> check_options(const Visit& options, const Places& places,
+                                   const std::string& file) {
   std::vector<Problem> problems;
   Checker checker(places, file, problems);
   options(checker);
@@ -382,7 +449,8 @@ void throw_first(const std::vector<Problem>& problems) {
   if (problems.empty()) return;
   ErrorParts parts = problems.front().parts;
   if (problems.size() > 1) {
-    parts.remedy += cat(parts.remedy.empty() ? "" : " ", "(and ", problems.size() - 1, " more; `kvlingua recipe check` lists them)");
+    parts.remedy += cat(parts.remedy.empty() ? "" : " ", "(and ", problems.size() - 1,
+                        " more; `kvlingua recipe check` lists them)");
   }
   throw Error(std::move(parts));
 }

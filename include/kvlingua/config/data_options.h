@@ -20,9 +20,12 @@ struct SyntheticOptions {
   void visit(V& v) {
     v.field("documents", documents, {.help = "contexts to make", .min = 1, .max = 1e9});
     v.field("seed", seed, {.help = "seed of the generator", .min = 0});
-    v.field("identity", identity, {.help = "share of documents that introduce somebody", .min = 0, .max = 1});
-    v.field("counterfactual", counterfactual, {.help = "share that contradict a known fact", .min = 0, .max = 1});
-    v.field("distractors", distractors, {.help = "share with filler or distracting sentences", .min = 0, .max = 1});
+    v.field("identity", identity,
+            {.help = "share of documents that introduce somebody", .min = 0, .max = 1});
+    v.field("counterfactual", counterfactual,
+            {.help = "share that contradict a known fact", .min = 0, .max = 1});
+    v.field("distractors", distractors,
+            {.help = "share with filler or distracting sentences", .min = 0, .max = 1});
   }
 };
 
@@ -55,31 +58,42 @@ struct DataOptions {
   void visit(V& v) {
     v.field("name", name, {.help = "folder under datasets/; empty: the recipe's name"});
     v.field("kind", kind,
-            {.help = "what the corpus is: lines of text, JSONL with a text field, chat messages, ShareGPT conversations, or built in",
+            {.help = "what the corpus is: lines of text, JSONL with a text field, chat messages, "
+                     "ShareGPT conversations, or built in",
              .choices = {"plain", "jsonl", "chat", "sharegpt", "synthetic"}});
     v.field("files", files, {.help = "corpus files, read in this order"});
     v.field("text_field", text_field, {.help = "jsonl: the field that holds the text"});
     v.section("synthetic", synthetic, "the built-in corpus");
-    v.field("split", split, {.help = "part of the corpus to take", .choices = {"train", "heldout", "all"}});
-    v.field("validation", validation, {.help = "share of samples kept for validation", .min = 0, .max = 0.5});
+    v.field("split", split,
+            {.help = "part of the corpus to take", .choices = {"train", "heldout", "all"}});
+    v.field("validation", validation,
+            {.help = "share of samples kept for validation", .min = 0, .max = 0.5});
     v.field("seed", seed, {.help = "shuffling and subsampling", .min = 0});
     v.field("shuffle", shuffle, {.help = "shuffle the corpus by seed"});
     v.field("chat", chat, {.help = "render each sample by each model's chat template"});
-    v.field("min_length", min_length, {.help = "shorter samples are left out (target tokens)", .min = 1, .max = 1 << 20});
-    v.field("max_length", max_length, {.help = "longer samples are cut (target tokens)", .min = 1, .max = 1 << 20});
+    v.field("min_length", min_length,
+            {.help = "shorter samples are left out (target tokens)", .min = 1, .max = 1 << 20});
+    v.field("max_length", max_length,
+            {.help = "longer samples are cut (target tokens)", .min = 1, .max = 1 << 20});
     v.field("max_samples", max_samples, {.help = "sample budget; 0 = no limit", .min = 0});
     v.field("max_tokens", max_tokens, {.help = "token budget; 0 = no limit", .min = 0});
-    v.field("tokens_per_sample", tokens_per_sample, {.help = "tokens kept of each sample; 0 = all (whole sequences)", .min = 0});
+    v.field("tokens_per_sample", tokens_per_sample,
+            {.help = "tokens kept of each sample; 0 = all (whole sequences)", .min = 0});
     v.field("storage_dtype", storage_dtype,
-            {.help = "type of the stored caches; int8 has scales per head", .choices = {"float32", "bfloat16", "float16", "int8"}});
-    v.field("shard_bytes", shard_bytes, {.help = "size of one HDF5 file", .min = 1 << 16, .max = 1e13, .bytes = true});
+            {.help = "type of the stored caches; int8 has scales per head",
+             .choices = {"float32", "bfloat16", "float16", "int8"}});
+    v.field("shard_bytes", shard_bytes,
+            {.help = "size of one HDF5 file", .min = 1 << 16, .max = 1e13, .bytes = true});
     v.field("sequential", sequential, {.help = "one model after the other, for small cards"});
     v.field("online", online, {.help = "store nothing: trainers read the models directly"});
     v.field("queries", queries, {.help = "also store the target's queries"});
-    v.field("attention_outputs", attention_outputs, {.help = "also store the target's attention outputs"});
-    v.field("batch_tokens", batch_tokens, {.help = "padded tokens in one prefill batch", .min = 1, .max = 1 << 24});
+    v.field("attention_outputs", attention_outputs,
+            {.help = "also store the target's attention outputs"});
+    v.field("batch_tokens", batch_tokens,
+            {.help = "padded tokens in one prefill batch", .min = 1, .max = 1 << 24});
     v.field("skip_bad", skip_bad, {.help = "skip and count malformed samples instead of stopping"});
-    v.require(kind == "synthetic" || !files.empty(), "files", "must name at least one file unless kind is synthetic");
+    v.require(kind == "synthetic" || !files.empty(), "files",
+              "must name at least one file unless kind is synthetic");
     v.require(min_length <= max_length, "min_length", "must not be above max_length");
   }
 };

@@ -9,7 +9,8 @@
 
 namespace kvlingua {
 
-// The default gate: identity >= 90 % of full_text, stalling at most 5 points above it, injected share >= 90 % of it.
+// The default gate: identity >= 90 % of full_text, stalling at most 5 points above it, injected
+// share >= 90 % of it.
 struct CriteriaOptions {
   double identity = 0.90;
   double stalling = 0.05;
@@ -18,9 +19,13 @@ struct CriteriaOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("identity", identity, {.help = "identity rate, relative to full_text", .min = 0, .max = 2});
-    v.field("stalling", stalling, {.help = "points of stalling allowed above full_text (TOST margin)", .min = 0, .max = 1});
-    v.field("parametric_knowledge", parametric_knowledge, {.help = "injected share, relative to full_text's", .min = 0, .max = 2});
+    v.field("identity", identity,
+            {.help = "identity rate, relative to full_text", .min = 0, .max = 2});
+    v.field(
+        "stalling", stalling,
+        {.help = "points of stalling allowed above full_text (TOST margin)", .min = 0, .max = 1});
+    v.field("parametric_knowledge", parametric_knowledge,
+            {.help = "injected share, relative to full_text's", .min = 0, .max = 2});
     v.field("confidence", confidence, {.help = "of every interval", .min = 0.5, .max = 0.9999});
   }
 };
@@ -35,10 +40,15 @@ struct BenchmarkOptions {
   template <class V>
   void visit(V& v) {
     v.field("kind", kind,
-            {.help = "published fields of the file", .choices = {"mmlu_redux", "openbookqa", "arc_c", "ceval", "hellaswag"}});
+            {.help = "published fields of the file",
+             .choices = {"mmlu_redux", "openbookqa", "arc_c", "ceval", "hellaswag"}});
     v.field("file", file, {.help = "JSONL or CSV on this machine", .required = true});
-    v.field("gold", gold, {.help = "handling of flagged items: correct, or as C2C's evaluator does", .choices = {"correct", "c2c"}});
-    v.field("method", method, {.help = "option log-likelihood, or generation", .choices = {"likelihood", "generate"}});
+    v.field("gold", gold,
+            {.help = "handling of flagged items: correct, or as C2C's evaluator does",
+             .choices = {"correct", "c2c"}});
+    v.field(
+        "method", method,
+        {.help = "option log-likelihood, or generation", .choices = {"likelihood", "generate"}});
     v.field("limit", limit, {.help = "first items only; 0 = all", .min = 0});
   }
 };
@@ -47,8 +57,9 @@ struct EvalOptions {
   std::vector<std::string> families = {"identity", "counterfact", "needle"};
   std::vector<std::string> forms = {"question", "completion"};
   int64_t items = 200;
-  std::vector<std::string> conditions = {"baseline", "full_text", "same_cache", "noise", "shuffled", "averaged",
-                                         "wrong_text", "ridge", "mlp", "distilled"};
+  std::vector<std::string> conditions = {"baseline", "full_text", "same_cache", "noise",
+                                         "shuffled", "averaged",  "wrong_text", "ridge",
+                                         "mlp",      "distilled"};
   std::string gated = "distilled";
   bool cases = true;
   std::vector<std::string> probe_files;
@@ -66,13 +77,18 @@ struct EvalOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("families", families, {.help = "randomised probe families", .choices = {"identity", "counterfact", "needle"}});
-    v.field("forms", forms, {.help = "question, completion", .choices = {"question", "completion"}, .required = true});
+    v.field(
+        "families", families,
+        {.help = "randomised probe families", .choices = {"identity", "counterfact", "needle"}});
+    v.field(
+        "forms", forms,
+        {.help = "question, completion", .choices = {"question", "completion"}, .required = true});
     v.field("items", items, {.help = "items of each family and form", .min = 1, .max = 1e6});
     v.field("conditions", conditions,
             {.help = "how the context reaches the target",
-             .choices = {"baseline", "full_text", "same_cache", "raw", "raw_shifted", "raw_rerotated", "noise", "shuffled", "averaged",
-                         "wrong_text", "identity", "ridge_aligned", "ridge", "mlp", "distilled", "fused", "text_message"},
+             .choices = {"baseline", "full_text", "same_cache", "raw", "raw_shifted",
+                         "raw_rerotated", "noise", "shuffled", "averaged", "wrong_text", "identity",
+                         "ridge_aligned", "ridge", "mlp", "distilled", "fused", "text_message"},
              .required = true});
     v.field("gated", gated, {.help = "the condition the criteria judge"});
     v.field("cases", cases, {.help = "phase 2a's five cases"});
@@ -80,13 +96,15 @@ struct EvalOptions {
     v.field("counterfact_files", counterfact_files, {.help = "CounterFact JSON files"});
     v.list("benchmarks", benchmarks, "multiple-choice benchmarks from local files");
     v.field("seeds", seeds, {.help = "of items and bootstraps", .min = 0, .required = true});
-    v.field("batch_size", batch_size, {.help = "items generated together; never changes a score", .min = 1, .max = 1 << 16});
+    v.field("batch_size", batch_size,
+            {.help = "items generated together; never changes a score", .min = 1, .max = 1 << 16});
     v.field("max_new_tokens", max_new_tokens, {.help = "of an answer", .min = 1, .max = 1 << 16});
     v.field("bootstrap", bootstrap, {.help = "resamples", .min = 100, .max = 1e6});
     v.field("shifts", shifts, {.help = "offsets of raw_shifted and raw_rerotated", .min = 1});
     v.field("fidelity", fidelity, {.help = "error of K, V and attention outputs by layer"});
     v.field("retention", retention, {.help = "NLL and KL of continuations"});
-    v.field("latency", latency, {.help = "time to first token and bytes, against reading the text"});
+    v.field("latency", latency,
+            {.help = "time to first token and bytes, against reading the text"});
     v.section("criteria", criteria, "thresholds of the gate");
   }
 };

@@ -4,15 +4,17 @@
 //     int64_t source_layers = 0;
 //     std::string layout = "full";
 //     template <class V> void visit(V& v) {
-//       v.field("source_layers", source_layers, {.help = "layers read per target layer; 0 = all", .min = 0, .max = 1024});
-//       v.field("layout", layout, {.help = "heads to heads", .choices = {"full", "head_matched"}});
-//       v.require(source_layers > 0 || layout == "full", "layout", "head_matched needs source_layers");
+//       v.field("source_layers", source_layers, {.help = "layers read per target layer; 0 = all",
+//       .min = 0, .max = 1024}); v.field("layout", layout, {.help = "heads to heads", .choices =
+//       {"full", "head_matched"}}); v.require(source_layers > 0 || layout == "full", "layout",
+//       "head_matched needs source_layers");
 //     }
 //   };
 //
-// That one list gives YAML reading with file:line:column errors and the nearest key name, `--set a.b=c`, help, the table
-// printed when a run starts, and the resolved recipe.yaml. A field's type is bool, int64_t, double, std::string, or a
-// vector of the last three; structs nest with section() and repeat with list(). Knows no torch and no particular section.
+// That one list gives YAML reading with file:line:column errors and the nearest key name, `--set
+// a.b=c`, help, the table printed when a run starts, and the resolved recipe.yaml. A field's type
+// is bool, int64_t, double, std::string, or a vector of the last three; structs nest with section()
+// and repeat with list(). Knows no torch and no particular section.
 #pragma once
 
 #include <cstdint>
@@ -27,15 +29,17 @@
 
 namespace kvlingua {
 
-// What is said about a field besides its name and default. Bounds are inclusive, and for lists hold for each element.
+// What is said about a field besides its name and default. Bounds are inclusive, and for lists hold
+// for each element.
 struct FieldInfo {
   std::string_view help = {};
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
-  double above = -std::numeric_limits<double>::infinity();  // exclusive lower bound, for rates and widths
-  std::vector<std::string_view> choices = {};               // strings: the only values allowed
-  bool required = false;                                    // strings and lists: must not be empty
-  bool bytes = false;                                       // integers: 512MiB, 1GiB, 2GB are understood
+  double above =
+      -std::numeric_limits<double>::infinity();  // exclusive lower bound, for rates and widths
+  std::vector<std::string_view> choices = {};    // strings: the only values allowed
+  bool required = false;                         // strings and lists: must not be empty
+  bool bytes = false;                            // integers: 512MiB, 1GiB, 2GB are understood
 };
 
 // What walks over the fields. Names must be string literals.
@@ -48,9 +52,13 @@ class OptionVisitor {
   virtual void field(std::string_view name, std::string& value, const FieldInfo& info) = 0;
   virtual void field(std::string_view name, std::vector<int64_t>& value, const FieldInfo& info) = 0;
   virtual void field(std::string_view name, std::vector<double>& value, const FieldInfo& info) = 0;
-  virtual void field(std::string_view name, std::vector<std::string>& value, const FieldInfo& info) = 0;
-  // A rule over several fields, checked once everything is read; `name` says which field to point at.
-  virtual void require(bool holds, std::string_view name, std::string_view rule) { (void)holds, (void)name, (void)rule; }
+  virtual void field(std::string_view name, std::vector<std::string>& value,
+                     const FieldInfo& info) = 0;
+  // A rule over several fields, checked once everything is read; `name` says which field to point
+  // at.
+  virtual void require(bool holds, std::string_view name, std::string_view rule) {
+    (void)holds, (void)name, (void)rule;
+  }
 
   template <class T>
   void section(std::string_view name, T& options, std::string_view help = {}) {
@@ -62,7 +70,8 @@ class OptionVisitor {
   void list(std::string_view name, std::vector<T>& items, std::string_view help = {}) {
     const int64_t count = enter_list(name, static_cast<int64_t>(items.size()), help);
     if (count < 0) return;
-    if (replaces_lists()) items.clear();  // what a file gives replaces a list, it does not extend the default
+    if (replaces_lists())
+      items.clear();  // what a file gives replaces a list, it does not extend the default
     items.resize(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) {
       enter_item(i);
@@ -100,12 +109,16 @@ struct Problem {
 // Where each dotted path was last given a value: "recipe.yaml:3:5" or "--set a.b=c".
 using Places = std::map<std::string, Problem>;
 
-// Reads YAML (or JSON) text over the defaults. Whatever is wrong is collected, in the file's order; nothing is thrown.
-std::vector<Problem> read_options(const Visit& options, std::string_view yaml, const std::string& file, Places* places = nullptr);
+// Reads YAML (or JSON) text over the defaults. Whatever is wrong is collected, in the file's order;
+// nothing is thrown.
+std::vector<Problem> read_options(const Visit& options, std::string_view yaml,
+                                  const std::string& file, Places* places = nullptr);
 // `assignment`: a.b=c, where c is YAML: a number, a word, [a, b].
-std::vector<Problem> set_option(const Visit& options, std::string_view assignment, Places* places = nullptr);
+std::vector<Problem> set_option(const Visit& options, std::string_view assignment,
+                                Places* places = nullptr);
 // Required fields and rules; `file` is named where nothing better is known.
-std::vector<Problem> check_options(const Visit& options, const Places& places, const std::string& file);
+std::vector<Problem> check_options(const Visit& options, const Places& places,
+                                   const std::string& file);
 // Throws the first problem as Error (kUsage), saying how many more there are.
 void throw_first(const std::vector<Problem>& problems);
 
@@ -122,7 +135,8 @@ struct OptionRow {
 };
 std::vector<OptionRow> describe_options(const Visit& options);
 
-// The candidate nearest to `word` by edit distance (transpositions count one), or empty when none is near.
+// The candidate nearest to `word` by edit distance (transpositions count one), or empty when none
+// is near.
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace kvlingua

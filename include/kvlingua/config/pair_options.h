@@ -18,17 +18,22 @@ struct ModelOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("name", name, {.help = "directory, or hub name in the local Hugging Face cache", .required = true});
+    v.field("name", name,
+            {.help = "directory, or hub name in the local Hugging Face cache", .required = true});
     v.field("revision", revision, {.help = "branch, tag or commit of a hub name"});
-    v.field("dtype", dtype,
-            {.help = "compute type; auto: float32 on the CPU, bfloat16 on a GPU that has it, else float16",
-             .choices = {"auto", "float32", "bfloat16", "float16"}});
+    v.field(
+        "dtype", dtype,
+        {.help =
+             "compute type; auto: float32 on the CPU, bfloat16 on a GPU that has it, else float16",
+         .choices = {"auto", "float32", "bfloat16", "float16"}});
     v.field("chat", chat,
             {.help = "chat template family; auto: recognised from the model's own template",
              .choices = {"auto", "qwen2.5", "qwen3", "smollm2", "zephyr", "llama3", "plain"}});
     v.field("system", system, {.help = "system prompt; empty: what the template does by itself"});
-    v.field("thinking", thinking, {.help = "Qwen3: leave thinking on (default: the empty think block)"});
-    v.field("layer_streaming", layer_streaming, {.help = "keep one layer on the device at a time, for small cards"});
+    v.field("thinking", thinking,
+            {.help = "Qwen3: leave thinking on (default: the empty think block)"});
+    v.field("layer_streaming", layer_streaming,
+            {.help = "keep one layer on the device at a time, for small cards"});
   }
 };
 
@@ -43,7 +48,8 @@ struct PairOptions {
     v.section("source", source, "the model whose cache is read");
     v.section("target", target, "the model that continues from the translated cache");
     v.field("alignment", alignment,
-            {.help = "which source token a target token takes", .choices = {"identity", "last_char", "first", "longest"}});
+            {.help = "which source token a target token takes",
+             .choices = {"identity", "last_char", "first", "longest"}});
     v.field("device", device, {.help = "auto, cpu, cuda or cuda:N; --device wins"});
   }
 };

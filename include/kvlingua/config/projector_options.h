@@ -30,17 +30,24 @@ struct RidgeOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("source_layers", source_layers, {.help = "source layers read per target layer; 0 = all", .min = 0, .max = 1024});
-    v.field("selection", selection,
-            {.help = "how they are chosen: by held-out error, or the layer at the same relative depth",
-             .choices = {"predictive", "aligned"}});
-    v.field("layout", layout, {.help = "all heads to all heads, or head by head", .choices = {"full", "head_matched"}});
+    v.field("source_layers", source_layers,
+            {.help = "source layers read per target layer; 0 = all", .min = 0, .max = 1024});
+    v.field(
+        "selection", selection,
+        {.help = "how they are chosen: by held-out error, or the layer at the same relative depth",
+         .choices = {"predictive", "aligned"}});
+    v.field(
+        "layout", layout,
+        {.help = "all heads to all heads, or head by head", .choices = {"full", "head_matched"}});
     v.field("lambda", lambda,
-            {.help = "grid, relative to the mean diagonal of the Gram matrix; several: chosen on the held-out part",
+            {.help = "grid, relative to the mean diagonal of the Gram matrix; several: chosen on "
+                     "the held-out part",
              .above = 0,
              .required = true});
-    v.field("holdout", holdout, {.help = "share of samples that choose lambda and layers", .min = 0, .max = 0.5});
-    v.field("precision", precision, {.help = "type the system is solved in", .choices = {"float64", "float32"}});
+    v.field("holdout", holdout,
+            {.help = "share of samples that choose lambda and layers", .min = 0, .max = 0.5});
+    v.field("precision", precision,
+            {.help = "type the system is solved in", .choices = {"float64", "float32"}});
   }
 };
 
@@ -52,9 +59,11 @@ struct MlpOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("hidden", hidden, {.help = "hidden width of a residual block", .min = 1, .max = 1 << 16});
+    v.field("hidden", hidden,
+            {.help = "hidden width of a residual block", .min = 1, .max = 1 << 16});
     v.field("depth", depth, {.help = "residual blocks over the ridge map", .min = 1, .max = 64});
-    v.field("rank", rank, {.help = "low-rank factorisation of each matrix; 0 = full", .min = 0, .max = 1 << 16});
+    v.field("rank", rank,
+            {.help = "low-rank factorisation of each matrix; 0 = full", .min = 0, .max = 1 << 16});
     v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
   }
 };
@@ -76,20 +85,32 @@ struct C2cOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("hidden_dim", hidden_dim, {.help = "width of the residual stream", .min = 1, .max = 1 << 16});
-    v.field("intermediate_dim", intermediate_dim, {.help = "inner width of its blocks", .min = 1, .max = 1 << 16});
-    v.field("num_layers", num_layers, {.help = "depth; the projection tower has num_layers - 2 blocks", .min = 3, .max = 64});
+    v.field("hidden_dim", hidden_dim,
+            {.help = "width of the residual stream", .min = 1, .max = 1 << 16});
+    v.field("intermediate_dim", intermediate_dim,
+            {.help = "inner width of its blocks", .min = 1, .max = 1 << 16});
+    v.field("num_layers", num_layers,
+            {.help = "depth; the projection tower has num_layers - 2 blocks", .min = 3, .max = 64});
     v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
-    v.field("initial_temperature", initial_temperature, {.help = "of the Gumbel gate, at step 0", .above = 0});
-    v.field("final_temperature", final_temperature, {.help = "of the Gumbel gate, after anneal_steps", .above = 0});
-    v.field("anneal_steps", anneal_steps, {.help = "optimizer steps of the exponential schedule", .min = 1});
+    v.field("initial_temperature", initial_temperature,
+            {.help = "of the Gumbel gate, at step 0", .above = 0});
+    v.field("final_temperature", final_temperature,
+            {.help = "of the Gumbel gate, after anneal_steps", .above = 0});
+    v.field("anneal_steps", anneal_steps,
+            {.help = "optimizer steps of the exponential schedule", .min = 1});
     v.field("zero_init", zero_init, {.help = "start with zero output projections"});
     v.field("mapping", mapping,
-            {.help = "which source layer a target layer reads", .choices = {"last_aligned", "k_nearest"}});
-    v.field("mode", mode,
-            {.help = "fuse: the target reads the context too, as C2C does; translate: it never does", .choices = {"fuse", "translate"}});
-    v.field("fusion", fusion, {.help = "several sources: one after another, or side by side", .choices = {"sequential", "parallel"}});
-    v.field("ablation", ablation, {.help = "C2C's ablation level; 0 = the full projector", .min = 0, .max = 4});
+            {.help = "which source layer a target layer reads",
+             .choices = {"last_aligned", "k_nearest"}});
+    v.field(
+        "mode", mode,
+        {.help = "fuse: the target reads the context too, as C2C does; translate: it never does",
+         .choices = {"fuse", "translate"}});
+    v.field("fusion", fusion,
+            {.help = "several sources: one after another, or side by side",
+             .choices = {"sequential", "parallel"}});
+    v.field("ablation", ablation,
+            {.help = "C2C's ablation level; 0 = the full projector", .min = 0, .max = 4});
   }
 };
 
@@ -103,8 +124,11 @@ struct ProjectorOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("kind", kind, {.help = "the map that is trained", .choices = {"identity", "noise", "ridge", "mlp", "c2c"}});
-    v.field("dtype", dtype, {.help = "type of its weights", .choices = {"float32", "bfloat16", "float16"}});
+    v.field("kind", kind,
+            {.help = "the map that is trained",
+             .choices = {"identity", "noise", "ridge", "mlp", "c2c"}});
+    v.field("dtype", dtype,
+            {.help = "type of its weights", .choices = {"float32", "bfloat16", "float16"}});
     v.section("noise", noise, "a control: noise with the target's per-layer statistics");
     v.section("ridge", ridge, "closed-form linear map; also what mlp starts from");
     v.section("mlp", mlp, "residual network over the ridge map");

@@ -1,7 +1,7 @@
 // Recipe: everything a run needs, read from YAML (or JSON), with every default filled in.
 //
-// Cache-to-Cache's recipe files (top-level `model` and `training`) load too: their keys are translated, and notes() say
-// aloud which of them have no effect here (c2c_recipe.h).
+// Cache-to-Cache's recipe files (top-level `model` and `training`) load too: their keys are
+// translated, and notes() say aloud which of them have no effect here (c2c_recipe.h).
 #pragma once
 
 #include <filesystem>
@@ -33,14 +33,19 @@ struct Recipe {
   SweepOptions sweep;
   IdentityOptions identity;
 
-  std::filesystem::path file;       // where it was read; not a field
-  std::vector<std::string> notes;   // what the reader should be told (C2C keys without effect); not a field
+  std::filesystem::path file;  // where it was read; not a field
+  std::vector<std::string>
+      notes;  // what the reader should be told (C2C keys without effect); not a field
 
-  // `overrides`: "a.b=c", applied in order after the file. Throws Error (kUsage) with file:line:column.
-  static Recipe load(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
-  static Recipe from_yaml(std::string_view text, const std::string& file, const std::vector<std::string>& overrides = {});
+  // `overrides`: "a.b=c", applied in order after the file. Throws Error (kUsage) with
+  // file:line:column.
+  static Recipe load(const std::filesystem::path& file,
+                     const std::vector<std::string>& overrides = {});
+  static Recipe from_yaml(std::string_view text, const std::string& file,
+                          const std::vector<std::string>& overrides = {});
   // As load, collecting every problem instead of throwing the first.
-  static std::vector<Problem> check(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
+  static std::vector<Problem> check(const std::filesystem::path& file,
+                                    const std::vector<std::string>& overrides = {});
 
   std::string to_yaml() const;  // resolved: every field, defaults included
   // Of to_yaml(): equal for recipes that mean the same, whatever their comments and order.
@@ -51,7 +56,8 @@ struct Recipe {
 
   template <class V>
   void visit(V& v) {
-    v.field("name", name, {.help = "names datasets/<name> and checkpoints/<name>; empty: the file's name"});
+    v.field("name", name,
+            {.help = "names datasets/<name> and checkpoints/<name>; empty: the file's name"});
     v.field("description", description, {.help = "one line"});
     v.section("pair", pair, "the two models");
     v.section("data", data, "text and stored caches");

@@ -1,4 +1,5 @@
-// RunContext: what a stage is told besides the recipe. Made by main.cpp from the command line and the environment.
+// RunContext: what a stage is told besides the recipe. Made by main.cpp from the command line and
+// the environment.
 #pragma once
 
 #include <cstdint>
@@ -12,18 +13,18 @@
 namespace kvlingua {
 
 struct RunContext {
-  std::string device = "cpu";  // resolved: cpu, cuda:0, cuda:1 ... (never auto)
+  std::string device = "cpu";   // resolved: cpu, cuda:0, cuda:1 ... (never auto)
   std::optional<int64_t> seed;  // --seed; empty: what the recipe says
   RunPaths paths;
   World world;
-  int verbosity = 0;            // -1 quiet (no progress), 0, 1 verbose
-  bool resume = true;           // go on with what is there
-  bool restart = false;         // --restart: throw away what this verb made before
-  bool dry_run = false;         // print the plan, do nothing
-  bool skip_bad = false;        // --skip-bad, wins over data.skip_bad
-  int64_t limit = 0;            // --limit N; 0 = no limit
-  std::string stage;            // --stage; empty = all of train.stages
-  std::string checkpoint;       // --checkpoint DIR; empty = the run's latest
+  int verbosity = 0;                 // -1 quiet (no progress), 0, 1 verbose
+  bool resume = true;                // go on with what is there
+  bool restart = false;              // --restart: throw away what this verb made before
+  bool dry_run = false;              // print the plan, do nothing
+  bool skip_bad = false;             // --skip-bad, wins over data.skip_bad
+  int64_t limit = 0;                 // --limit N; 0 = no limit
+  std::string stage;                 // --stage; empty = all of train.stages
+  std::string checkpoint;            // --checkpoint DIR; empty = the run's latest
   std::vector<std::string> compare;  // --compare A B
 
   int64_t seed_or(int64_t recipe_seed) const { return seed.value_or(recipe_seed); }

@@ -30,10 +30,13 @@ struct OptimizerOptions {
     v.field("beta2", beta2, {.help = "decay of the second moment", .min = 0, .max = 0.999999});
     v.field("eps", eps, {.help = "added to the root of the second moment", .above = 0});
     v.field("clip", clip, {.help = "global gradient norm; 0 = off", .min = 0});
-    v.field("schedule", schedule, {.help = "after warm-up", .choices = {"constant", "linear", "cosine"}});
-    v.field("warmup_steps", warmup_steps, {.help = "wins over warmup_ratio when above 0", .min = 0});
+    v.field("schedule", schedule,
+            {.help = "after warm-up", .choices = {"constant", "linear", "cosine"}});
+    v.field("warmup_steps", warmup_steps,
+            {.help = "wins over warmup_ratio when above 0", .min = 0});
     v.field("warmup_ratio", warmup_ratio, {.help = "share of all steps", .min = 0, .max = 1});
-    v.field("final_lr_ratio", final_lr_ratio, {.help = "learning rate at the end, relative to lr", .min = 0, .max = 1});
+    v.field("final_lr_ratio", final_lr_ratio,
+            {.help = "learning rate at the end, relative to lr", .min = 0, .max = 1});
     v.field("ema", ema, {.help = "decay of averaged weights; 0 = off", .min = 0, .max = 0.999999});
   }
 };
@@ -46,8 +49,12 @@ struct BatchOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("size", size, {.help = "items in a micro-batch: token rows in regression, contexts in distillation", .min = 1, .max = 1 << 24});
-    v.field("accumulation", accumulation, {.help = "micro-batches per optimizer step", .min = 1, .max = 1 << 16});
+    v.field("size", size,
+            {.help = "items in a micro-batch: token rows in regression, contexts in distillation",
+             .min = 1,
+             .max = 1 << 24});
+    v.field("accumulation", accumulation,
+            {.help = "micro-batches per optimizer step", .min = 1, .max = 1 << 16});
     v.field("steps", steps, {.help = "optimizer steps; 0 = as epochs says", .min = 0});
     v.field("epochs", epochs, {.help = "passes over the data", .above = 0});
   }
@@ -69,9 +76,12 @@ struct RegressionOptions {
     v.section("batch", batch);
     v.field("key_weight", key_weight, {.help = "of the error on keys", .min = 0});
     v.field("value_weight", value_weight, {.help = "of the error on values", .min = 0});
-    v.field("attention_weight", attention_weight, {.help = "of the attention-output error; needs data.attention_outputs", .min = 0});
-    v.field("validate_every", validate_every, {.help = "steps between validations; 0 = only at the end", .min = 0});
-    v.field("patience", patience, {.help = "validations without gain before stopping; 0 = never", .min = 0});
+    v.field("attention_weight", attention_weight,
+            {.help = "of the attention-output error; needs data.attention_outputs", .min = 0});
+    v.field("validate_every", validate_every,
+            {.help = "steps between validations; 0 = only at the end", .min = 0});
+    v.field("patience", patience,
+            {.help = "validations without gain before stopping; 0 = never", .min = 0});
   }
 };
 
@@ -92,14 +102,22 @@ struct DistillationOptions {
   void visit(V& v) {
     v.section("optimizer", optimizer);
     v.section("batch", batch);
-    v.field("kl_weight", kl_weight, {.help = "of the divergence from the full-text target: the honest measure of transfer", .min = 0});
-    v.field("ce_weight", ce_weight, {.help = "of the cross-entropy on the gold answer: teaches beyond the target", .min = 0});
+    v.field("kl_weight", kl_weight,
+            {.help = "of the divergence from the full-text target: the honest measure of transfer",
+             .min = 0});
+    v.field(
+        "ce_weight", ce_weight,
+        {.help = "of the cross-entropy on the gold answer: teaches beyond the target", .min = 0});
     v.field("temperature", temperature, {.help = "of both distributions", .above = 0});
     v.field("anchor", anchor, {.help = "of the regression error, keeps K and V close", .min = 0});
-    v.field("max_answer", max_answer, {.help = "answer tokens that are scored", .min = 1, .max = 1 << 16});
-    v.field("checkpoint_activations", checkpoint_activations, {.help = "recompute layers in backward to save memory"});
-    v.field("validate_every", validate_every, {.help = "steps between validations; 0 = only at the end", .min = 0});
-    v.field("patience", patience, {.help = "validations without gain before stopping; 0 = never", .min = 0});
+    v.field("max_answer", max_answer,
+            {.help = "answer tokens that are scored", .min = 1, .max = 1 << 16});
+    v.field("checkpoint_activations", checkpoint_activations,
+            {.help = "recompute layers in backward to save memory"});
+    v.field("validate_every", validate_every,
+            {.help = "steps between validations; 0 = only at the end", .min = 0});
+    v.field("patience", patience,
+            {.help = "validations without gain before stopping; 0 = never", .min = 0});
     v.require(kl_weight + ce_weight > 0, "kl_weight", "kl_weight and ce_weight must not both be 0");
   }
 };
@@ -122,12 +140,17 @@ struct C2cTrainOptions {
     v.section("batch", batch);
     v.field("max_length", max_length, {.help = "longer samples are cut", .min = 2, .max = 1 << 20});
     v.field("train_ratio", train_ratio, {.help = "the rest validates", .max = 1, .above = 0});
-    v.field("validate_every", validate_every, {.help = "steps between validations; 0 = only at the end", .min = 0});
-    v.field("low_precision_weights", low_precision_weights, {.help = "C2C's habit: bfloat16 weights without a float32 master copy"});
-    v.field("unweighted_micro_batches", unweighted_micro_batches, {.help = "C2C's habit: mean of micro-batch means"});
-    v.field("checkpoint_activations", checkpoint_activations, {.help = "recompute layers in backward to save memory"});
+    v.field("validate_every", validate_every,
+            {.help = "steps between validations; 0 = only at the end", .min = 0});
+    v.field("low_precision_weights", low_precision_weights,
+            {.help = "C2C's habit: bfloat16 weights without a float32 master copy"});
+    v.field("unweighted_micro_batches", unweighted_micro_batches,
+            {.help = "C2C's habit: mean of micro-batch means"});
+    v.field("checkpoint_activations", checkpoint_activations,
+            {.help = "recompute layers in backward to save memory"});
     v.field("source_cache", source_cache,
-            {.help = "where source caches wait between epochs", .choices = {"auto", "none", "memory", "disk"}});
+            {.help = "where source caches wait between epochs",
+             .choices = {"auto", "none", "memory", "disk"}});
   }
 };
 
@@ -144,8 +167,11 @@ struct TrainOptions {
   template <class V>
   void visit(V& v) {
     v.field("stages", stages,
-            {.help = "in this order; what is done is skipped", .choices = {"ridge", "regression", "distillation", "c2c"}, .required = true});
-    v.field("seed", seed, {.help = "initialisation, dropout and data order; --seed wins", .min = 0});
+            {.help = "in this order; what is done is skipped",
+             .choices = {"ridge", "regression", "distillation", "c2c"},
+             .required = true});
+    v.field("seed", seed,
+            {.help = "initialisation, dropout and data order; --seed wins", .min = 0});
     v.field("log_every", log_every, {.help = "steps between lines", .min = 1});
     v.field("tensorboard", tensorboard, {.help = "write TensorBoard events beside the JSON lines"});
     v.field("start_from", start_from, {.help = "checkpoint of another run to start from"});

@@ -16,9 +16,10 @@ struct World {
   bool alone() const { return size == 1; }
   bool is_main() const { return rank == 0; }
 
-  // RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; failing these SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID,
-  // SLURM_LAUNCH_NODE_IPADDR or the first of SLURM_JOB_NODELIST, and a port made from SLURM_JOB_ID. Throws Error (kUsage)
-  // naming the variable when one is malformed or they contradict each other. `get` stands in for getenv in tests.
+  // RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; failing these SLURM_PROCID,
+  // SLURM_NTASKS, SLURM_LOCALID, SLURM_LAUNCH_NODE_IPADDR or the first of SLURM_JOB_NODELIST, and a
+  // port made from SLURM_JOB_ID. Throws Error (kUsage) naming the variable when one is malformed or
+  // they contradict each other. `get` stands in for getenv in tests.
   static World from_environment();
   static World from_environment(const std::function<const char*(const char*)>& get);
 };

@@ -19,11 +19,12 @@ std::string error_of(const std::string& yaml, const std::vector<std::string>& ov
 }
 
 TEST(Recipe, ReadsValuesAndKeepsDefaults) {
-  const Recipe r = Recipe::from_yaml(std::string(kPair) +
-                                         "data: {kind: jsonl, files: [x.jsonl], max_tokens: 1e6, shard_bytes: 64MiB}\n"
-                                         "projector: {kind: ridge, ridge: {lambda: 1e-4}}\n"
-                                         "train: {stages: ridge}\n",
-                                     "dir/my recipe.yaml");
+  const Recipe r = Recipe::from_yaml(
+      std::string(kPair) +
+          "data: {kind: jsonl, files: [x.jsonl], max_tokens: 1e6, shard_bytes: 64MiB}\n"
+          "projector: {kind: ridge, ridge: {lambda: 1e-4}}\n"
+          "train: {stages: ridge}\n",
+      "dir/my recipe.yaml");
   EXPECT_EQ(r.name, "my_recipe");
   EXPECT_EQ(r.pair.source.name, "a/b");
   EXPECT_EQ(r.data.max_tokens, 1000000);
@@ -35,12 +36,18 @@ TEST(Recipe, ReadsValuesAndKeepsDefaults) {
 }
 
 TEST(Recipe, TypoNamesFileLineColumnAndNearestKey) {
-  EXPECT_EQ(error_of(std::string(kPair) + "train:\n  regression:\n    optimizer:\n      leraning_rate: 1\n      wieght_decay: 0\n"),
-            "r.yaml:7:7: unknown key leraning_rate in train.regression.optimizer; keys there: lr, weight_decay, beta1, beta2, eps, clip, "
-            "schedule, warmup_steps, warmup_ratio, final_lr_ratio, ema (and 1 more; `kvlingua recipe check` lists them)");
+  EXPECT_EQ(
+      error_of(
+          std::string(kPair) +
+          "train:\n  regression:\n    optimizer:\n      leraning_rate: 1\n      wieght_decay: 0\n"),
+      "r.yaml:7:7: unknown key leraning_rate in train.regression.optimizer; keys there: lr, "
+      "weight_decay, beta1, beta2, eps, clip, "
+      "schedule, warmup_steps, warmup_ratio, final_lr_ratio, ema (and 1 more; `kvlingua recipe "
+      "check` lists them)");
   EXPECT_EQ(error_of(std::string(kPair) + "data:\n  max_lenght: 5\n"),
             "r.yaml:5:3: unknown key max_lenght in data; did you mean max_length?");
-  EXPECT_EQ(error_of(std::string(kPair) + "trian: {}\n"), "r.yaml:4:1: unknown key trian; did you mean train?");
+  EXPECT_EQ(error_of(std::string(kPair) + "trian: {}\n"),
+            "r.yaml:4:1: unknown key trian; did you mean train?");
 }
 
 TEST(Recipe, RefusesWrongTypesRangesAndChoices) {
@@ -48,20 +55,26 @@ TEST(Recipe, RefusesWrongTypesRangesAndChoices) {
             "r.yaml:4:20: data.max_length: got many, expected an integer");
   EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: \"5\"}"),
             "r.yaml:4:20: data.max_length: got the text \"5\", expected an integer");
-  EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: 0}"), "r.yaml:4:20: data.max_length: got 0, expected 1 .. 1048576");
-  EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: 1.5}"), "r.yaml:4:20: data.max_length: got 1.5, expected an integer");
-  EXPECT_EQ(error_of(std::string(kPair) + "data: {chat: yes}"), "r.yaml:4:14: data.chat: got yes, expected true or false");
+  EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: 0}"),
+            "r.yaml:4:20: data.max_length: got 0, expected 1 .. 1048576");
+  EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: 1.5}"),
+            "r.yaml:4:20: data.max_length: got 1.5, expected an integer");
+  EXPECT_EQ(error_of(std::string(kPair) + "data: {chat: yes}"),
+            "r.yaml:4:14: data.chat: got yes, expected true or false");
   EXPECT_EQ(error_of(std::string(kPair) + "projector: {kind: rigde}"),
-            "r.yaml:4:19: projector.kind: got rigde, expected identity | noise | ridge | mlp | c2c; did you mean ridge?");
+            "r.yaml:4:19: projector.kind: got rigde, expected identity | noise | ridge | mlp | "
+            "c2c; did you mean ridge?");
   EXPECT_EQ(error_of(std::string(kPair) + "train: {regression: {optimizer: {lr: 0}}}"),
             "r.yaml:4:38: train.regression.optimizer.lr: got 0, expected above 0");
   EXPECT_EQ(error_of(std::string(kPair) + "projector: {ridge: {lambda: [1, nan]}}"),
             "r.yaml:4:33: projector.ridge.lambda: got nan, expected a number");
-  EXPECT_EQ(error_of(std::string(kPair) + "projector: ridge"), "r.yaml:4:12: projector: got ridge, expected a section of keys");
+  EXPECT_EQ(error_of(std::string(kPair) + "projector: ridge"),
+            "r.yaml:4:12: projector: got ridge, expected a section of keys");
 }
 
 TEST(Recipe, RefusesDoubledKeysBrokenYamlAndSeveralDocuments) {
-  EXPECT_EQ(error_of(std::string(kPair) + "data: {seed: 1, seed: 2}"), "r.yaml:4:17: key seed is given twice; remove one of them");
+  EXPECT_EQ(error_of(std::string(kPair) + "data: {seed: 1, seed: 2}"),
+            "r.yaml:4:17: key seed is given twice; remove one of them");
   EXPECT_THAT(error_of("pair: [1, 2\ndata: {"), testing::HasSubstr("not valid YAML"));
   EXPECT_THAT(error_of("a: 1\n---\nb: 2\n"), testing::HasSubstr("several YAML documents"));
   EXPECT_THAT(error_of("- 1\n"), testing::HasSubstr("a recipe is a map of sections"));
@@ -69,35 +82,47 @@ TEST(Recipe, RefusesDoubledKeysBrokenYamlAndSeveralDocuments) {
 }
 
 TEST(Recipe, NamesWhatIsMissingAndRulesThatDoNotHold) {
-  EXPECT_THAT(error_of("pair:\n  source: {name: x}\n"), testing::StartsWith("r.yaml:1:1: pair.target.name is missing"));
-  EXPECT_THAT(error_of(std::string(kPair) + "data: {kind: jsonl}"), testing::StartsWith("r.yaml:4:1: data.files must name"));
+  EXPECT_THAT(error_of("pair:\n  source: {name: x}\n"),
+              testing::StartsWith("r.yaml:1:1: pair.target.name is missing"));
+  EXPECT_THAT(error_of(std::string(kPair) + "data: {kind: jsonl}"),
+              testing::StartsWith("r.yaml:4:1: data.files must name"));
   EXPECT_EQ(error_of(std::string(kPair) + "data: {min_length: 9, max_length: 8}"),
             "r.yaml:4:8: data.min_length must not be above max_length");
 }
 
 TEST(Recipe, NamesThatLeaveTheirFolderAreRefused) {
-  EXPECT_THAT(error_of(std::string(kPair) + "name: ../../etc"), testing::HasSubstr("it names a folder"));
-  EXPECT_THAT(error_of(std::string(kPair) + "checkpoint: {name: a/b}"), testing::HasSubstr("it names a folder"));
+  EXPECT_THAT(error_of(std::string(kPair) + "name: ../../etc"),
+              testing::HasSubstr("it names a folder"));
+  EXPECT_THAT(error_of(std::string(kPair) + "checkpoint: {name: a/b}"),
+              testing::HasSubstr("it names a folder"));
 }
 
 TEST(Recipe, OverridesApplyInOrderAndAreNamedInErrors) {
-  const Recipe r = Recipe::from_yaml(kPair, "r.yaml", {"data.max_length=64", "train.stages=[ridge, regression]", "data.max_length=32",
-                                                       "pair.source.name=other/model", "train.regression.optimizer.lr=2e-3"});
+  const Recipe r = Recipe::from_yaml(
+      kPair, "r.yaml",
+      {"data.max_length=64", "train.stages=[ridge, regression]", "data.max_length=32",
+       "pair.source.name=other/model", "train.regression.optimizer.lr=2e-3"});
   EXPECT_EQ(r.data.max_length, 32);
   EXPECT_EQ(r.pair.source.name, "other/model");
   EXPECT_THAT(r.train.stages, testing::ElementsAre("ridge", "regression"));
   EXPECT_EQ(r.train.regression.optimizer.lr, 2e-3);
-  EXPECT_EQ(error_of(kPair, {"data.max_lenght=3"}), "--set data.max_lenght=3: unknown key max_lenght in data; did you mean max_length?");
-  EXPECT_EQ(error_of(kPair, {"data.max_length=x"}), "--set data.max_length=x: data.max_length: got x, expected an integer");
-  EXPECT_EQ(error_of(kPair, {"data.max_length"}), "--set data.max_length: wrong form: expected section.key=value");
-  EXPECT_EQ(error_of(kPair, {"data..x=1"}), "--set data..x=1: wrong form: expected section.key=value");
-  EXPECT_EQ(error_of(kPair, {"data.min_length=2000"}), "--set data.min_length=2000: data.min_length must not be above max_length");
+  EXPECT_EQ(error_of(kPair, {"data.max_lenght=3"}),
+            "--set data.max_lenght=3: unknown key max_lenght in data; did you mean max_length?");
+  EXPECT_EQ(error_of(kPair, {"data.max_length=x"}),
+            "--set data.max_length=x: data.max_length: got x, expected an integer");
+  EXPECT_EQ(error_of(kPair, {"data.max_length"}),
+            "--set data.max_length: wrong form: expected section.key=value");
+  EXPECT_EQ(error_of(kPair, {"data..x=1"}),
+            "--set data..x=1: wrong form: expected section.key=value");
+  EXPECT_EQ(error_of(kPair, {"data.min_length=2000"}),
+            "--set data.min_length=2000: data.min_length must not be above max_length");
 }
 
 TEST(Recipe, ResolvedYamlReadsBackToItself) {
   const Recipe r = Recipe::from_yaml(std::string(kPair) +
                                          "name: n\ndescription: 'say \"hi\": # \\ \t\u00e9'\n"
-                                         "eval: {benchmarks: [{file: a.csv}, {kind: ceval, file: b.csv, limit: 3}], seeds: [1, 2]}\n",
+                                         "eval: {benchmarks: [{file: a.csv}, {kind: ceval, file: "
+                                         "b.csv, limit: 3}], seeds: [1, 2]}\n",
                                      "r.yaml", {"data.validation=0.1"});
   const std::string yaml = r.to_yaml();
   const Recipe again = Recipe::from_yaml(yaml, "again.yaml");
@@ -114,7 +139,8 @@ TEST(Recipe, ResolvedYamlReadsBackToItself) {
 TEST(Recipe, DescribesEveryFieldWithHelp) {
   Recipe r;
   for (const OptionRow& row : describe_options(visit_of(r))) {
-    if (row.path.ends_with("optimizer") || row.path.ends_with("batch")) continue;  // named by what is around them
+    if (row.path.ends_with("optimizer") || row.path.ends_with("batch"))
+      continue;  // named by what is around them
     EXPECT_FALSE(row.help.empty()) << row.path << " has no help";
   }
 }

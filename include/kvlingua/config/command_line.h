@@ -1,0 +1,48 @@
+// The whole command line of kvlingua: verbs, arguments, options. Torch-free, so that --help answers
+// at once.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvlingua {
+
+struct CommandLine {
+  std::string verb;                    // "train"; "recipe ls" and the like are two words
+  std::vector<std::string> arguments;  // positional: recipes, models, paths
+  std::vector<std::string> set;        // --set a.b=c, in order
+  std::string json;                    // --json: empty, "-" or a file
+  std::string device;                  // --device; empty: what the recipe says
+  std::optional<int64_t> seed;         // --seed
+  std::string out;                     // --out: a folder (inspect: metadata.json)
+  int verbosity = 0;                   // -q -1, -v 1, -vv 2
+
+  // train, generate, evaluate, quickstart
+  std::string stage;
+  bool resume = false, restart = false, dry_run = false, skip_bad = false;
+  std::string checkpoint;
+  std::vector<std::string> compare;
+  int64_t limit = 0;
+
+  // inspect
+  std::vector<std::string> prompt;
+  std::string prompts, dump, dtype;
+  int64_t determinism = 0;
+  bool bench = false;
+
+  // quickstart: the parts named; none means all that exist
+  std::vector<std::string> parts;
+
+  bool json_on_stdout() const { return json == "-"; }
+};
+
+struct ParsedCommandLine {
+  CommandLine command;
+  std::string answer;  // --help, --version: to be printed on stdout, and nothing else done
+};
+// Throws Error (kUsage) with the nearest verb or option.
+ParsedCommandLine parse_command_line(int argc, const char* const* argv, const std::string& version);
+
+}  // namespace kvlingua

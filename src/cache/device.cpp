@@ -1,0 +1,71 @@
+#include "kvlingua/cache/device.h"
+
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#ifdef KVLINGUA_CUDA
+#include <ATen/cuda/CUDAContextLight.h>
+#endif
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/config/device_name.h"
+
+namespace kvlingua {
+namespace {
+
+int64_t cuda_devices() {
+#ifdef KVLINGUA_CUDA
+  return at::globalContext().hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
+#else
+  return 0;
+#endif
+}
+
+// Below compute capability 8 bfloat16 is emulated.
+bool native_bfloat16(at::Device device) {
+#ifdef KVLINGUA_CUDA
+  return at::cuda::getDeviceProperties(device.index())->major >= 8;
+#else
+  (void)device;
+  return true;
+#endif
+}
+
+}  // namespace
+
+at::Device resolve_device(std::string_view name, int64_t local_rank) {
+  const DeviceName wanted = parse_device(name);
+  if (wanted.kind == DeviceName::Kind::kCpu) return at::Device(at::kCPU);
+  const int64_t count = cuda_devices();
+  if (wanted.kind == DeviceName::Kind::kAuto && count == 0) return at::Device(at::kCPU);
+  const int64_t index = wanted.index >= 0 ? wanted.index : count > 0 ? local_rank % count : 0;
+  if (index >= count) {
+    throw Error({.code = ExitCode::kDevice,
+                 .where = cat("device ", name),
+                 .what = count == 0 ? "no CUDA GPU can be used here" : "no such GPU",
+                 .got = cat(count, count == 1 ? " GPU" : " GPUs"),
+#ifdef KVLINGUA_CUDA
+                 .remedy = count == 0 ? "check nvidia-smi and the driver, or use --device cpu"
+                                      : "use a lower number"});
+#else
+                 .remedy =
+                     "this build is for the CPU only: build where nvcc is, or use --device cpu"});
+#endif
+  }
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+at::ScalarType resolve_dtype(std::string_view name, at::Device device) {
+  if (name == "float32") return at::kFloat;
+  if (name == "bfloat16") return at::kBFloat16;
+  if (name == "float16") return at::kHalf;
+  if (name != "auto" && !name.empty()) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "dtype",
+                 .got = printable(name, 40),
+                 .expected = "auto, float32, bfloat16 or float16"});
+  }
+  if (device.is_cpu()) return at::kFloat;
+  return native_bfloat16(device) ? at::kBFloat16 : at::kHalf;
+}
+
+}  // namespace kvlingua

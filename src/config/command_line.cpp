@@ -1,0 +1,295 @@
+#include "kvlingua/config/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/config/device_name.h"
+#include "kvlingua/config/options.h"
+#include "kvlingua/config/recipe.h"
+
+namespace kvlingua {
+namespace {
+
+constexpr const char* kTopHelp =
+    R"(kvlingua trains and judges projectors that translate the key/value cache of one language model into another's.
+
+usage: kvlingua <verb> [arguments] [--set a.b=c ...] [--json FILE|-] [--device auto|cpu|cuda|cuda:N] [--seed N] [--out DIR] [-v|-q]
+
+  preflight RECIPE       can this recipe run here: device, disk, models, predicted memory and time
+  recipe ls|show|check|keys   the shipped recipes; one resolved; checked; every key explained
+  inspect MODEL          a model's cache: shapes, bytes per token, statistics by layer
+  generate RECIPE        paired caches into datasets/<name>/ (resumes)
+  verify PATH...         re-reads a pair set or checkpoint and names every damaged file
+  train RECIPE           the recipe's stages in order into checkpoints/<run>/ (resumes)
+  evaluate RECIPE        conditions, criteria and a report under checkpoints/<run>/eval/
+  sweep RECIPE           projectors and fidelity over model scales
+  identity RECIPE        persona fingerprints, self-recognition, identity transfer
+  import FORMAT DIR OUT  c2c
+  export FORMAT CHECKPOINT OUT   c2c, vllm, safetensors
+  quickstart [RECIPE]    preflight, generate, train, evaluate in one go (recipe/nano.yaml)
+
+  kvlingua <verb> --help says more. `kvlingua recipe keys` explains every key a recipe or --set can name.
+
+exit codes: 0 ok, 1 failed, 2 usage or recipe, 3 a gate was not met, 4 input data or model unusable, 5 no device or memory,
+            6 corrupt file, 7 disk full, 75 stopped by SIGTERM after saving, 130 Ctrl-C after saving
+environment: NO_COLOR, HF_HOME, HF_HUB_CACHE, OMP_NUM_THREADS, KVLINGUA_ROOT, torchrun's and Slurm's variables
+)";
+
+using Add = std::function<void(CLI::App&, CommandLine&)>;
+struct Verb {
+  const char* name;
+  const char* help;
+  Add add;               // its own arguments and options
+  const char* sections;  // recipe sections that its help lists
+};
+
+void recipe_argument(CLI::App& app, CommandLine& c) {
+  app.add_option("RECIPE", c.arguments, "a YAML file, or the name of a shipped recipe")
+      ->required()
+      ->expected(1);
+}
+void run_options(CLI::App& app, CommandLine& c) {
+  CLI::Option* resume =
+      app.add_flag("--resume", c.resume, "go on with what is there (the default)");
+  app.add_flag("--restart", c.restart, "throw away what this verb made before")->excludes(resume);
+  app.add_flag("--dry-run", c.dry_run, "print the resolved recipe and the plan, do nothing");
+}
+void limit_option(CLI::App& app, CommandLine& c, const char* help) {
+  app.add_option("--limit", c.limit, help)->check(CLI::PositiveNumber)->type_name("N");
+}
+
+void add_preflight(CLI::App& app, CommandLine& c) { recipe_argument(app, c); }
+void add_generate(CLI::App& app, CommandLine& c) {
+  recipe_argument(app, c);
+  run_options(app, c);
+  limit_option(app, c, "at most N samples, for a quick look");
+  app.add_flag("--skip-bad", c.skip_bad, "skip and count malformed samples");
+}
+void add_train(CLI::App& app, CommandLine& c) {
+  recipe_argument(app, c);
+  run_options(app, c);
+  app.add_option("--stage", c.stage, "only this one: ridge, regression, distillation, c2c")
+      ->check(CLI::IsMember({"ridge", "regression", "distillation", "c2c"}))
+      ->type_name("NAME");
+  app.add_option("--checkpoint", c.checkpoint,
+                 "start from this checkpoint instead of the run's latest")
+      ->type_name("DIR");
+}
+void add_evaluate(CLI::App& app, CommandLine& c) {
+  recipe_argument(app, c);
+  run_options(app, c);
+  app.add_option("--checkpoint", c.checkpoint, "judge this checkpoint instead of the run's latest")
+      ->type_name("DIR");
+  limit_option(app, c, "first N items of each family only (marked so in the report)");
+  app.add_option("--compare", c.compare, "two checkpoints side by side, paired")
+      ->expected(2)
+      ->type_name("A B");
+}
+void add_inspect(CLI::App& app, CommandLine& c) {
+  app.add_option("MODEL", c.arguments, "a directory, or a hub name in the local Hugging Face cache")
+      ->required()
+      ->expected(1);
+  app.add_option("--prompt", c.prompt, "prompt to read; may be given again")
+      ->expected(1)
+      ->type_name("TEXT")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--prompts", c.prompts, "file of prompts, one a line")->type_name("FILE");
+  app.add_option("--dump", c.dump, "write tokens, keys, values and logits as safetensors")
+      ->type_name("FILE");
+  app.add_option("--determinism", c.determinism,
+                 "run N times, with and without cache: same text and same bits")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  app.add_flag("--bench", c.bench, "cached against uncached decoding by context length");
+  app.add_option("--dtype", c.dtype, "compute type")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->type_name("TYPE");
+  limit_option(app, c, "bench: longest context");
+}
+void add_verify(CLI::App& app, CommandLine& c) {
+  app.add_option("PATH", c.arguments, "pair sets and checkpoints")
+      ->required()
+      ->expected(1, 1 << 20);
+}
+void add_format(CLI::App& app, CommandLine& c) {
+  app.add_option("FORMAT_FROM_TO", c.arguments, "format, where it is, where it goes")
+      ->required()
+      ->expected(3)
+      ->type_name("");
+}
+void add_quickstart(CLI::App& app, CommandLine& c) {
+  app.add_option("RECIPE", c.arguments, "default: recipe/nano.yaml")->expected(0, 1);
+  run_options(app, c);
+  limit_option(app, c, "evaluate: first N items of each family only");
+  for (const char* part : {"preflight", "train", "validate", "sweep", "identity"}) {
+    app.add_flag_callback(
+        std::string("--") + part, [&c, part] { c.parts.push_back(part); },
+        "this part (several may be named)");
+  }
+}
+void add_recipe_ls(CLI::App&, CommandLine&) {}
+void add_recipe_check(CLI::App& app, CommandLine& c) {
+  app.add_option("RECIPE", c.arguments, "YAML files, or names of shipped recipes")
+      ->required()
+      ->expected(1, 1 << 20);
+}
+void add_recipe_keys(CLI::App& app, CommandLine& c) {
+  app.add_option("SECTION", c.arguments, "a section or key, such as train.regression; default: all")
+      ->expected(0, 1);
+}
+
+const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> list = {
+      {"preflight", "says whether the recipe can run here; exit 0 only when it can", add_preflight,
+       ""},
+      {"inspect", "a model's cache: shapes, bytes per token, statistics by layer", add_inspect, ""},
+      {"generate", "paired caches into datasets/<name>/; resumes", add_generate, "pair data"},
+      {"verify", "re-reads pair sets and checkpoints, names every damaged file (exit 6)",
+       add_verify, ""},
+      {"train", "the recipe's stages in order into checkpoints/<run>/; resumes", add_train,
+       "projector train checkpoint"},
+      {"evaluate", "conditions, criteria and report; exit 3 when the gate was not met",
+       add_evaluate, "eval"},
+      {"sweep", "projectors and fidelity over model scales", recipe_argument, "sweep"},
+      {"identity", "persona fingerprints, self-recognition, identity transfer", recipe_argument,
+       "identity"},
+      {"import", "a checkpoint of another system: import c2c DIR OUT", add_format, ""},
+      {"export", "a checkpoint for another system: export c2c|vllm|safetensors CHECKPOINT OUT",
+       add_format, ""},
+      {"quickstart", "preflight, generate, train, evaluate; what is done already is skipped",
+       add_quickstart, ""},
+      {"recipe ls", "lists the shipped recipes", add_recipe_ls, ""},
+      {"recipe show", "prints one recipe with every default filled in", recipe_argument, ""},
+      {"recipe check", "checks keys, types, ranges: file:line:column and the nearest key name",
+       add_recipe_check, ""},
+      {"recipe keys", "explains every key of a recipe", add_recipe_keys, ""},
+  };
+  return list;
+}
+
+Error usage(std::string what, std::string remedy) {
+  return Error({.code = ExitCode::kUsage, .what = std::move(what), .remedy = std::move(remedy)});
+}
+
+std::string nearest_hint(const std::string& word, const std::vector<std::string>& names,
+                         const std::string& otherwise) {
+  const std::string nearest = nearest_name(word, names);
+  return nearest.empty() ? otherwise : "did you mean " + nearest + "?";
+}
+
+const Verb& find_verb(const std::string& first, const std::string& second) {
+  std::vector<std::string> names;
+  for (const Verb& verb : verbs()) {
+    const std::string name = verb.name;
+    if (name == first || name == first + " " + second) return verb;
+    const size_t space = name.find(' ');
+    if (first == "recipe" && space != std::string::npos) names.push_back(name.substr(space + 1));
+    if (first != "recipe") names.push_back(name.substr(0, space));
+  }
+  if (first != "recipe")
+    throw usage("unknown verb " + printable(first, 60),
+                nearest_hint(first, names, "`kvlingua --help` lists them"));
+  if (second.empty() || second.starts_with('-'))
+    throw usage("recipe what?", "kvlingua recipe ls, show, check or keys");
+  throw usage("unknown verb recipe " + printable(second, 60),
+              nearest_hint(second, names, "kvlingua recipe ls, show, check or keys"));
+}
+
+std::string sections_help(const std::string& sections) {
+  if (sections.empty()) return {};
+  Recipe recipe;
+  std::string text = "\nRecipe keys (each also by --set; `kvlingua recipe keys` says more):\n";
+  std::istringstream words(sections);
+  for (std::string section; words >> section;) {
+    for (const OptionRow& row : describe_options(visit_of(recipe))) {
+      if (!row.path.starts_with(section + ".") || row.type == "section") continue;
+      text += "  " + row.path + "=" + row.value + "\n";
+    }
+  }
+  return text;
+}
+
+void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
+  app.add_option("--set", c.set, "override a recipe key; may be given again")
+      ->type_name("a.b=c")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--json", c.json,
+                 "the result as JSON; - is stdout, and then nothing else is printed there")
+      ->type_name("FILE|-");
+  app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->type_name("NAME");
+  app.add_option("--seed", c.seed, "wins over the recipe's seeds")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  app.add_option("--out", c.out,
+                 writes_runs ? "folder for datasets/ and checkpoints/ (default: the project's own)"
+                             : "file of the result")
+      ->type_name(writes_runs ? "DIR" : "FILE");
+  app.add_flag(
+      "-v,--verbose", [&c](int64_t count) { c.verbosity = static_cast<int>(count); }, "say more");
+  app.add_flag(
+      "-q,--quiet", [&c](int64_t) { c.verbosity = -1; }, "no progress, only warnings");
+}
+
+// CLI11 words its errors for a screen; ours are one line with a remedy.
+Error translated(const CLI::ParseError& error, const CLI::App& app,
+                 const std::vector<std::string>& words, const Verb& verb) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::string help = cat("`kvlingua ", verb.name, " --help`");
+  for (const std::string& word : words) {
+    if (!word.starts_with("--") || word.size() < 3) continue;
+    const std::string name = word.substr(0, word.find('='));
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      return usage(cat(verb.name, ": unknown option ", printable(name, 60)),
+                   nearest_hint(name, names, help));
+    }
+  }
+  return usage(cat(verb.name, ": ", printable(error.what(), 200)), help);
+}
+
+}  // namespace
+
+ParsedCommandLine parse_command_line(int argc, const char* const* argv,
+                                     const std::string& version) {
+  ParsedCommandLine parsed;
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (words.empty()) throw usage("no verb", "`kvlingua --help` lists them");
+  if (words[0] == "--help" || words[0] == "-h" || (words[0] == "help" && words.size() == 1))
+    return {{}, kTopHelp};
+  if (words[0] == "--version" || words[0] == "-V") return {{}, "kvlingua " + version + "\n"};
+  if (words[0] == "help") {
+    words.erase(words.begin());
+    words.push_back("--help");
+  }
+  if (words[0].starts_with("-"))
+    throw usage(cat("an option before the verb: ", printable(words[0], 60)),
+                "options follow the verb");
+  if (words[0] == "recipe" && words.size() > 1 && (words[1] == "--help" || words[1] == "-h"))
+    return {{}, kTopHelp};
+
+  const Verb& verb = find_verb(words[0], words.size() > 1 ? words[1] : "");
+  const bool two_words = std::string(verb.name).find(' ') != std::string::npos;
+  words.erase(words.begin(), words.begin() + (two_words ? 2 : 1));
+
+  CommandLine& command = parsed.command;
+  command.verb = verb.name;
+  CLI::App app(verb.help, std::string("kvlingua ") + verb.name);
+  verb.add(app, command);
+  add_common(app, command, command.verb != "inspect");
+  try {
+    std::vector<std::string> reversed(words.rbegin(), words.rend());
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    return {{}, app.help() + sections_help(verb.sections)};
+  } catch (const CLI::ParseError& error) {
+    throw translated(error, app, words, verb);
+  }
+  parse_device(command.device);
+  return parsed;
+}
+
+}  // namespace kvlingua

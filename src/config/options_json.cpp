@@ -1,0 +1,110 @@
+#include "kvlingua/config/options_json.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace kvlingua {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+class JsonWriter : public OptionVisitor {
+ public:
+  explicit JsonWriter(Json& root) : stack_{&root} { root = Json::object(); }
+  void field(std::string_view name, bool& v, const FieldInfo&) override { put(name, v); }
+  void field(std::string_view name, int64_t& v, const FieldInfo&) override { put(name, v); }
+  void field(std::string_view name, double& v, const FieldInfo&) override { put(name, v); }
+  void field(std::string_view name, std::string& v, const FieldInfo&) override { put(name, v); }
+  void field(std::string_view name, std::vector<int64_t>& v, const FieldInfo&) override {
+    put(name, v);
+  }
+  void field(std::string_view name, std::vector<double>& v, const FieldInfo&) override {
+    put(name, v);
+  }
+  void field(std::string_view name, std::vector<std::string>& v, const FieldInfo&) override {
+    put(name, v);
+  }
+
+ protected:
+  bool enter(std::string_view name, std::string_view) override {
+    Json& made = (*stack_.back())[std::string(name)];
+    made = Json::object();
+    stack_.push_back(&made);
+    return true;
+  }
+  void leave() override { stack_.pop_back(); }
+  int64_t enter_list(std::string_view name, int64_t size, std::string_view) override {
+    Json& made = (*stack_.back())[std::string(name)];
+    made = Json::array();
+    for (int64_t i = 0; i < size; ++i) made.push_back(Json::object());
+    stack_.push_back(&made);
+    return size;
+  }
+  void enter_item(int64_t index) override {
+    stack_.push_back(&(*stack_.back())[static_cast<size_t>(index)]);
+  }
+  void leave_item() override { stack_.pop_back(); }
+  void leave_list() override { stack_.pop_back(); }
+
+ private:
+  template <class T>
+  void put(std::string_view name, const T& value) {
+    (*stack_.back())[std::string(name)] = value;
+  }
+  std::vector<Json*> stack_;
+};
+
+Error write_failed(const std::string& where, int reason) {
+  const bool full = reason == ENOSPC || reason == EDQUOT;
+  return Error({.code = full ? ExitCode::kDiskFull : ExitCode::kFailed,
+                .where = where,
+                .what = "cannot be written",
+                .got = std::strerror(reason)});
+}
+
+}  // namespace
+
+Json options_to_json(const Visit& options) {
+  Json root;
+  JsonWriter writer(root);
+  options(writer);
+  return root;
+}
+
+void write_stdout(std::string_view text) {
+  errno = 0;
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) throw write_failed("stdout", errno);
+}
+
+void write_json(const std::string& target, const Json& document) {
+  const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (target == "-") return write_stdout(text);
+  std::error_code ignored;
+  const bool special = std::filesystem::exists(target, ignored) &&
+                       !std::filesystem::is_regular_file(target, ignored);
+  const std::string temporary =
+      special ? target : target + ".tmp";  // a pipe or device is not to be renamed over
+  errno = 0;
+  std::FILE* file = std::fopen(temporary.c_str(), "wb");
+  if (file == nullptr) throw write_failed(target, errno);
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const int reason = errno;
+  if (std::fclose(file) != 0 || !written) {
+    const int why = reason != 0 ? reason : errno;
+    if (!special) std::remove(temporary.c_str());
+    throw write_failed(target, why);
+  }
+  if (special) return;
+  std::error_code failed;
+  std::filesystem::rename(temporary, target, failed);
+  if (failed) {
+    std::remove(temporary.c_str());
+    throw write_failed(target, failed.value());
+  }
+}
+
+}  // namespace kvlingua

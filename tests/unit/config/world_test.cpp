@@ -1,0 +1,72 @@
+#include "kvlingua/config/world.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/config/paths.h"
+
+namespace kvlingua {
+namespace {
+
+World world_of(const std::map<std::string, std::string>& environment) {
+  return World::from_environment([&](const char* name) -> const char* {
+    const auto found = environment.find(name);
+    return found == environment.end() ? nullptr : found->second.c_str();
+  });
+}
+
+TEST(World, AloneByDefault) {
+  EXPECT_TRUE(world_of({}).alone());
+  EXPECT_TRUE(world_of({}).is_main());
+}
+
+TEST(World, Torchrun) {
+  const World w = world_of({{"RANK", "3"},
+                            {"WORLD_SIZE", "4"},
+                            {"LOCAL_RANK", "1"},
+                            {"MASTER_ADDR", "h"},
+                            {"MASTER_PORT", "123"},
+                            {"SLURM_NTASKS", "9"},
+                            {"SLURM_PROCID", "8"}});
+  EXPECT_EQ(w.rank, 3);
+  EXPECT_EQ(w.size, 4);
+  EXPECT_EQ(w.local_rank, 1);
+  EXPECT_EQ(w.master_addr, "h");
+  EXPECT_EQ(w.master_port, 123);
+}
+
+TEST(World, Slurm) {
+  const World w = world_of({{"SLURM_NTASKS", "2"},
+                            {"SLURM_PROCID", "1"},
+                            {"SLURM_LOCALID", "0"},
+                            {"SLURM_JOB_NODELIST", "gpu[07-09,12]"},
+                            {"SLURM_JOB_ID", "40017"}});
+  EXPECT_EQ(w.rank, 1);
+  EXPECT_EQ(w.size, 2);
+  EXPECT_EQ(w.master_addr, "gpu07");
+  EXPECT_EQ(w.master_port, 20017);
+  // A batch script has SLURM_NTASKS but is no task itself.
+  EXPECT_TRUE(world_of({{"SLURM_NTASKS", "2"}}).alone());
+}
+
+TEST(World, RefusesContradictions) {
+  EXPECT_THROW(world_of({{"RANK", "0"}}), Error);
+  EXPECT_THROW(world_of({{"RANK", "4"}, {"WORLD_SIZE", "4"}}), Error);
+  EXPECT_THROW(world_of({{"RANK", "x"}, {"WORLD_SIZE", "4"}}), Error);
+  EXPECT_THROW(world_of({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "70000"}}), Error);
+}
+
+TEST(Paths, RunsLiveUnderTheirNames) {
+  const RunPaths paths = run_paths("/o", "d", "r");
+  EXPECT_EQ(paths.dataset, "/o/datasets/d");
+  EXPECT_EQ(paths.run, "/o/checkpoints/r");
+  EXPECT_EQ(paths.eval(), "/o/checkpoints/r/eval");
+}
+
+TEST(Paths, HubNamesPassThrough) { EXPECT_EQ(resolve_path("Qwen/Qwen3-0.6B"), "Qwen/Qwen3-0.6B"); }
+
+}  // namespace
+}  // namespace kvlingua
