@@ -64,16 +64,6 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 
 }  // namespace
 
-std::string to_string(RopeType type) {
-  switch (type) {
-    case RopeType::kDefault: return "default";
-    case RopeType::kLinear: return "linear";
-    case RopeType::kLlama3: return "llama3";
-    case RopeType::kYarn: return "yarn";
-  }
-  return "?";
-}
-
 at::Tensor inverse_frequencies(const RopeSpec& spec) {
   if (spec.head_dim <= 0 || spec.head_dim % 2 != 0) {
     throw Error({.code = ExitCode::kInput,

@@ -10,33 +10,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
-#include <string>
+#include "kvlingua/cache/rope_spec.h"
 
 namespace kvlingua {
-
-enum class RopeType { kDefault, kLinear, kLlama3, kYarn };
-
-// Everything that determines the rotation of a key. Two caches with equal specs can be joined.
-struct RopeSpec {
-  RopeType type = RopeType::kDefault;
-  int64_t head_dim = 0;
-  double theta = 10000.0;
-  double factor = 1.0;
-  // llama3
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 4.0;
-  int64_t original_max_position = 0;  // llama3 and yarn
-  // yarn
-  double beta_fast = 32.0;
-  double beta_slow = 1.0;
-  double attention_factor = 1.0;  // already resolved: what cos and sin are multiplied by
-  bool truncate = true;
-
-  bool operator==(const RopeSpec&) const = default;
-};
-
-std::string to_string(RopeType type);
 
 // inv_freq of the head_dim / 2 channel pairs, float32 on the CPU, computed in float32 as transformers does: at position
 // 30,000 a double computation would differ from the reference by 1e-3.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kvlingua/cache/kv_shape.h"
-#include "kvlingua/cache/rope.h"
+#include "kvlingua/cache/rope_spec.h"
 
 namespace kvlingua {
 
@@ -28,7 +28,7 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   bool qkv_bias = false;     // Qwen2 always; Llama and Qwen3: attention_bias
-  bool o_bias = false;       // Llama with attention_bias
+  bool o_bias = false;       // Llama and Qwen3: attention_bias
   bool mlp_bias = false;
   bool qk_norm = false;      // Qwen3
   RopeSpec rope;

@@ -1,0 +1,25 @@
+// From a model's name to its directory: a path as it is, or "org/name" in the local Hugging Face
+// cache. Nothing is downloaded.
+//
+// The cache's layout (huggingface_hub, "Understand caching"):
+//   models--org--name/refs/main               the commit a revision stands for
+//   models--org--name/snapshots/<commit>/     symlinks into blobs/, one per file
+//   models--org--name/blobs/*.incomplete      downloads that did not finish
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace kvlingua {
+
+// Where the cache is: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub,
+// XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub.
+std::filesystem::path hub_cache();
+
+// "dir/of/a/model" -> itself when that directory exists; "org/name" or "org/name@revision" -> its
+// snapshot in the cache. A snapshot must hold config.json and weights, and none of its links may
+// dangle. Throws Error (kInput) that says what is missing and prints the `hf download` command.
+std::filesystem::path resolve_model(std::string_view name_or_path);
+
+}  // namespace kvlingua

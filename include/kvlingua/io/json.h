@@ -1,0 +1,22 @@
+// Reading JSON that nobody vouches for: config.json, manifests, shard indices.
+//
+// nlohmann::json keeps the last of two equal keys and has no depth limit; here a duplicate key, an
+// over-deep document and bytes after the end are errors that name the file and the line.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace kvlingua {
+
+// Parses a whole document. `where` names it in messages. Throws Error (kCorrupt).
+nlohmann::json parse_json(std::string_view text, const std::string& where, size_t max_depth = 64);
+
+// A whole text file. Throws Error: kInput when it is not there or unreadable, kCorrupt when longer
+// than max_bytes.
+std::string read_text_file(const std::filesystem::path& path, size_t max_bytes = size_t{64} << 20);
+
+}  // namespace kvlingua

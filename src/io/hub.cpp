@@ -1,0 +1,176 @@
+#include "kvlingua/io/hub.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <optional>
+#include <vector>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/io/json.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? fs::path() : fs::path(value);
+}
+
+bool is_name_part(std::string_view part) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  return !part.empty() && part.size() <= 96 && part[0] != '.' && part[0] != '-' &&
+         std::all_of(part.begin(), part.end(), plain);
+}
+
+struct HubName {
+  std::string repository;  // "org/name"
+  std::string revision;    // "main" unless given
+};
+
+// nullopt: not of the form org/name[@revision].
+std::optional<HubName> parse_hub_name(std::string_view text) {
+  HubName name{.repository = std::string(text.substr(0, text.find('@'))), .revision = "main"};
+  if (const size_t at = text.find('@'); at != std::string_view::npos)
+    name.revision = text.substr(at + 1);
+  const size_t slash = name.repository.find('/');
+  if (slash == std::string::npos) return std::nullopt;
+  const std::string_view repository = name.repository;
+  if (!is_name_part(repository.substr(0, slash)) || !is_name_part(repository.substr(slash + 1)))
+    return std::nullopt;
+  // A revision is a commit, a branch or a tag; branches may hold slashes ("refs/pr/1").
+  if (name.revision.empty() || name.revision.find("..") != std::string::npos ||
+      name.revision.front() == '/')
+    return std::nullopt;
+  return name;
+}
+
+std::string download_command(const HubName& name) {
+  return cat("run: hf download ", name.repository,
+             name.revision == "main" ? "" : cat(" --revision ", name.revision));
+}
+
+// The commit that refs/<revision> names, or the revision itself when it is a commit in the cache;
+// empty: neither.
+std::string find_commit(const fs::path& folder, const std::string& revision) {
+  std::error_code ignored;
+  const fs::path ref = folder / "refs" / revision;
+  if (fs::is_regular_file(ref, ignored)) {
+    std::string commit = read_text_file(ref, 4096);
+    while (!commit.empty() && std::isspace(static_cast<unsigned char>(commit.back())))
+      commit.pop_back();
+    if (is_name_part(commit)) return commit;
+  }
+  return is_name_part(revision) && fs::is_directory(folder / "snapshots" / revision, ignored)
+             ? revision
+             : "";
+}
+
+std::vector<std::string> dangling_links(const fs::path& snapshot) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::recursive_directory_iterator(snapshot, ignored)) {
+    if (entry.is_symlink(ignored) && !fs::exists(entry.path(), ignored)) {
+      names.push_back(fs::relative(entry.path(), snapshot, ignored).string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+size_t unfinished_downloads(const fs::path& folder) {
+  size_t count = 0;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder / "blobs", ignored)) {
+    count += entry.path().extension() == ".incomplete" ? 1 : 0;
+  }
+  return count;
+}
+
+// What a usable snapshot lacks; empty: nothing.
+std::string missing_parts(const fs::path& snapshot) {
+  std::error_code ignored;
+  if (!fs::exists(snapshot / "config.json", ignored)) return "config.json";
+  if (fs::exists(snapshot / "model.safetensors", ignored)) return "";
+  const fs::path index = snapshot / "model.safetensors.index.json";
+  if (!fs::exists(index, ignored)) return "model.safetensors";
+  const nlohmann::json document = parse_json(read_text_file(index), index.string());
+  const auto map = document.find("weight_map");
+  if (map == document.end() || !map->is_object())
+    return "";  // ShardedSafetensors says what is wrong with it
+  for (const auto& [tensor, file] : map->items()) {
+    if (file.is_string() && !fs::exists(snapshot / file.get<std::string>(), ignored))
+      return file.get<std::string>();
+  }
+  return "";
+}
+
+}  // namespace
+
+fs::path hub_cache() {
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (const fs::path path = environment(name); !path.empty()) return path;
+  }
+  if (const fs::path home = environment("HF_HOME"); !home.empty()) return home / "hub";
+  if (const fs::path cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return cache / "huggingface" / "hub";
+  const fs::path home = environment("HOME");
+  return (home.empty() ? fs::path("/") : home) / ".cache" / "huggingface" / "hub";
+}
+
+fs::path resolve_model(std::string_view name_or_path) {
+  std::error_code ignored;
+  const fs::path path{std::string(name_or_path)};
+  const std::string shown = printable(name_or_path);
+  if (!name_or_path.empty() && fs::is_directory(path, ignored)) return path;
+  const auto refuse = [&](std::string what, std::string got, std::string remedy) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = cat("model ", shown.empty() ? "\"\"" : shown),
+                 .what = std::move(what),
+                 .got = std::move(got),
+                 .remedy = std::move(remedy)});
+  };
+  if (fs::exists(path, ignored) && !name_or_path.empty()) {
+    refuse("is a file", {}, "give the directory that holds config.json and model.safetensors");
+  }
+  const std::optional<HubName> name = parse_hub_name(name_or_path);
+  if (!name)
+    refuse("no such directory", {},
+           "give a directory, or a Hugging Face name like Qwen/Qwen3-0.6B");
+
+  std::string folder_name = "models--" + name->repository;
+  folder_name.replace(folder_name.find('/'), 1, "--");
+  const fs::path folder = hub_cache() / folder_name;
+  if (!fs::is_directory(folder, ignored)) {
+    refuse("neither a directory nor in the Hugging Face cache", cat("nothing at ", folder.string()),
+           download_command(*name));
+  }
+  const std::string commit = find_commit(folder, name->revision);
+  if (commit.empty())
+    refuse(cat("revision ", printable(name->revision), " is not in the Hugging Face cache"), {},
+           download_command(*name));
+  const fs::path snapshot = folder / "snapshots" / commit;
+  if (!fs::is_directory(snapshot, ignored)) {
+    refuse(cat("snapshot ", commit, " is not in the Hugging Face cache"),
+           cat("nothing at ", snapshot.string()), download_command(*name));
+  }
+  if (const auto dangling = dangling_links(snapshot); !dangling.empty()) {
+    refuse("the download in the Hugging Face cache is damaged",
+           cat(dangling.size(), " links without a file, first ", printable(dangling[0])),
+           download_command(*name));
+  }
+  if (const std::string missing = missing_parts(snapshot); !missing.empty()) {
+    const size_t unfinished = unfinished_downloads(folder);
+    refuse(unfinished > 0 ? cat("the download is incomplete (", unfinished, " unfinished files)")
+                          : "the download is incomplete",
+           cat("no ", printable(missing), " in ", snapshot.string()), download_command(*name));
+  }
+  return snapshot;
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,134 @@
+#include <map>
+#include <utility>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/nearest.h"
+#include "kvlingua/io/json.h"
+#include "kvlingua/io/safetensors.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A shard lies beside its index: a plain file name, nothing that could lead elsewhere.
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name.size() <= 255 &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos &&
+         !name.starts_with('.') && name.ends_with(".safetensors");
+}
+
+std::string list(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 8;
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i)
+    text += (i == 0 ? "" : ", ") + printable(names[i]);
+  if (names.size() > kShown) text += cat(" and ", names.size() - kShown, " more");
+  return text;
+}
+
+}  // namespace
+
+ShardedSafetensors ShardedSafetensors::open(const fs::path& directory) {
+  ShardedSafetensors out;
+  const fs::path single = directory / "model.safetensors";
+  const fs::path index = directory / "model.safetensors.index.json";
+  std::error_code ignored;
+  if (fs::exists(single, ignored)) {
+    out.where_ = single.string();
+    out.files_.push_back(SafetensorsFile::open(single));
+    for (const auto& [name, tensor] : out.files_[0].tensors()) out.file_of_.emplace(name, 0);
+    return out;
+  }
+  if (!fs::exists(index, ignored)) {
+    const bool pickled = fs::exists(directory / "pytorch_model.bin", ignored) ||
+                         fs::exists(directory / "pytorch_model.bin.index.json", ignored);
+    throw Error({.code = ExitCode::kInput,
+                 .where = directory.string(),
+                 .what = "no weights",
+                 .got = pickled ? "pytorch_model.bin alone"
+                                : "neither model.safetensors nor model.safetensors.index.json",
+                 .expected = "safetensors",
+                 .remedy = pickled ? "convert the model with transformers' save_pretrained"
+                                   : "download the model again"});
+  }
+  out.where_ = index.string();
+  const auto corrupt = [&](std::string what, std::string got, std::string expected) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = index.string(),
+                 .what = std::move(what),
+                 .got = std::move(got),
+                 .expected = std::move(expected),
+                 .remedy = "download the model again"});
+  };
+  const nlohmann::json document = parse_json(read_text_file(index), index.string());
+  if (!document.is_object() || !document.contains("weight_map") ||
+      !document["weight_map"].is_object() || document["weight_map"].empty()) {
+    corrupt("no weight_map", {}, "an object of tensor name to shard file");
+  }
+  std::map<std::string, size_t> shard_number;
+  std::vector<std::string> missing;
+  for (const auto& [tensor, file] : document["weight_map"].items()) {
+    if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>())) {
+      corrupt(cat("weight_map: ", printable(tensor)), printable(file.dump(-1, ' ', true)),
+              "the plain name of a .safetensors file beside the index");
+    }
+    const auto& name = file.get_ref<const std::string&>();
+    if (!shard_number.emplace(name, 0).second) continue;
+    if (!fs::exists(directory / name, ignored)) missing.push_back(name);
+  }
+  if (!missing.empty()) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = index.string(),
+                 .what = cat(missing.size(), " of ", shard_number.size(), " shards missing"),
+                 .got = list(missing),
+                 .remedy = "download the model again"});
+  }
+  for (auto& [name, number] : shard_number) {
+    number = out.files_.size();
+    out.files_.push_back(SafetensorsFile::open(directory / name));
+  }
+  std::vector<std::string> absent;
+  for (const auto& [tensor, file] : document["weight_map"].items()) {
+    const size_t number = shard_number.at(file.get_ref<const std::string&>());
+    if (out.files_[number].find(tensor) == nullptr)
+      absent.push_back(cat(tensor, " in ", file.get_ref<const std::string&>()));
+    out.file_of_.emplace(tensor, number);
+  }
+  if (!absent.empty()) corrupt("tensors of the index are not in their shards", list(absent), {});
+  return out;
+}
+
+std::vector<std::string> ShardedSafetensors::names() const {
+  std::vector<std::string> names;
+  names.reserve(file_of_.size());
+  for (const auto& [name, file] : file_of_) names.push_back(name);
+  return names;
+}
+
+const SafetensorsFile& ShardedSafetensors::file_of(std::string_view name) const {
+  const auto it = file_of_.find(name);
+  if (it != file_of_.end()) return files_[it->second];
+  const std::string near =
+      nearest_name(name, file_of_, [](const auto& entry) { return std::string_view(entry.first); });
+  throw Error(
+      {.code = ExitCode::kInput,
+       .where = where_,
+       .what = cat("no tensor named ", printable(name)),
+       .got = near.empty() ? cat(file_of_.size(), " others") : cat("nearest: ", printable(near))});
+}
+
+const SafetensorsView* ShardedSafetensors::find(std::string_view name) const {
+  return contains(name) ? file_of(name).find(name) : nullptr;
+}
+
+const SafetensorsView& ShardedSafetensors::at(std::string_view name) const {
+  return file_of(name).at(name);
+}
+
+void ShardedSafetensors::done_with(std::string_view name) const {
+  const SafetensorsFile& file = file_of(name);
+  file.advise(FileAccess::kDontNeed, file.at(name).data);
+}
+
+}  // namespace kvlingua

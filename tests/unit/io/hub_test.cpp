@@ -1,0 +1,114 @@
+#include "kvlingua/io/hub.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+// A cache of its own for each test.
+class Hub : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "kvlingua-XXXXXX").string();
+    root_ = ::mkdtemp(name.data());
+    ::unsetenv("HUGGINGFACE_HUB_CACHE");
+    ::setenv("HF_HUB_CACHE", root_.c_str(), 1);
+  }
+  void TearDown() override {
+    fs::remove_all(root_);
+    ::unsetenv("HF_HUB_CACHE");
+  }
+
+  // A snapshot as huggingface_hub lays it out: links into blobs.
+  fs::path snapshot(const std::vector<std::string>& files, const std::string& commit = "abc123") {
+    const fs::path folder = root_ / "models--org--name", dir = folder / "snapshots" / commit;
+    fs::create_directories(dir);
+    fs::create_directories(folder / "refs");
+    fs::create_directories(folder / "blobs");
+    std::ofstream(folder / "refs" / "main") << commit;
+    for (const std::string& file : files) {
+      std::ofstream(folder / "blobs" / ("blob-" + file)) << "{}";
+      fs::create_symlink("../../blobs/blob-" + file, dir / file);
+    }
+    return dir;
+  }
+  static std::string message_of(const std::string& name) {
+    try {
+      resolve_model(name);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kInput);
+      return error.what();
+    }
+    return "accepted";
+  }
+
+  fs::path root_;
+};
+
+TEST_F(Hub, DirectoryAsItIs) { EXPECT_EQ(resolve_model(root_.string()), root_); }
+
+TEST_F(Hub, SnapshotOfTheMainRevision) {
+  const fs::path dir = snapshot({"config.json", "model.safetensors"});
+  EXPECT_EQ(resolve_model("org/name"), dir);
+  EXPECT_EQ(resolve_model("org/name@main"), dir);
+  EXPECT_EQ(resolve_model("org/name@abc123"), dir);
+}
+
+TEST_F(Hub, AbsentPrintsTheCommand) {
+  EXPECT_THAT(message_of("Qwen/Qwen3-0.6B"), HasSubstr("run: hf download Qwen/Qwen3-0.6B"));
+  snapshot({"config.json", "model.safetensors"});
+  EXPECT_THAT(message_of("org/name@v2"), HasSubstr("run: hf download org/name --revision v2"));
+}
+
+TEST_F(Hub, NotANameNotADirectory) {
+  for (const char* name : {"", "nothing", "a/b/c", "/no/such/dir", "../x", "org/../name", "org/",
+                           "/name", "org/na me", "org/name@../../x", "-x/y"}) {
+    EXPECT_THAT(message_of(name), HasSubstr("no such directory")) << name;
+  }
+  std::ofstream(root_ / "file") << "x";
+  EXPECT_THAT(message_of((root_ / "file").string()), HasSubstr("is a file"));
+}
+
+TEST_F(Hub, DamagedDownloadsAreNamed) {
+  const fs::path dir = snapshot({"config.json"});
+  EXPECT_THAT(message_of("org/name"), HasSubstr("no model.safetensors"));
+  std::ofstream(root_ / "models--org--name" / "blobs" / "deadbeef.incomplete") << "x";
+  EXPECT_THAT(message_of("org/name"), HasSubstr("the download is incomplete (1 unfinished files)"));
+  fs::create_symlink("../../blobs/none", dir / "model.safetensors");
+  EXPECT_THAT(message_of("org/name"), HasSubstr("1 links without a file, first model.safetensors"));
+}
+
+TEST_F(Hub, EveryShardMustBeThere) {
+  const fs::path dir = snapshot({"config.json"});
+  std::ofstream(dir / "model.safetensors.index.json")
+      << R"({"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}})";
+  std::ofstream(dir / "model-1.safetensors") << "x";
+  EXPECT_THAT(message_of("org/name"), HasSubstr("no model-2.safetensors"));
+  std::ofstream(dir / "model-2.safetensors") << "x";
+  EXPECT_EQ(resolve_model("org/name"), dir);
+}
+
+TEST_F(Hub, CacheByEnvironment) {
+  EXPECT_EQ(hub_cache(), root_);
+  ::unsetenv("HF_HUB_CACHE");
+  ::setenv("HF_HOME", "/a", 1);
+  EXPECT_EQ(hub_cache(), "/a/hub");
+  ::unsetenv("HF_HOME");
+  ::setenv("XDG_CACHE_HOME", "/b", 1);
+  EXPECT_EQ(hub_cache(), "/b/huggingface/hub");
+  ::unsetenv("XDG_CACHE_HOME");
+  ::setenv("HOME", "/c", 1);
+  EXPECT_EQ(hub_cache(), "/c/.cache/huggingface/hub");
+}
+
+}  // namespace
+}  // namespace kvlingua
