@@ -24,6 +24,8 @@ struct RidgeOptions {
   int64_t source_layers = 0;
   std::string selection = "predictive";
   std::string layout = "full";
+  std::string features = "same";
+  int64_t candidate_layers = 0;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
   double holdout = 0.1;
   std::string precision = "float64";
@@ -39,6 +41,15 @@ struct RidgeOptions {
     v.field(
         "layout", layout,
         {.help = "all heads to all heads, or head by head", .choices = {"full", "head_matched"}});
+    v.field("features", features,
+            {.help = "what keys and values are predicted from: keys from keys and values from "
+                     "values, or each from both",
+             .choices = {"same", "both"}});
+    v.field("candidate_layers", candidate_layers,
+            {.help = "source layers considered at all, evenly spaced; 0 = all. The sums' memory "
+                     "grows with its square",
+             .min = 0,
+             .max = 1024});
     v.field("lambda", lambda,
             {.help = "grid, relative to the mean diagonal of the Gram matrix; several: chosen on "
                      "the held-out part",

@@ -1,0 +1,28 @@
+// Safetensors files as torch tensors: the bridge between io (which knows no torch) and everything
+// that does.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "kvlingua/io/safetensors.h"
+
+namespace kvlingua {
+
+// The torch type of a safetensors type. Throws Error (kInput) for the 4- and 6-bit ones, naming
+// `where`.
+at::ScalarType torch_dtype(SafetensorsDtype dtype, const std::string& where);
+// Throws Error (kFailed) for types the format cannot hold.
+SafetensorsDtype safetensors_dtype_of(at::ScalarType dtype);
+
+// A copy of one tensor, on the CPU.
+at::Tensor tensor_from(const SafetensorsView& view, const std::string& where);
+
+// Every tensor of a file, copied to the CPU. Throws Error: kInput when it cannot be opened,
+// kCorrupt when damaged.
+std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& path);
+
+}  // namespace kvlingua

@@ -1,0 +1,26 @@
+// The kinds of projectors: an explicit list, read from top to bottom. To add one, see
+// CONTRIBUTING.md.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kvlingua/config/projector_options.h"
+#include "kvlingua/projector/projector.h"
+
+namespace kvlingua {
+
+// An untrained projector of options.kind: statistics are mean 0 and deviation 1, ridge is the zero
+// map. Throws Error: kUsage for an unknown kind, kInput when the shapes do not suit it.
+std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& target,
+                                          const ProjectorOptions& options);
+
+// The projector that wrote `config` (Projector::config()), its tensors still to be loaded. `where`
+// names the file. Throws Error (kInput): unknown kind, missing or malformed fields.
+std::unique_ptr<Projector> projector_from_config(const nlohmann::json& config,
+                                                 const std::string& where);
+
+std::vector<std::string> projector_kinds();
+
+}  // namespace kvlingua

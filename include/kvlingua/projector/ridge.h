@@ -1,0 +1,53 @@
+// ridge: a linear map with intercept from the channels of several source layers to each target
+// layer, solved in closed form (ridge_sums.h, ridge_solve.h). Both the strong baseline and what mlp
+// starts from.
+//
+// After the cross-model cache mapper of arXiv 2608.03893 and CacheBridge, arXiv 2609.00891. Reading
+// *all* source layers matters most: the map from the one aligned layer fails on behaviour even
+// where its R2 looks fair.
+//
+//   y = (standardised(x) W + b) * target deviation + target mean       standardised per channel, W
+//   [groups, in, out]
+#pragma once
+
+#include "kvlingua/config/projector_options.h"
+#include "kvlingua/projector/block_linear.h"
+#include "kvlingua/projector/projector.h"
+#include "kvlingua/projector/ridge_solve.h"
+#include "kvlingua/projector/statistics.h"
+
+namespace kvlingua {
+
+class RidgeProjector : public Projector {
+ public:
+  // The zero map (predicts the target mean, here 0) until adopt() or load_state(). A plan with k <
+  // all layers starts with the layers at the same relative depth.
+  RidgeProjector(const KvShape& source, const KvShape& target, const RidgeOptions& options);
+  void adopt(const RidgeSolution& solution);
+
+  std::string kind() const override { return "ridge"; }
+  CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr,
+                           uint64_t draw = 0) const override;
+  NamedTensors parameters() const override;
+  NamedTensors buffers() const override;
+  nlohmann::json config() const override;
+  void to(at::Device device, at::ScalarType dtype) override;
+  at::Device device() const override { return weight_.device(); }
+
+  // For mlp, which adds its own output to the standardised one.
+  at::Tensor standardised_source(const CacheRows& source) const;  // [N, channels], weights' dtype
+  at::Tensor standardised_output(
+      const at::Tensor& channels_NC) const;  // [N, 2, Lt, Ht, Dt], weights' dtype
+  CacheRows destandardised(const at::Tensor& outputs_N2LHD) const;  // float32
+  const BlockPlan& plan() const { return plan_; }
+  const ChannelStatistics& target_statistics() const { return target_; }
+
+ private:
+  RidgeOptions options_;
+  BlockPlan plan_;
+  ChannelStatistics source_, target_;
+  at::Tensor weight_;  // [groups, in, out]
+  at::Tensor bias_;    // [groups, 1, out]
+};
+
+}  // namespace kvlingua

@@ -1,0 +1,116 @@
+#include "kvlingua/projector/factory.h"
+
+#include <functional>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/projector/identity.h"
+#include "kvlingua/projector/mlp.h"
+#include "kvlingua/projector/noise.h"
+#include "kvlingua/projector/ridge.h"
+
+namespace kvlingua {
+namespace {
+
+using nlohmann::json;
+
+struct Kind {
+  std::string name;
+  std::function<std::unique_ptr<Projector>(const KvShape&, const KvShape&, const ProjectorOptions&)>
+      make;
+};
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> list{
+      {"identity",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions&) {
+         return std::make_unique<IdentityProjector>(s, t);
+       }},
+      {"noise",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<NoiseProjector>(s, t, o.noise);
+       }},
+      {"ridge",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<RidgeProjector>(s, t, o.ridge);
+       }},
+      {"mlp",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp);
+       }},
+  };
+  return list;
+}
+
+KvShape shape_from(const json& j) {
+  return {j.at("layers").get<int64_t>(), j.at("kv_heads").get<int64_t>(),
+          j.at("head_dim").get<int64_t>()};
+}
+
+void read_ridge(const json& j, RidgeOptions& o) {
+  j.at("source_layers").get_to(o.source_layers);
+  j.at("candidate_layers").get_to(o.candidate_layers);
+  j.at("layout").get_to(o.layout);
+  j.at("features").get_to(o.features);
+}
+
+}  // namespace
+
+std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& target,
+                                          const ProjectorOptions& options) {
+  for (const Kind& kind : kinds()) {
+    if (kind.name == options.kind) return kind.make(source, target, options);
+  }
+  std::string known;
+  for (const Kind& kind : kinds()) known += (known.empty() ? "" : ", ") + kind.name;
+  throw Error({.code = ExitCode::kUsage,
+               .where = "projector.kind",
+               .what = "unknown kind",
+               .got = printable(options.kind),
+               .expected = known});
+}
+
+std::unique_ptr<Projector> projector_from_config(const json& config, const std::string& where) {
+  try {
+    ProjectorOptions options;
+    options.kind = config.at("kind").get<std::string>();
+    const json& own = config.contains("options") ? config["options"] : json::object();
+    if (options.kind == "noise") {
+      own.at("seed").get_to(options.noise.seed);
+      own.at("scale").get_to(options.noise.scale);
+    } else if (options.kind == "ridge") {
+      read_ridge(own, options.ridge);
+    } else if (options.kind == "mlp") {
+      read_ridge(config.at("ridge"), options.ridge);
+      own.at("hidden").get_to(options.mlp.hidden);
+      own.at("depth").get_to(options.mlp.depth);
+      own.at("rank").get_to(options.mlp.rank);
+      own.at("dropout").get_to(options.mlp.dropout);
+    }
+    const KvShape source = shape_from(config.at("source")),
+                  target = shape_from(config.at("target"));
+    for (const KvShape& shape : {source, target}) {
+      if (shape.layers < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || shape.layers > 4096 ||
+          shape.kv_heads > 4096 || shape.head_dim > 4096) {
+        throw Error({.code = ExitCode::kInput,
+                     .where = where,
+                     .what = "shape out of range",
+                     .got = shape.describe(),
+                     .expected = "1 to 4096 each"});
+      }
+    }
+    return make_projector(source, target, options);
+  } catch (const json::exception& error) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = where,
+                 .what = cat("not a projector's description: ", printable(error.what())),
+                 .remedy = "the file is not from this program, or from another version"});
+  }
+}
+
+std::vector<std::string> projector_kinds() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kinds()) names.push_back(kind.name);
+  return names;
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,96 @@
+#include "kvlingua/projector/ridge.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+namespace kvlingua {
+namespace {
+
+BlockPlan initial_plan(const KvShape& source, const KvShape& target, const RidgeOptions& options) {
+  const std::vector<int64_t> candidates = evenly_spaced(options.candidate_layers, source.layers);
+  const int64_t count = static_cast<int64_t>(candidates.size());
+  at::Tensor layers;
+  if (options.source_layers > 0 && options.source_layers < count) {
+    layers = at::tensor(candidates, at::kLong)
+                 .index({aligned_layers(count, target.layers, options.source_layers)});
+  }
+  return BlockPlan::make(source, target, options.features == "both",
+                         options.layout == "head_matched", layers, candidates);
+}
+
+}  // namespace
+
+RidgeProjector::RidgeProjector(const KvShape& source, const KvShape& target,
+                               const RidgeOptions& options)
+    : Projector(source, target),
+      options_(options),
+      plan_(initial_plan(source, target, options)),
+      source_(ChannelStatistics::identity(source)),
+      target_(ChannelStatistics::identity(target)),
+      weight_(at::zeros({plan_.groups(), plan_.in_width(), plan_.out_width()})),
+      bias_(at::zeros({plan_.groups(), 1, plan_.out_width()})) {}
+
+void RidgeProjector::adopt(const RidgeSolution& solution) {
+  const c10::NoGradGuard no_grad;
+  plan_.select.copy_(solution.plan.select);
+  weight_.copy_(solution.weight);
+  bias_.copy_(solution.bias);
+  source_.mean.copy_(solution.source.mean);
+  source_.deviation.copy_(solution.source.deviation);
+  target_.mean.copy_(solution.target.mean);
+  target_.deviation.copy_(solution.target.deviation);
+}
+
+at::Tensor RidgeProjector::standardised_source(const CacheRows& source) const {
+  check_source(source.shape());
+  const int64_t rows = source.rows();
+  const at::Tensor raw =
+      at::cat({source.keys_NLHD.reshape({rows, -1}), source.values_NLHD.reshape({rows, -1})}, 1)
+          .to(at::kFloat);
+  return ((raw - source_.mean.flatten()) / source_.deviation.flatten()).to(weight_.scalar_type());
+}
+
+at::Tensor RidgeProjector::standardised_output(const at::Tensor& channels_NC) const {
+  return scatter_outputs(plan_, at::baddbmm(bias_, gather_features(plan_, channels_NC), weight_));
+}
+
+CacheRows RidgeProjector::destandardised(const at::Tensor& outputs_N2LHD) const {
+  const at::Tensor y = at::addcmul(target_.mean, outputs_N2LHD.to(at::kFloat), target_.deviation);
+  return {y.select(1, 0), y.select(1, 1)};
+}
+
+CacheRows RidgeProjector::translate_rows(const CacheRows& source, const CacheRows*,
+                                         uint64_t) const {
+  return destandardised(standardised_output(standardised_source(source)));
+}
+
+NamedTensors RidgeProjector::parameters() const { return {{"weight", weight_}, {"bias", bias_}}; }
+
+NamedTensors RidgeProjector::buffers() const {
+  return {{"select", plan_.select},
+          {"source_mean", source_.mean},
+          {"source_deviation", source_.deviation},
+          {"target_mean", target_.mean},
+          {"target_deviation", target_.deviation}};
+}
+
+nlohmann::json RidgeProjector::config() const {
+  nlohmann::json config = Projector::config();
+  config["options"] = {{"source_layers", options_.source_layers},
+                       {"candidate_layers", options_.candidate_layers},
+                       {"layout", options_.layout},
+                       {"features", options_.features}};
+  return config;
+}
+
+void RidgeProjector::to(at::Device device, at::ScalarType dtype) {
+  plan_.select = plan_.select.to(device);
+  weight_ = weight_.to(device, dtype);
+  bias_ = bias_.to(device, dtype);
+  source_ = source_.to(device);
+  target_ = target_.to(device);
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,293 @@
+#include "kvlingua/projector/ridge_solve.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+// One linear system on standardised channels: C [F, F], P [F, E]; the held-out twins about the
+// training mean, and the held-out sum of squares of each target.
+struct System {
+  at::Tensor c, p;
+  at::Tensor heldout_c, heldout_p, heldout_y;
+};
+
+// Standardised sums of one problem, per observation.
+struct Standardised {
+  at::Tensor c, p, y;
+};
+
+Standardised standardise(const RidgeSums& sums, int64_t problem, const at::Tensor& deviation_x,
+                         const at::Tensor& deviation_y) {
+  const double n = static_cast<double>(sums.count());
+  return {sums.gram()[problem] / deviation_x.unsqueeze(1) / deviation_x.unsqueeze(0) / n,
+          sums.cross()[problem] / deviation_x.unsqueeze(1) / deviation_y.unsqueeze(0) / n,
+          sums.square_y()[problem] / deviation_y.square() / n};
+}
+
+double mean_diagonal(const at::Tensor& c) { return c.diagonal().mean().item<double>(); }
+
+// Held-out squared error of every target, [E], of W given in the basis where c is diagonal.
+at::Tensor heldout_error(const at::Tensor& w, const at::Tensor& c, const at::Tensor& p,
+                         const at::Tensor& y) {
+  return y - 2 * (w * p).sum(0) + (w * at::mm(c, w)).sum(0);
+}
+
+// For each of `segments` equal runs of targets, the index of the best lambda: from one
+// eigendecomposition of C.
+at::Tensor choose_lambda(const System& s, const std::vector<double>& grid, int64_t segments) {
+  const auto [values, vectors] = at::linalg_eigh(s.c);
+  const at::Tensor spectrum = values.clamp_min(0).unsqueeze(1);
+  const at::Tensor vt = vectors.t();
+  const at::Tensor p = at::mm(vt, s.p), heldout_p = at::mm(vt, s.heldout_p);
+  const at::Tensor heldout_c = at::mm(at::mm(vt, s.heldout_c), vectors);
+  const double scale = mean_diagonal(s.c);
+  std::vector<at::Tensor> errors;
+  for (const double lambda : grid) {
+    const at::Tensor w = p / (spectrum + lambda * scale);
+    errors.push_back(
+        heldout_error(w, heldout_c, heldout_p, s.heldout_y).view({segments, -1}).sum(1));
+  }
+  return at::stack(errors).argmin(0).to(at::kCPU);
+}
+
+// (C + lambda * scale * I)^-1 P. Notes when Cholesky fails and eigenvalues are clipped instead.
+at::Tensor solve_one(const at::Tensor& c, const at::Tensor& p, double lambda,
+                     const std::string& what, std::vector<std::string>& notes) {
+  const double shift = lambda * mean_diagonal(c);
+  at::Tensor shifted = c.clone();
+  shifted.diagonal().add_(shift);
+  const auto [factor, info] = at::linalg_cholesky_ex(shifted);
+  if (info.item<int32_t>() == 0) return at::cholesky_solve(p, factor);
+  const auto [values, vectors] = at::linalg_eigh(c);
+  const double epsilon = c.scalar_type() == at::kDouble ? 2.2e-16 : 1.2e-7;
+  const double floor = epsilon * static_cast<double>(c.size(0)) * values.abs().max().item<double>();
+  const at::Tensor damped = values.clamp_min(0) + shift;
+  const at::Tensor inverse =
+      at::where(damped > floor, damped.reciprocal(), at::zeros_like(damped)).unsqueeze(1);
+  notes.push_back(cat("ridge: ", what, ": Cholesky failed at lambda ", lambda,
+                      "; solved with eigenvalues below ", floor, " dropped"));
+  return at::mm(vectors, inverse * at::mm(vectors.t(), p));
+}
+
+// Error of the map from source layer s alone to each target layer: [Ls, Lt], for one part. Lower is
+// better.
+at::Tensor single_layer_errors(const Standardised& train, const Standardised& judge,
+                               const KvShape& source, const KvShape& target, int64_t part,
+                               bool joint, double lambda, std::vector<std::string>& notes) {
+  const int64_t width = source.width(), columns = target.layers * target.width();
+  const at::Tensor channel = at::arange(width, train.c.options().dtype(at::kLong));
+  std::vector<at::Tensor> rows;
+  for (int64_t s = 0; s < source.layers; ++s) {
+    at::Tensor index = channel + s * width;
+    if (joint) index = at::cat({index, index + source.layers * width});
+    const int64_t first = joint ? part * columns : 0;
+    const auto block = [&](const at::Tensor& m) {
+      return m.index_select(0, index).index_select(1, index);
+    };
+    const auto cross = [&](const at::Tensor& m) {
+      return m.index_select(0, index).narrow(1, first, columns);
+    };
+    const at::Tensor w = solve_one(block(train.c), cross(train.p), lambda,
+                                   cat("choosing layers, source layer ", s), notes);
+    rows.push_back(
+        heldout_error(w, block(judge.c), cross(judge.p), judge.y.narrow(0, first, columns))
+            .view({target.layers, -1})
+            .sum(1));
+  }
+  return at::stack(rows);
+}
+
+// The source layers each target layer reads, [2, Lt, k] on the CPU; undefined when it reads all
+// there are.
+at::Tensor choose_layers(const std::vector<Standardised>& fit,
+                         const std::vector<Standardised>& judge, const KvShape& source,
+                         const KvShape& target, bool joint, const RidgeOptions& options,
+                         std::vector<std::string>& notes) {
+  const int64_t k = options.source_layers;
+  if (k == 0 || k >= source.layers) return {};
+  if (options.selection == "aligned") return aligned_layers(source.layers, target.layers, k);
+  const double lambda = options.lambda[options.lambda.size() / 2];
+  std::vector<at::Tensor> parts;
+  for (int64_t part = 0; part < 2; ++part) {
+    const size_t problem = joint ? 0 : static_cast<size_t>(part);
+    const at::Tensor errors = single_layer_errors(fit[problem], judge[problem], source, target,
+                                                  part, joint, lambda, notes);
+    parts.push_back(std::get<1>(errors.t().topk(k, -1, /*largest=*/false)));
+  }
+  return at::stack(parts).to(at::kCPU);
+}
+
+void check(const RidgeSums& train, const RidgeSums* heldout, const RidgeOptions& options) {
+  if (train.count() < 2) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "ridge",
+                 .what = "too few rows to fit",
+                 .got = cat(train.count()),
+                 .expected = "at least 2",
+                 .remedy = "generate more pairs"});
+  }
+  if (options.lambda.size() > 1 && (heldout == nullptr || heldout->count() == 0)) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "projector.ridge.lambda",
+                 .what = "several values and nothing held out to choose by",
+                 .got = cat(options.lambda.size(), " values"),
+                 .expected = "one value, or held-out samples",
+                 .remedy = "set projector.ridge.holdout above 0"});
+  }
+}
+
+}  // namespace
+
+at::Tensor aligned_layers(int64_t source_layers, int64_t target_layers, int64_t k) {
+  std::vector<int64_t> chosen;
+  for (int64_t t = 0; t < target_layers; ++t) {
+    const double depth =
+        target_layers > 1 ? static_cast<double>(t) / static_cast<double>(target_layers - 1) : 0;
+    const double centre = depth * static_cast<double>(source_layers - 1);
+    std::vector<int64_t> order(static_cast<size_t>(source_layers));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+      return std::abs(static_cast<double>(a) - centre) < std::abs(static_cast<double>(b) - centre);
+    });
+    for (int64_t i = 0; i < k; ++i) chosen.push_back(order[static_cast<size_t>(i % source_layers)]);
+  }
+  return at::tensor(chosen, at::kLong).view({1, target_layers, k}).repeat({2, 1, 1});
+}
+
+RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
+                          const RidgeOptions& options) {
+  check(train, heldout, options);
+  const c10::NoGradGuard no_grad;
+  const bool judged = heldout != nullptr && heldout->count() > 0;
+  const KvShape& target = train.target_shape();
+  const int64_t candidates = static_cast<int64_t>(train.candidates().size());
+  // Within the sums only the candidate layers exist; the plan's indices are of the model's layers.
+  const KvShape source{candidates, train.source_shape().kv_heads, train.source_shape().head_dim};
+  const bool joint = train.joint();
+  const at::ScalarType precision = options.precision == "float32" ? at::kFloat : at::kDouble;
+  RidgeSolution solution;
+
+  // All the data, for the map itself and for whitening; the held-out part only chooses.
+  RidgeSums all = train.clone();
+  std::optional<RidgeSums> apart;
+  if (judged) {
+    all.merge(*heldout);
+    apart = heldout->about(train.mean_x(), train.mean_y());
+  }
+  const double n = static_cast<double>(all.count());
+  // Rounded to what the projector will hold, so that only the means' rounding is left, and that
+  // goes into the bias.
+  const auto rounded = [](const at::Tensor& t) { return t.to(at::kFloat).to(at::kDouble); };
+  const at::Tensor deviation_x =
+      rounded(safe_deviation(all.gram().diagonal(0, 1, 2) / n, all.mean_x()));
+  const at::Tensor deviation_y = rounded(safe_deviation(all.square_y() / n, all.mean_y()));
+  const at::Tensor offset_x = (rounded(all.mean_x()) - all.mean_x()) / deviation_x;
+  const at::Tensor offset_y = (rounded(all.mean_y()) - all.mean_y()) / deviation_y;
+  const auto channels = [](const at::Tensor& t, const KvShape& shape) {
+    return t.reshape({2, shape.layers, shape.kv_heads, shape.head_dim}).to(at::kFloat);
+  };
+  solution.source = ChannelStatistics::identity(train.source_shape());
+  const at::Tensor candidate_index = at::tensor(train.candidates(), at::kLong).to(train.device());
+  solution.source = solution.source.to(train.device());
+  solution.source.mean.index_copy_(1, candidate_index, channels(all.mean_x(), source));
+  solution.source.deviation.index_copy_(1, candidate_index, channels(deviation_x, source));
+  solution.target = {channels(all.mean_y(), target), channels(deviation_y, target)};
+
+  std::vector<Standardised> fit, full, judge;
+  for (int64_t problem = 0; problem < train.problems(); ++problem) {
+    fit.push_back(standardise(train, problem, deviation_x[problem], deviation_y[problem]));
+    full.push_back(judged ? standardise(all, problem, deviation_x[problem], deviation_y[problem])
+                          : fit.back());
+    judge.push_back(judged
+                        ? standardise(*apart, problem, deviation_x[problem], deviation_y[problem])
+                        : fit.back());
+  }
+
+  const at::Tensor layers =
+      choose_layers(fit, judge, source, target, joint, options, solution.notes);
+  const bool head_matched = options.layout == "head_matched";
+  const BlockPlan plan = BlockPlan::make(source, target, joint, head_matched, layers);
+  const at::Tensor chosen =
+      layers.defined() ? at::tensor(train.candidates(), at::kLong).index({layers}) : layers;
+  solution.plan = BlockPlan::make(train.source_shape(), target, joint, head_matched, chosen,
+                                  train.candidates());
+
+  const int64_t target_channels = target.layers * target.width(),
+                source_blocks = source.layers * source.kv_heads;
+  const int64_t segments =
+      std::max<int64_t>(1, plan.out_width() / target.width());  // target layers in one group
+  std::vector<at::Tensor> weights, biases, lambdas, errors, totals;
+  for (int64_t g = 0; g < plan.groups(); ++g) {
+    const int64_t column = g * plan.out_width();
+    const int64_t part = column / target_channels;
+    const size_t problem = joint ? 0 : static_cast<size_t>(part);
+    const int64_t first = column - (joint ? 0 : part * target_channels);
+    const at::Tensor blocks = plan.select[g] - (joint ? 0 : part * source_blocks);
+    const at::Tensor index = (blocks.unsqueeze(1) * source.head_dim + at::arange(source.head_dim))
+                                 .flatten()
+                                 .to(train.device());
+    const auto square = [&](const at::Tensor& m) {
+      return (plan.dense() ? m : m.index_select(0, index).index_select(1, index)).to(precision);
+    };
+    const auto wide = [&](const at::Tensor& m) {
+      return (plan.dense() ? m : m.index_select(0, index))
+          .narrow(1, first, plan.out_width())
+          .to(precision);
+    };
+    const System system{square(fit[problem].c), wide(fit[problem].p), square(judge[problem].c),
+                        wide(judge[problem].p),
+                        judge[problem].y.narrow(0, first, plan.out_width()).to(precision)};
+    const at::Tensor choice = options.lambda.size() > 1
+                                  ? choose_lambda(system, options.lambda, segments)
+                                  : at::zeros({segments}, at::kLong);
+    const at::Tensor full_c = square(full[problem].c), full_p = wide(full[problem].p);
+    at::Tensor weight = at::empty_like(full_p), fitted = at::empty_like(full_p);
+    const int64_t width = plan.out_width() / segments;
+    for (size_t l = 0; l < options.lambda.size(); ++l) {
+      const at::Tensor mine = (choice == static_cast<int64_t>(l)).nonzero().flatten();
+      if (mine.numel() == 0) continue;
+      const at::Tensor columns =
+          (mine.unsqueeze(1) * width + at::arange(width)).flatten().to(train.device());
+      const std::string what = cat(part == 0 ? "keys" : "values", ", group ", g);
+      weight.index_copy_(1, columns,
+                         solve_one(full_c, full_p.index_select(1, columns), options.lambda[l], what,
+                                   solution.notes));
+      if (judged) {
+        fitted.index_copy_(1, columns,
+                           solve_one(system.c, system.p.index_select(1, columns), options.lambda[l],
+                                     what, solution.notes));
+      }
+    }
+    weights.push_back(weight.to(at::kFloat));
+    const at::Tensor offset =
+        plan.dense() ? offset_x[problem] : offset_x[problem].index_select(0, index);
+    biases.push_back(at::mv(weight.to(at::kDouble).t(), offset) -
+                     offset_y[problem].narrow(0, first, plan.out_width()));
+    lambdas.push_back(at::tensor(options.lambda, at::kDouble).index_select(0, choice));
+    if (judged) {
+      errors.push_back(heldout_error(fitted, system.heldout_c, system.heldout_p, system.heldout_y)
+                           .view({segments, -1})
+                           .sum(1));
+      totals.push_back(system.heldout_y.view({segments, -1}).sum(1));
+    }
+  }
+  solution.weight = at::stack(weights);
+  solution.bias = at::stack(biases).unsqueeze(1).to(at::kFloat);
+  const auto by_layer = [&](const std::vector<at::Tensor>& values) {
+    return at::cat(values).to(at::kCPU, at::kDouble).view({2, target.layers, -1});
+  };
+  solution.lambda = by_layer(lambdas).mean(-1);
+  if (judged) solution.heldout_r2 = 1 - by_layer(errors).sum(-1) / by_layer(totals).sum(-1);
+  return solution;
+}
+
+}  // namespace kvlingua

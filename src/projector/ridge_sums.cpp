@@ -1,0 +1,175 @@
+#include "kvlingua/projector/ridge_sums.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <sstream>
+#include <utility>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+// [P, N, channels] float32: keys and values as two problems, or side by side as one.
+at::Tensor by_problem(const CacheRows& rows, bool joint, at::Device device) {
+  const int64_t n = rows.rows();
+  const at::Tensor keys = rows.keys_NLHD.reshape({n, -1}),
+                   values = rows.values_NLHD.reshape({n, -1});
+  const at::Tensor x = joint ? at::cat({keys, values}, 1).unsqueeze(0) : at::stack({keys, values});
+  return x.to(device, at::kFloat);
+}
+
+}  // namespace
+
+std::vector<int64_t> evenly_spaced(int64_t count, int64_t layers) {
+  const int64_t n = count > 0 ? std::min(count, layers) : layers;
+  std::vector<int64_t> chosen;
+  for (int64_t i = 1; i <= n; ++i) chosen.push_back(i * layers / n - 1);
+  return chosen;
+}
+
+RidgeSums::RidgeSums(const KvShape& source, const KvShape& target, bool joint, at::Device device,
+                     std::vector<int64_t> candidates)
+    : source_(source), target_(target), joint_(joint), candidates_(std::move(candidates)) {
+  if (candidates_.empty()) candidates_ = evenly_spaced(0, source.layers);
+  candidate_index_ = at::tensor(candidates_, at::kLong);
+  const int64_t problems = joint ? 1 : 2, per = joint ? 2 : 1;
+  const int64_t f = per * static_cast<int64_t>(candidates_.size()) * source.width();
+  const int64_t g = per * target.layers * target.width();
+  const auto options = at::device(device).dtype(at::kDouble);
+  gram_ = at::zeros({problems, f, f}, options);
+  cross_ = at::zeros({problems, f, g}, options);
+  mean_x_ = at::zeros({problems, f}, options);
+  mean_y_ = at::zeros({problems, g}, options);
+  square_y_ = at::zeros({problems, g}, options);
+}
+
+int64_t RidgeSums::bytes(const KvShape& source, const KvShape& target, bool joint,
+                         int64_t candidates) {
+  const int64_t problems = joint ? 1 : 2, per = joint ? 2 : 1;
+  const int64_t layers = candidates > 0 ? std::min(candidates, source.layers) : source.layers;
+  const int64_t f = per * layers * source.width(), g = per * target.layers * target.width();
+  return 8 * problems * (f * f + f * g + f + 2 * g);
+}
+
+void RidgeSums::add(const CacheRows& source, const CacheRows& target) {
+  const int64_t n = source.rows();
+  if (source.shape() != source_ || target.shape() != target_ || target.rows() != n) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "ridge",
+                 .what = "rows do not fit the sums",
+                 .got = cat(source.shape().describe(), " to ", target.shape().describe(), ", ", n,
+                            " and ", target.rows(), " rows"),
+                 .expected = cat(source_.describe(), " to ", target_.describe())});
+  }
+  if (n == 0) return;
+  const c10::NoGradGuard no_grad;
+  const bool every = static_cast<int64_t>(candidates_.size()) == source_.layers;
+  const at::Tensor index = candidate_index_.to(source.keys_NLHD.device());
+  const CacheRows read = every ? source
+                               : CacheRows{source.keys_NLHD.index_select(1, index),
+                                           source.values_NLHD.index_select(1, index)};
+  at::Tensor x = by_problem(read, joint_, device()), y = by_problem(target, joint_, device());
+  const at::Tensor block_x = x.mean(1, false, at::kDouble), block_y = y.mean(1, false, at::kDouble);
+  x = x - block_x.unsqueeze(1).to(at::kFloat);
+  y = y - block_y.unsqueeze(1).to(at::kFloat);
+  const at::Tensor x_t = x.transpose(1, 2);
+  gram_.add_(at::bmm(x_t, x));
+  cross_.add_(at::bmm(x_t, y));
+  square_y_.add_(y.square().sum(1, false, at::kDouble));
+
+  // The block's own mean differs from the mean so far; what that adds is a product of two vectors.
+  const double total = static_cast<double>(count_ + n), weight = count_ * (n / total);
+  const at::Tensor dx = block_x - mean_x_, dy = block_y - mean_y_;
+  if (count_ > 0) {
+    gram_.baddbmm_(dx.unsqueeze(2) * weight, dx.unsqueeze(1));
+    cross_.baddbmm_(dx.unsqueeze(2) * weight, dy.unsqueeze(1));
+    square_y_.add_(dy.square() * weight);
+  }
+  mean_x_.add_(dx * (n / total));
+  mean_y_.add_(dy * (n / total));
+  count_ += n;
+}
+
+void RidgeSums::merge(const RidgeSums& other) {
+  if (other.source_ != source_ || other.target_ != target_ || other.joint_ != joint_ ||
+      other.candidates_ != candidates_) {
+    throw Error(
+        {.code = ExitCode::kInput,
+         .where = "ridge",
+         .what = "sums of two problems cannot be merged",
+         .got = cat(other.source_.describe(), " to ", other.target_.describe(),
+                    other.joint_ ? ", joint" : ""),
+         .expected = cat(source_.describe(), " to ", target_.describe(), joint_ ? ", joint" : "")});
+  }
+  if (other.count_ == 0) return;
+  const c10::NoGradGuard no_grad;
+  const double total = static_cast<double>(count_ + other.count_),
+               weight = count_ * (other.count_ / total);
+  const at::Tensor dx = other.mean_x_.to(device()) - mean_x_,
+                   dy = other.mean_y_.to(device()) - mean_y_;
+  gram_.add_(other.gram_.to(device()));
+  cross_.add_(other.cross_.to(device()));
+  square_y_.add_(other.square_y_.to(device()));
+  if (count_ > 0) {
+    gram_.baddbmm_(dx.unsqueeze(2) * weight, dx.unsqueeze(1));
+    cross_.baddbmm_(dx.unsqueeze(2) * weight, dy.unsqueeze(1));
+    square_y_.add_(dy.square() * weight);
+  }
+  mean_x_.add_(dx * (other.count_ / total));
+  mean_y_.add_(dy * (other.count_ / total));
+  count_ += other.count_;
+}
+
+RidgeSums RidgeSums::clone() const {
+  RidgeSums copy(*this);
+  for (at::Tensor* t : {&copy.gram_, &copy.cross_, &copy.mean_x_, &copy.mean_y_, &copy.square_y_}) *t = t->clone();
+  return copy;
+}
+
+RidgeSums RidgeSums::about(const at::Tensor& mean_x, const at::Tensor& mean_y) const {
+  RidgeSums shifted(*this);
+  const at::Tensor dx = mean_x_ - mean_x, dy = mean_y_ - mean_y;
+  const double n = static_cast<double>(count_);
+  shifted.gram_ = at::baddbmm(gram_, dx.unsqueeze(2) * n, dx.unsqueeze(1));
+  shifted.cross_ = at::baddbmm(cross_, dx.unsqueeze(2) * n, dy.unsqueeze(1));
+  shifted.square_y_ = square_y_ + dy.square() * n;
+  shifted.mean_x_ = mean_x.clone();
+  shifted.mean_y_ = mean_y.clone();
+  return shifted;
+}
+
+NamedTensors RidgeSums::tensors() const {
+  return {{"count", at::tensor({count_}, at::kLong)},
+          {"candidates", candidate_index_},
+          {"gram", gram_},
+          {"cross", cross_},
+          {"mean_x", mean_x_},
+          {"mean_y", mean_y_},
+          {"square_y", square_y_}};
+}
+
+void RidgeSums::load(const std::map<std::string, at::Tensor>& tensors, const std::string& where) {
+  for (auto& [name, mine] : this->tensors()) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end() || found->second.sizes() != mine.sizes() ||
+        (name == "candidates" && !found->second.equal(mine))) {
+      std::ostringstream got, expected;
+      if (found != tensors.end()) got << found->second.sizes();
+      expected << mine.sizes();
+      throw Error(
+          {.code = ExitCode::kInput,
+           .where = cat(where, ": tensor ", name),
+           .what = "does not fit these sums",
+           .got = found == tensors.end() ? "none" : got.str(),
+           .expected = expected.str(),
+           .remedy = "the sums belong to another pair or feature choice; gather them again"});
+    }
+    if (name != "count" && name != "candidates") mine.copy_(found->second);
+  }
+  count_ = tensors.at("count").item<int64_t>();
+}
+
+}  // namespace kvlingua
