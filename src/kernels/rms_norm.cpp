@@ -1,0 +1,146 @@
+#include "kvlingua/kernels/rms_norm.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "cpu.h"
+#ifdef KVLINGUA_CUDA
+#include "cuda_ops.h"
+#endif
+
+namespace kvlingua {
+namespace {
+
+// y = weight * x / rms(x) of rows [begin, end); keeps 1 / rms in `inverse` where asked.
+KVLINGUA_CLONES void norm_rows(const float* x, const float* weight, float* y, float* inverse, int64_t begin, int64_t end,
+                               int64_t width, float eps) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float* in = x + row * width;
+    float* out = y + row * width;
+    const float square = cpu::lane_sum(width, [&](int64_t i) { return in[i] * in[i]; });
+    const float scale = 1.0f / std::sqrt(square / static_cast<float>(width) + eps);
+    for (int64_t i = 0; i < width; ++i) out[i] = weight[i] * (in[i] * scale);
+    if (inverse != nullptr) inverse[row] = scale;
+  }
+}
+
+KVLINGUA_CLONES void add_norm_rows(float* x, const float* delta, const float* weight, float* y, int64_t begin, int64_t end,
+                                   int64_t width, float eps) {
+  for (int64_t row = begin; row < end; ++row) {
+    float* in = x + row * width;
+    const float* add = delta + row * width;
+    float* out = y + row * width;
+    for (int64_t i = 0; i < width; ++i) in[i] += add[i];
+    const float square = cpu::lane_sum(width, [&](int64_t i) { return in[i] * in[i]; });
+    const float scale = 1.0f / std::sqrt(square / static_cast<float>(width) + eps);
+    for (int64_t i = 0; i < width; ++i) out[i] = weight[i] * (in[i] * scale);
+  }
+}
+
+// dx = r (w dy) - x r^3 mean(w dy x), with r = 1 / rms.
+KVLINGUA_CLONES void norm_backward_rows(const float* x, const float* weight, const float* inverse, const float* dy, float* dx,
+                                        int64_t begin, int64_t end, int64_t width) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float* in = x + row * width;
+    const float* g = dy + row * width;
+    float* out = dx + row * width;
+    const float r = inverse[row];
+    const float dot = cpu::lane_sum(width, [&](int64_t i) { return g[i] * weight[i] * in[i]; });
+    const float c = dot * r * r * r / static_cast<float>(width);
+    for (int64_t i = 0; i < width; ++i) out[i] = r * weight[i] * g[i] - c * in[i];
+  }
+}
+
+int64_t grain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1)); }
+
+bool on_fast_path(const at::Tensor& x, const at::Tensor& weight) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
+}
+
+// The formula in plain tensor operations: any device, any type.
+at::Tensor formula(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor normed = wide * at::rsqrt(wide.square().mean(-1, true) + eps);
+  return weight * normed.to(x.scalar_type());
+}
+
+at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps, float* inverse) {
+  const int64_t width = x.size(-1);
+  at::Tensor y = at::empty_like(x);
+  const float* in = x.const_data_ptr<float>();
+  const at::Tensor w = weight.contiguous();
+  at::parallel_for(0, x.numel() / width, grain(width), [&](int64_t begin, int64_t end) {
+    norm_rows(in, w.const_data_ptr<float>(), y.data_ptr<float>(), inverse, begin, end, width, static_cast<float>(eps));
+  });
+  return y;
+}
+
+class RmsNorm : public torch::autograd::Function<RmsNorm> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_any, const at::Tensor& weight,
+                            double eps) {
+    const at::Tensor x = x_any.contiguous();
+    const at::Tensor inverse = at::empty({x.numel() / x.size(-1)}, x.options());
+    at::Tensor y = forward_cpu(x, weight, eps, inverse.data_ptr<float>());
+    context->save_for_backward({x, weight, inverse});
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &inverse = saved[2];
+    const at::Tensor weight = saved[1].contiguous();
+    const at::Tensor dy = gradients[0].contiguous();
+    const int64_t width = x.size(-1), rows = x.numel() / width;
+    at::Tensor dx, dw;
+    if (context->needs_input_grad(0)) {
+      dx = at::empty_like(x);
+      at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
+        norm_backward_rows(x.const_data_ptr<float>(), weight.const_data_ptr<float>(), inverse.const_data_ptr<float>(),
+                           dy.const_data_ptr<float>(), dx.data_ptr<float>(), begin, end, width);
+      });
+    }
+    if (context->needs_input_grad(1)) {
+      dw = (dy.view({rows, width}) * x.view({rows, width})).mul_(inverse.view({rows, 1})).sum(0);
+    }
+    return {dx, dw, at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const bool differentiable = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  if (x.numel() == 0) return formula(x, weight, eps);
+  if (on_fast_path(x, weight)) {
+    return differentiable ? RmsNorm::apply(x, weight, eps) : forward_cpu(x.contiguous(), weight, eps, nullptr);
+  }
+#ifdef KVLINGUA_CUDA
+  if (!differentiable && x.is_cuda()) return cuda::rms_norm(x.contiguous(), {}, weight.contiguous(), eps);
+#endif
+  return formula(x, weight, eps);
+}
+
+at::Tensor add_rms_norm_(const at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps) {
+  TORCH_CHECK(residual.is_contiguous() && delta.is_contiguous() && residual.sizes() == delta.sizes());
+  if (on_fast_path(residual, weight) && delta.scalar_type() == at::kFloat && residual.numel() > 0) {
+    const int64_t width = residual.size(-1);
+    at::Tensor y = at::empty_like(residual);
+    at::parallel_for(0, residual.numel() / width, grain(width), [&](int64_t begin, int64_t end) {
+      add_norm_rows(residual.data_ptr<float>(), delta.const_data_ptr<float>(), weight.const_data_ptr<float>(),
+                    y.data_ptr<float>(), begin, end, width, static_cast<float>(eps));
+    });
+    return y;
+  }
+#ifdef KVLINGUA_CUDA
+  if (residual.is_cuda() && residual.numel() > 0) return cuda::rms_norm(residual, delta, weight.contiguous(), eps);
+#endif
+  residual.add_(delta);
+  return formula(residual, weight, eps);
+}
+
+}  // namespace kvlingua
