@@ -1,0 +1,226 @@
+#include "kvlingua/model/causal_lm.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "causal_lm_impl.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
+#include "kvlingua/io/sha256.h"
+#include "kvlingua/kernels/dense.h"
+#include "kvlingua/kernels/rms_norm.h"
+
+namespace kvlingua {
+namespace {
+
+void check_past(const KvCache& past, const ModelConfig& config) {
+  const auto refuse = [](std::string what, std::string got, std::string expected, std::string remedy = {}) {
+    throw Error({.code = ExitCode::kInput, .where = "injected cache", .what = std::move(what), .got = std::move(got),
+                 .expected = std::move(expected), .remedy = std::move(remedy)});
+  };
+  if (past.shape() != config.kv_shape()) {
+    refuse("does not fit the model", past.shape().describe(), config.kv_shape().describe());
+  }
+  if (!past.rope()) refuse("keys are not rotated", "no rotation", to_string(config.rope.type), "call rotated_to(model.rope(), positions)");
+  if (*past.rope() != config.rope) {
+    refuse("keys carry another model's rotation", cat(to_string(past.rope()->type), ", theta ", past.rope()->theta),
+           cat(to_string(config.rope.type), ", theta ", config.rope.theta), "call rotated_to(model.rope(), positions)");
+  }
+}
+
+// [N, 2] of (row, token) as one flat index into [B * T].
+at::Tensor flat_positions(const at::Tensor& wanted, const PreparedBatch& batch, at::Device device) {
+  if (!wanted.defined() || wanted.dim() != 2 || wanted.size(1) != 2 || wanted.scalar_type() != at::kLong) {
+    throw Error({.code = ExitCode::kInput, .where = "logit_positions", .what = "wrong shape",
+                 .got = wanted.defined() ? cat(wanted.sizes()) : "no tensor", .expected = "int64 [N, 2] of (row, token)"});
+  }
+  if (wanted.is_cpu() && wanted.numel() > 0) {
+    const at::Tensor size = at::tensor({batch.rows, batch.tokens});
+    if (at::logical_or(wanted < 0, wanted >= size).any().item<bool>()) {
+      throw Error({.code = ExitCode::kInput, .where = "logit_positions", .what = "outside the batch",
+                   .got = cat("row up to ", wanted.select(1, 0).max().item<int64_t>(), ", token up to ", wanted.select(1, 1).max().item<int64_t>()),
+                   .expected = cat("within ", batch.rows, " rows of ", batch.tokens, " tokens")});
+    }
+  }
+  return (wanted.select(1, 0) * batch.tokens + wanted.select(1, 1)).to(device);
+}
+
+at::Tensor stacked(const std::vector<at::Tensor>& layers, bool wanted) { return wanted ? at::stack(layers) : at::Tensor(); }
+
+Captured capture_of(const PrefillOptions& options) {
+  return {options.want_queries, options.want_attention_outputs, options.want_hidden, {}, {}, {}};
+}
+
+}  // namespace
+
+void check_device(at::Device device) {
+  if (device.is_cpu()) return;
+  if (!device.is_cuda()) {
+    throw Error({.code = ExitCode::kDevice, .where = "device", .what = "unsupported", .got = device.str(), .expected = "cpu or cuda"});
+  }
+  const auto count = static_cast<int64_t>(at::getNumGPUs());
+  if (count == 0 || (device.has_index() && device.index() >= count)) {
+    throw Error({.code = ExitCode::kDevice, .where = "device", .what = "CUDA was asked for and is not there",
+                 .got = cat(count, count == 1 ? " CUDA device" : " CUDA devices"), .expected = device.str(),
+                 .remedy = "use --device cpu, or check the driver with nvidia-smi"});
+  }
+}
+
+// ---- making one ----
+
+CausalLM::CausalLM(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+CausalLM::CausalLM(CausalLM&&) noexcept = default;
+CausalLM& CausalLM::operator=(CausalLM&&) noexcept = default;
+CausalLM::~CausalLM() = default;
+
+CausalLM CausalLM::load(const std::filesystem::path& directory, const LoadOptions& options) {
+  check_device(options.device);
+  auto impl = std::make_unique<Impl>();
+  impl->config = ModelConfig::from_directory(directory);
+  check_config(impl->config, (directory / "config.json").string());
+  impl->device = options.device;
+  impl->dtype = options.dtype;
+  impl->weights = Weights::allocate(impl->config, options.device, options.dtype);
+  impl->fingerprint = load_weights(directory, impl->config, impl->weights);
+  return CausalLM(std::move(impl));
+}
+
+CausalLM CausalLM::random(const ModelConfig& config, const LoadOptions& options, uint64_t seed) {
+  check_device(options.device);
+  check_config(config, "config");
+  auto impl = std::make_unique<Impl>();
+  impl->config = config;
+  impl->device = options.device;
+  impl->dtype = options.dtype;
+  impl->weights = Weights::allocate(config, options.device, options.dtype);
+  impl->fingerprint = sha256_hex(cat("random ", seed, ' ', config.to_json()));
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : impl->weights.named) {
+    if (tensor.dim() == 1 && name.ends_with(".weight")) {
+      tensor.fill_(1.0);  // norms
+      continue;
+    }
+    // One stream a tensor, drawn on the CPU: the same weights on every device and in any order.
+    auto generator = at::detail::createCPUGenerator(mix(seed, hash_name(name)));
+    if (tensor.is_cpu() && tensor.scalar_type() == at::kFloat) {
+      tensor.normal_(0.0, 0.02, generator);
+    } else {
+      tensor.copy_(at::empty(tensor.sizes(), at::kFloat).normal_(0.0, 0.02, generator));
+    }
+  }
+  return CausalLM(std::move(impl));
+}
+
+// ---- what it is ----
+
+const ModelConfig& CausalLM::config() const { return impl_->config; }
+KvShape CausalLM::kv_shape() const { return impl_->config.kv_shape(); }
+RopeSpec CausalLM::rope() const { return impl_->config.rope; }
+at::Device CausalLM::device() const { return impl_->device; }
+at::ScalarType CausalLM::dtype() const { return impl_->dtype; }
+int64_t CausalLM::weight_bytes() const { return impl_->weights.bytes(); }
+const std::string& CausalLM::fingerprint() const { return impl_->fingerprint; }
+std::vector<std::pair<std::string, at::Tensor>> CausalLM::parameters() const { return impl_->weights.named; }
+
+// ---- running it ----
+
+at::Tensor CausalLM::Impl::logits(const at::Tensor& hidden) const {
+  return dense(rms_norm(hidden, weights.norm, config.rms_norm_eps), weights.head).to(at::kFloat);
+}
+
+PrefillResult CausalLM::prefill(const TokenBatch& batch, const KvCache* past, const PrefillOptions& options) const {
+  KvCache before;
+  PastFrame frame;
+  if (past != nullptr && !past->empty()) {
+    check_past(*past, impl_->config);
+    before = past->to(impl_->device, impl_->dtype);
+    frame = {before.tokens(), before.positions(), before.mask()};
+  }
+  const PreparedBatch prepared = prepare_batch(batch, frame, impl_->config, impl_->device, impl_->dtype);
+  const bool gradient = at::GradMode::is_enabled() &&
+                        ((frame.tokens > 0 && (before.keys().requires_grad() || before.values().requires_grad())) ||
+                         impl_->weights.any_requires_grad());
+  const KvCache* joined = frame.tokens > 0 ? &before : nullptr;
+  return gradient ? impl_->differentiable(prepared, joined, options) : impl_->frozen(prepared, joined, options);
+}
+
+PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const {
+  const at::NoGradGuard no_grad;
+  const auto floats = at::TensorOptions().device(device).dtype(dtype);
+  const auto room = [&](int64_t layers, int64_t tokens) {
+    return at::empty({layers, batch.rows, config.num_kv_heads, tokens, config.head_dim}, floats);
+  };
+  // Without a past a layer writes into the result itself; with one, into a buffer that holds past and new side by side.
+  at::Tensor keys, values, joint_keys, joint_values;
+  const int64_t before = past != nullptr ? past->tokens() : 0;
+  const bool keep = options.want_cache;
+  if (keep || past == nullptr) keys = room(keep ? config.num_layers : 1, batch.tokens), values = at::empty_like(keys);
+  if (past != nullptr) joint_keys = room(1, before + batch.tokens)[0], joint_values = at::empty_like(joint_keys);
+  const auto joint = [&](int64_t layer) -> JointKv {
+    if (past == nullptr) return {keys[keep ? layer : 0], values[keep ? layer : 0]};
+    joint_keys.narrow(2, 0, before).copy_(past->keys()[layer]);
+    joint_values.narrow(2, 0, before).copy_(past->values()[layer]);
+    return {joint_keys, joint_values};
+  };
+  const auto done = [&](int64_t layer) {
+    if (past == nullptr || !keep) return;
+    keys[layer].copy_(joint_keys.narrow(2, before, batch.tokens));
+    values[layer].copy_(joint_values.narrow(2, before, batch.tokens));
+  };
+
+  Captured captured = capture_of(options);
+  const Rows rows = options.logits == LogitsAt::kNone ? Rows::kNone : options.logits == LogitsAt::kLast ? Rows::kLast : Rows::kAll;
+  const at::Tensor hidden = run_frozen(config, weights, batch, rows, joint, done, captured);
+
+  PrefillResult result;
+  if (keep) result.cache = KvCache(keys, values, batch.positions_BT, config.rope, batch.mask_BT);
+  switch (options.logits) {
+    case LogitsAt::kNone: break;
+    case LogitsAt::kLast: result.logits = logits(hidden.view({batch.rows, -1})); break;
+    case LogitsAt::kAll: result.logits = logits(hidden); break;
+    case LogitsAt::kPositions:
+      result.logits = logits(hidden.view({batch.rows * batch.tokens, -1}).index_select(0, flat_positions(options.logit_positions, batch, device)));
+      break;
+  }
+  result.queries = stacked(captured.query_layers, captured.queries);
+  result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
+  result.hidden = stacked(captured.hidden_layers, captured.hidden);
+  return result;
+}
+
+PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const {
+  const auto layer_function = options.checkpoint_activations ? checkpointed_layer : differentiable_layer;
+  Captured captured = capture_of(options);
+  std::vector<at::Tensor> keys, values;
+  at::Tensor hidden = at::embedding(weights.embedding, batch.ids_BT);
+  if (captured.hidden) captured.hidden_layers.push_back(hidden);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const auto past_of = [&](const at::Tensor& all) { return past != nullptr ? all[i] : at::Tensor(); };
+    const LayerOutput out = layer_function(config, weights.layers[static_cast<size_t>(i)], batch.frame, hidden,
+                                           past_of(past != nullptr ? past->keys() : at::Tensor()),
+                                           past_of(past != nullptr ? past->values() : at::Tensor()));
+    hidden = out.hidden;
+    if (options.want_cache) keys.push_back(out.keys), values.push_back(out.values);
+    if (captured.queries) captured.query_layers.push_back(out.queries);
+    if (captured.attention_outputs) captured.attention_layers.push_back(out.attended);
+    if (captured.hidden) captured.hidden_layers.push_back(hidden);
+  }
+  PrefillResult result;
+  if (options.want_cache) result.cache = KvCache(at::stack(keys), at::stack(values), batch.positions_BT, config.rope, batch.mask_BT);
+  const at::Tensor flat = hidden.reshape({batch.rows * batch.tokens, -1});
+  switch (options.logits) {
+    case LogitsAt::kNone: break;
+    case LogitsAt::kLast:
+      result.logits = logits(flat.index_select(0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
+      break;
+    case LogitsAt::kAll: result.logits = logits(hidden); break;
+    case LogitsAt::kPositions: result.logits = logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device))); break;
+  }
+  result.queries = stacked(captured.query_layers, captured.queries);
+  result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
+  result.hidden = stacked(captured.hidden_layers, captured.hidden);
+  return result;
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,125 @@
+#include "weights.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+// Cuts a fused tensor into views that are leaves of their own.
+std::vector<at::Tensor> cut(const at::Tensor& fused, const std::vector<int64_t>& rows) {
+  std::vector<at::Tensor> parts;
+  if (!fused.defined()) return parts;
+  int64_t begin = 0;
+  for (const int64_t n : rows) {
+    parts.push_back(fused.narrow(0, begin, n).detach());
+    begin += n;
+  }
+  return parts;
+}
+
+}  // namespace
+
+at::Tensor LayerWeights::joined(const at::Tensor& fused, const std::vector<at::Tensor>& parts) {
+  if (!fused.defined() || !at::GradMode::is_enabled()) return fused;
+  for (const at::Tensor& part : parts) {
+    if (part.requires_grad()) return at::cat(parts);
+  }
+  return fused;
+}
+
+Weights Weights::allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  const auto options = at::TensorOptions().device(device).dtype(dtype);
+  const auto make = [&](at::IntArrayRef size) { return at::empty(size, options); };
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size, dim = config.head_dim;
+  const int64_t q = config.num_heads * dim, kv = config.num_kv_heads * dim;
+
+  Weights w;
+  const auto name = [&w](std::string key, const at::Tensor& t) { w.named.emplace_back(std::move(key), t); };
+  w.embedding = make({config.vocab_size, hidden});
+  name("model.embed_tokens.weight", w.embedding);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    LayerWeights& layer = w.layers.emplace_back();
+    const std::string at_layer = cat("model.layers.", i, ".");
+    const std::string attention = at_layer + "self_attn.", mlp = at_layer + "mlp.";
+    layer.input_norm = make({hidden});
+    name(at_layer + "input_layernorm.weight", layer.input_norm);
+    layer.qkv = make({q + 2 * kv, hidden});
+    layer.qkv_parts = cut(layer.qkv, {q, kv, kv});
+    if (config.qkv_bias) layer.qkv_bias = make({q + 2 * kv});
+    layer.qkv_bias_parts = cut(layer.qkv_bias, {q, kv, kv});
+    const char* const projections[] = {"q_proj", "k_proj", "v_proj"};
+    for (size_t part = 0; part < 3; ++part) {
+      name(attention + projections[part] + ".weight", layer.qkv_parts[part]);
+      if (config.qkv_bias) name(attention + projections[part] + ".bias", layer.qkv_bias_parts[part]);
+    }
+    if (config.qk_norm) {
+      layer.q_norm = make({dim});
+      layer.k_norm = make({dim});
+      name(attention + "q_norm.weight", layer.q_norm);
+      name(attention + "k_norm.weight", layer.k_norm);
+    }
+    layer.o = make({hidden, q});
+    name(attention + "o_proj.weight", layer.o);
+    if (config.o_bias) name(attention + "o_proj.bias", layer.o_bias = make({hidden}));
+    layer.post_norm = make({hidden});
+    name(at_layer + "post_attention_layernorm.weight", layer.post_norm);
+    layer.gate_up = make({2 * inner, hidden});
+    layer.gate_up_parts = cut(layer.gate_up, {inner, inner});
+    if (config.mlp_bias) layer.gate_up_bias = make({2 * inner});
+    layer.gate_up_bias_parts = cut(layer.gate_up_bias, {inner, inner});
+    const char* const gates[] = {"gate_proj", "up_proj"};
+    for (size_t part = 0; part < 2; ++part) {
+      name(mlp + gates[part] + ".weight", layer.gate_up_parts[part]);
+      if (config.mlp_bias) name(mlp + gates[part] + ".bias", layer.gate_up_bias_parts[part]);
+    }
+    layer.down = make({hidden, inner});
+    name(mlp + "down_proj.weight", layer.down);
+    if (config.mlp_bias) name(mlp + "down_proj.bias", layer.down_bias = make({hidden}));
+  }
+  w.norm = make({hidden});
+  name("model.norm.weight", w.norm);
+  w.head = config.tie_word_embeddings ? w.embedding : make({config.vocab_size, hidden});
+  if (!config.tie_word_embeddings) name("lm_head.weight", w.head);
+  return w;
+}
+
+bool Weights::any_requires_grad() const {
+  for (const auto& [name, tensor] : named) {
+    if (tensor.requires_grad()) return true;
+  }
+  return false;
+}
+
+int64_t Weights::bytes() const {
+  int64_t total = 0;
+  for (const auto& [name, tensor] : named) total += tensor.numel() * static_cast<int64_t>(tensor.element_size());
+  return total;
+}
+
+void check_config(const ModelConfig& config, const std::string& where) {
+  const auto demand = [&](bool good, const char* key, int64_t got, const std::string& expected) {
+    if (!good) {
+      throw Error({.code = ExitCode::kInput, .where = cat(where, ": ", key), .what = "unusable", .got = cat(got), .expected = expected});
+    }
+  };
+  constexpr int64_t kMost = int64_t{1} << 31;
+  const std::pair<const char*, int64_t> sizes[] = {{"vocab_size", config.vocab_size},
+                                                   {"hidden_size", config.hidden_size},
+                                                   {"intermediate_size", config.intermediate_size},
+                                                   {"num_hidden_layers", config.num_layers},
+                                                   {"num_attention_heads", config.num_heads},
+                                                   {"num_key_value_heads", config.num_kv_heads},
+                                                   {"head_dim", config.head_dim},
+                                                   {"max_position_embeddings", config.max_position_embeddings}};
+  for (const auto& [key, value] : sizes) demand(value > 0 && value < kMost, key, value, "a positive number below 2^31");
+  demand(config.num_heads % config.num_kv_heads == 0, "num_key_value_heads", config.num_kv_heads,
+         cat("a divisor of num_attention_heads ", config.num_heads));
+  demand(config.head_dim % 2 == 0, "head_dim", config.head_dim, "an even number");
+  demand(config.rope.head_dim == config.head_dim, "rope head_dim", config.rope.head_dim, cat(config.head_dim));
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,51 @@
+// The weights of a decoder in memory: products that read the same input are stored as one matrix, and Hugging Face's
+// parameters are views of them.
+//
+// Each view is an autograd leaf of its own, so a trainer can set requires_grad on it and an optimiser can update it in
+// place; frozen inference reads the fused matrix. Both see the same memory.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvlingua/model/model_config.h"
+
+namespace kvlingua {
+
+struct LayerWeights {
+  at::Tensor input_norm, post_norm;  // [hidden]
+  at::Tensor qkv;                    // [(heads + 2 kv_heads) * head_dim, hidden]: rows of q, k, v
+  at::Tensor qkv_bias;               // or undefined, as every bias and per-head norm below
+  at::Tensor q_norm, k_norm;         // [head_dim]
+  at::Tensor o, o_bias;              // [hidden, heads * head_dim]
+  at::Tensor gate_up, gate_up_bias;  // [2 intermediate, hidden]: rows of gate, up
+  at::Tensor down, down_bias;        // [hidden, intermediate]
+  // Views of the fused ones.
+  std::vector<at::Tensor> qkv_parts, qkv_bias_parts, gate_up_parts, gate_up_bias_parts;
+
+  // The fused tensor, or for training a concatenation that autograd can follow to the views.
+  static at::Tensor joined(const at::Tensor& fused, const std::vector<at::Tensor>& parts);
+};
+
+struct Weights {
+  at::Tensor embedding;  // [vocab, hidden]
+  at::Tensor norm;       // [hidden]
+  at::Tensor head;       // [vocab, hidden]; the same tensor as embedding when tied
+  std::vector<LayerWeights> layers;
+  // Hugging Face's names in the order of the file; a tied head is not listed.
+  std::vector<std::pair<std::string, at::Tensor>> named;
+
+  // Uninitialised memory at the config's shapes.
+  static Weights allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype);
+  bool any_requires_grad() const;
+  int64_t bytes() const;
+};
+
+// A config that can be computed with: positive sizes, heads a multiple of kv_heads, even head_dim, no overflow. Throws
+// Error (kInput) naming the key.
+void check_config(const ModelConfig& config, const std::string& where);
+
+}  // namespace kvlingua
