@@ -1,6 +1,6 @@
 // All of eval/statistics in one include: intervals, tests, effect sizes, resampling, equivalence,
 // regression, power, duplicates. No torch, no I/O; every random draw is seeded. Goldens:
-// scripts/goldens/statistics.py.
+// scripts/goldens/statistics_goldens.py.
 #pragma once
 
 #include "eval/statistics/duplicates.h"   // IWYU pragma: export

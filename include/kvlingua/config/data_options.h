@@ -10,6 +10,7 @@
 namespace kvlingua {
 
 struct SyntheticOptions {
+  std::string style = "nano";
   int64_t documents = 600;
   int64_t seed = 1;
   double identity = 0.5;
@@ -18,6 +19,9 @@ struct SyntheticOptions {
 
   template <class V>
   void visit(V& v) {
+    v.field("style", style,
+            {.help = "the nano pair's language, or natural English for real models",
+             .choices = {"nano", "english"}});
     v.field("documents", documents, {.help = "contexts to make", .min = 1, .max = 1e9});
     v.field("seed", seed, {.help = "seed of the generator", .min = 0});
     v.field("identity", identity,

@@ -1,4 +1,4 @@
-// eval/statistics against scipy, statsmodels and scikit-learn (scripts/goldens/statistics.py): 1e-6
+// eval/statistics against scipy, statsmodels and scikit-learn (scripts/goldens/statistics_goldens.py): 1e-6
 // everywhere.
 #include "eval/statistics.h"
 

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Ten training steps and fused generations of Cache-to-Cache's own code on two tiny random models.
+
+usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR        (torch, transformers 4.52.4 as that project pins)
+
+Writes OUT_DIR/{target,source} (Hugging Face directories), OUT_DIR/initial and OUT_DIR/trained (its checkpoint folders, its optimizer
+state in trained/) and OUT_DIR/golden.json (batches, losses, learning rates, temperatures, generated ids). Dropout is off and every
+uniform draw of the gates is 0.5, so that another implementation can follow. One defect of the tree is repaired in memory: its forward()
+reads two locals that exist only when include_response is set.
+"""
+import importlib.machinery
+import json
+import pathlib
+import sys
+import types
+
+import torch
+
+tree, out = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
+out.mkdir(parents=True, exist_ok=True)
+sys.path.insert(0, str(tree))
+for name in ("wandb", "datasets"):
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    module.load_dataset = module.load_from_disk = None
+    module.Dataset = object
+    sys.modules.setdefault(name, module)
+
+import transformers  # noqa: E402
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, get_scheduler  # noqa: E402
+
+wrapper_file = tree / "rosetta/model/wrapper.py"
+text = wrapper_file.read_text()
+for tail in ("[self.base_model_idx] = clone_kv_cache(base_output_kv_cache)", "[1] = clone_kv_cache(source_output_kv_cache)"):
+    line = "self.kv_cache_dict[self.base_model_idx]" + tail
+    assert text.count(line) == 1, "the tree differs from the one this script was written for"
+    text = text.replace(line, "if self.include_response: " + line)
+wrapper = types.ModuleType("rosetta.model.wrapper")
+wrapper.__file__ = str(wrapper_file)
+import rosetta.model  # noqa: E402
+
+sys.modules["rosetta.model.wrapper"] = wrapper
+exec(compile(text, str(wrapper_file), "exec"), wrapper.__dict__)
+from rosetta.model.projector import C2CProjector  # noqa: E402
+from rosetta.train.dataset_adapters import RosettaDataCollator, generate_kv_cache_index  # noqa: E402
+from rosetta.train.model_utils import last_aligned_sources  # noqa: E402
+from rosetta.utils.registry import save_object  # noqa: E402
+
+torch.manual_seed(5)
+torch.set_num_threads(1)
+VOCAB = 96
+common = dict(vocab_size=VOCAB, max_position_embeddings=256, rope_theta=1e4, tie_word_embeddings=True, initializer_range=0.2,
+              bos_token_id=None, eos_token_id=1, pad_token_id=0)
+target = Qwen3ForCausalLM(Qwen3Config(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+                                      num_key_value_heads=2, head_dim=16, **common)).eval()
+source = Qwen2ForCausalLM(Qwen2Config(hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
+                                      num_key_value_heads=1, **common)).eval()
+target.save_pretrained(out / "target")
+source.save_pretrained(out / "source")
+for model in (target, source):
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+steps, accumulation, batch_size = 10, 2, 3
+projectors = []
+for _ in range(3):
+    projectors.append(C2CProjector(source_dim=8, target_dim=16, source_num_heads=1, target_num_heads=2, intermediate_dim=20,
+                                   hidden_dim=24, num_layers=3, dropout=0.0, initial_temperature=1.0, final_temperature=0.001,
+                                   anneal_steps=8, dtype=torch.float32))
+model = wrapper.RosettaModel(model_list=[target, source], base_model_idx=0, projector_list=projectors,
+                             include_response=False, multi_source_fusion_mode="sequential")
+for layer, sources in last_aligned_sources(3, 2, 1).items():
+    for s in sources:
+        model.set_projector_config(source_model_idx=1, source_model_layer_idx=s, target_model_idx=0, target_model_layer_idx=layer,
+                                   projector_idx=layer)
+
+
+def save(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, p in enumerate(projectors):
+        torch.save(p.state_dict(), folder / f"projector_{i}.pt")
+        save_object(p, str(folder / f"projector_{i}.json"))
+    model.save_projector_config(str(folder / "projector_config.json"))
+
+
+save(out / "initial")
+
+
+class Tokenizer:
+    pad_token, pad_token_id, eos_token, eos_token_id = "<pad>", 0, "<eos>", 1
+
+
+collate = RosettaDataCollator(slm_tokenizer=Tokenizer(), max_length=64)
+draws = torch.Generator().manual_seed(9)
+plain_rand = torch.rand
+torch.rand = lambda *size, **options: torch.full(size, 0.5, dtype=options.get("dtype"))
+
+
+def sample():
+    length = int(torch.randint(10, 20, (1,), generator=draws))
+    prompt = int(torch.randint(4, length - 2, (1,), generator=draws))
+    return torch.randint(2, VOCAB, (length,), generator=draws).tolist(), prompt
+
+
+lr, total = 2e-3, steps
+gate, rest = [], []
+for name, parameter in model.named_parameters():
+    if parameter.requires_grad:
+        (gate if "gate" in name else rest).append(parameter)
+optimizer = torch.optim.AdamW([{"params": gate, "lr": lr}, {"params": [], "lr": lr}, {"params": rest, "lr": lr}], weight_decay=0.01)
+scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=2, num_training_steps=total)
+record = {"versions": {"torch": torch.__version__, "transformers": transformers.__version__}, "learning_rate": lr, "weight_decay": 0.01,
+          "warmup_steps": 2, "total_steps": total, "max_grad_norm": 1.0, "uniform": 0.5, "accumulation": accumulation, "steps": []}
+model.train()
+for step in range(steps):
+    rates = scheduler.get_last_lr()
+    entry = {"micro": [], "learning_rate": rates[0], "temperature": float(projectors[0].gate_temperature)}
+    for _ in range(accumulation):
+        # One prompt length in a batch: the tree takes the section pattern of the first sample for all.
+        rows = [sample() for _ in range(batch_size)]
+        prompt = min(p for _, p in rows)
+        features = [{"input_ids": ids, "labels": [-100] * prompt + ids[prompt:], "kv_cache_index": generate_kv_cache_index(prompt, len(ids))}
+                    for ids, _ in rows]
+        batch = collate(features)
+        loss = model.forward(kv_cache_index=batch["kv_cache_index"], input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
+                             position_ids=batch["position_ids"], labels=batch["labels"], use_cache=True).loss
+        (loss / accumulation).backward()
+        entry["micro"].append({"rows": [ids for ids, _ in rows], "prompt": prompt, "loss": loss.item()})
+    entry["grad_norm"] = float(torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], max_norm=1.0))
+    optimizer.step()
+    scheduler.step()
+    optimizer.zero_grad()
+    for p in projectors:
+        p.update_temperature(step + 1)
+    record["steps"].append(entry)
+torch.rand = plain_rand
+
+with torch.no_grad():  # so that evaluation uses the projectors: the strict gate is closed at logit <= 0
+    for i, p in enumerate(projectors):
+        p.key_gate_logit.fill_(0.5)
+        p.value_gate_logit.fill_(0.5 if i != 1 else -0.5)
+save(out / "trained")
+torch.save({"step": steps, "epoch": 0, "optimizer_state_dict": optimizer.state_dict(), "scheduler_state_dict": scheduler.state_dict(),
+            "loss": record["steps"][-1]["micro"][-1]["loss"]}, out / "trained" / "training_state.pt")
+
+model.eval()
+record["generations"] = []
+for _ in range(6):
+    ids, _ = sample()
+    n = len(ids)
+    index = [torch.tensor([[[1, 0]] * (n - 1)]), torch.tensor([[[-1, 0]]])]
+    with torch.no_grad():
+        full = model.generate(kv_cache_index=index, input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, n),
+                              position_ids=torch.arange(n).unsqueeze(0), max_new_tokens=12, do_sample=False, eos_token_id=1, pad_token_id=0)
+        alone = target.generate(torch.tensor([ids]), attention_mask=torch.ones(1, n, dtype=torch.long), max_new_tokens=12, do_sample=False)
+    record["generations"].append({"prompt": ids, "fused": full[0, n:].tolist(), "alone": alone[0, n:].tolist()})
+(out / "golden.json").write_text(json.dumps(record) + "\n")
+print("losses", [round(m["loss"], 5) for s in record["steps"] for m in s["micro"]])
+print("fused differs from alone in", sum(g["fused"] != g["alone"] for g in record["generations"]), "of", len(record["generations"]))
