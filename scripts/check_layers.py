@@ -9,7 +9,7 @@ ALLOWED = {
     "base": set(),
     "config": {"base", "io"},  # io: the hash that names a recipe
     "io": {"base"},
-    "text": {"base"},
+    "text": {"base", "io"},
     "kernels": {"base"},
     "cache": {"base", "config", "io", "text", "kernels"},
     "model": {"base", "config", "io", "text", "kernels", "cache"},

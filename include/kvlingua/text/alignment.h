@@ -1,8 +1,9 @@
 // Alignment: for each target token the source token whose cache entry it takes.
 //
-// Both tokenizers read the same text their own way. last_char (default): the source token that holds the target token's
-// last character, since only that source position has read the whole target token. first / longest: as Cache-to-Cache
-// aligns (the first, or the longest, source token that overlaps).
+// Both tokenizers read the same text their own way. last_char (default): the source token that
+// holds the target token's last character, since only that source position has read the whole
+// target token. first / longest: as Cache-to-Cache aligns (the first, or the longest, source token
+// that overlaps).
 #pragma once
 
 #include <cstdint>
@@ -24,11 +25,13 @@ struct Alignment {
   AlignmentKind kind = AlignmentKind::kIdentity;
   // Share of target tokens whose characters equal exactly those of their source token.
   double exact = 1.0;
-  // Share of target tokens that overlap at least one source token (the others take the nearest one before).
+  // Share of target tokens that overlap at least one source token (the others take the nearest one
+  // before).
   double covered = 1.0;
 };
 
-// Both encodings are of the same text. kIdentity demands equal ids (throws Error kInput naming the first difference).
+// Both encodings are of the same text. kIdentity demands equal ids (throws Error kInput naming the
+// first difference).
 Alignment align(const Encoding& source, const Encoding& target, AlignmentKind kind);
 
 }  // namespace kvlingua

@@ -1,7 +1,8 @@
-// Chat templates of the supported families, rendered exactly as their Jinja templates in transformers do.
+// Chat templates of the supported families, rendered exactly as their Jinja templates in
+// transformers do.
 //
-// The family is recognised from the model's own template; Jinja itself is not interpreted. A template that is not
-// known is an error that says how to choose a family by name.
+// The family is recognised from the model's own template; Jinja itself is not interpreted. A
+// template that is not known is an error that says how to choose a family by name.
 #pragma once
 
 #include <optional>
@@ -23,7 +24,7 @@ enum class ChatFamily { kQwen25, kQwen3, kSmolLM2, kZephyr, kLlama3, kPlain };
 
 struct ChatOptions {
   bool add_generation_prompt = true;
-  bool enable_thinking = false;  // Qwen3 only: false writes the empty think block
+  bool enable_thinking = false;      // Qwen3 only: false writes the empty think block
   std::string date = "26 Jul 2024";  // Llama 3.1+ prints a date; fixed so that runs repeat
 };
 
@@ -33,17 +34,20 @@ std::optional<ChatFamily> chat_family_from_name(std::string_view name);
 ChatFamily recognise_chat_family(const Tokenizer& tokenizer);
 
 // The text to encode with add_special = false.
-std::string render_chat(ChatFamily family, const std::vector<ChatMessage>& messages, const ChatOptions& options = {});
+std::string render_chat(ChatFamily family, const std::vector<ChatMessage>& messages,
+                        const ChatOptions& options = {});
 
-// What stands around the content of one user turn: `before` is the fixed chat prefix (the target's attention sinks), `after`
-// ends the turn and opens the assistant's. before + content + after == render_chat of that one message. Injection puts a
-// translated span in place of (the beginning of) the content; pair generation reads the span after the same prefix. The
-// three parts are always tokenised apart, so that span boundaries are token boundaries in every condition.
+// What stands around the content of one user turn: `before` is the fixed chat prefix (the target's
+// attention sinks), `after` ends the turn and opens the assistant's. before + content + after ==
+// render_chat of that one message. Injection puts a translated span in place of (the beginning of)
+// the content; pair generation reads the span after the same prefix. The three parts are always
+// tokenised apart, so that span boundaries are token boundaries in every condition.
 struct ChatFrame {
   std::string before;
   std::string after;
 };
 // system: empty = what the template does by itself (Qwen2.5 writes its default system prompt).
-ChatFrame chat_frame(ChatFamily family, std::string_view system = {}, const ChatOptions& options = {});
+ChatFrame chat_frame(ChatFamily family, std::string_view system = {},
+                     const ChatOptions& options = {});
 
 }  // namespace kvlingua
