@@ -5,9 +5,9 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "kvlingua/base/error.h"
+#include "support/temp_dir.h"
 
 namespace kvlingua {
 namespace {
@@ -189,23 +189,6 @@ TEST(Safetensors, TooManyDimensions) {
       Error);
 }
 
-class Directory {
- public:
-  Directory() {
-    std::string name = (std::filesystem::temp_directory_path() / "kvlingua-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  std::filesystem::path write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path_ / name, std::ios::binary) << bytes;
-    return path_ / name;
-  }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 std::string tensor_file(const std::string& name) {
   return file_of("{\"" + name + "\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", "x");
 }
@@ -220,7 +203,7 @@ std::string message_of(const std::filesystem::path& directory) {
 }
 
 TEST(Safetensors, OpensAFileAndOutlivesItsObject) {
-  const Directory dir;
+  const TempDir dir;
   const std::filesystem::path path = dir.write("a.safetensors", tensor_file("t"));
   std::optional<SafetensorsFile> copy;
   {
@@ -236,7 +219,7 @@ TEST(Safetensors, OpensAFileAndOutlivesItsObject) {
 }
 
 TEST(ShardedSafetensors, FindsTensorsOverShards) {
-  const Directory dir;
+  const TempDir dir;
   dir.write("a.safetensors", tensor_file("x"));
   dir.write("b.safetensors", tensor_file("y"));
   dir.write("model.safetensors.index.json",
@@ -251,19 +234,19 @@ TEST(ShardedSafetensors, FindsTensorsOverShards) {
 }
 
 TEST(ShardedSafetensors, OneFileNeedsNoIndex) {
-  const Directory dir;
+  const TempDir dir;
   dir.write("model.safetensors", tensor_file("x"));
   EXPECT_TRUE(ShardedSafetensors::open(dir.path()).contains("x"));
 }
 
 TEST(ShardedSafetensors, RefusesWhatDoesNotFit) {
   const auto with_index = [](const std::string& index) {
-    const Directory dir;
+    const TempDir dir;
     dir.write("a.safetensors", tensor_file("x"));
     dir.write("model.safetensors.index.json", index);
     return message_of(dir.path());
   };
-  EXPECT_THAT(message_of(Directory().path()), HasSubstr("no weights"));
+  EXPECT_THAT(message_of(TempDir().path()), HasSubstr("no weights"));
   EXPECT_THAT(with_index("{"), HasSubstr("malformed JSON"));
   EXPECT_THAT(with_index("{}"), HasSubstr("no weight_map"));
   EXPECT_THAT(
