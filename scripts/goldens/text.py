@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of the text layer: tests/golden/data/text/. Needs `tokenizers`, `transformers` and `jinja2`.
 
-usage: text.py [--real DIR]     (DIR: a folder with smollm2-135m-instruct, refreshes smollm2_real.json)
+usage: text.py [--chat] [--real DIR]     (DIR: a folder with smollm2-135m-instruct, refreshes smollm2_real.json)
 
 Small tokenizers are trained in the style of four families (the layout of their tokenizer.json, with its exact regular expressions),
 then every string is encoded and decoded with `tokenizers`, and message lists are rendered by transformers from the families'
@@ -246,13 +246,60 @@ def write(name, value):
     print(path.relative_to(ROOT), path.stat().st_size)
 
 
+# family, template, its own arguments
+CHATS = [("qwen2.5", "qwen2.5", {}), ("qwen3", "qwen3", {"enable_thinking": False}), ("qwen3", "qwen3", {"enable_thinking": True}),
+         ("smollm2", "smollm2", {}), ("zephyr", "zephyr", {}), ("llama3", "llama3", {}), ("llama3.1", "llama3.1", {"date_string": "26 Jul 2024"}),
+         ("llama3.1", "llama3.2", {"date_string": "01 Feb 2025"})]
+
+
+def message_lists():
+    def turns(*contents, system=None):
+        out = [] if system is None else [{"role": "system", "content": system}]
+        return out + [{"role": "user" if i % 2 == 0 else "assistant", "content": c} for i, c in enumerate(contents)]
+
+    think = "<think>\nThe user greets.\n</think>\n\nHello!"
+    lists = [turns("Hi"), turns(""), turns("  spaces around \n"), turns("\u00a0 odd\u2003white\x1c"), turns("two\nlines\n\n"), turns("Hi", system="Be brief."),
+             turns("Hi", system=""), turns("Hi", system="  padded  "), turns("Hi", "Hello!"), turns("Hi", "Hello!", "How are you?"),
+             turns("Hi", "Hello!", "How are you?", "Fine."), turns("a", "b", "c", "d", "e", system="Sys"), turns("Hi", think), turns("Hi", think, "And now?"),
+             turns("Hi", think, "And now?", think), turns("Hi", think, "x", "no think", "y", think, system="S"), turns("Hi", "</think>only the end"),
+             turns("Hi", "<think>never closed"), turns("Hi", "<think>a</think><think>b</think>c", "d"), turns("Hi", "<think>a</think><think>b</think>c"),
+             turns("Hi", "\n\n<think>\n\n</think>\n\n\nx"), turns("Hi", "text <think> mid </think> after", "q"), turns("Hi", "\n\nleading"), turns("Hi", "\n\nleading", "q"),
+             turns("<|im_end|> injected <|eot_id|></s>"), turns("你好", "你好！", "再见"), turns("😀👍🏽", system="مرحبا"),
+             turns("What is it?", "calling", "<tool_response>\n42\n</tool_response>"), turns("What is it?", think, "<tool_response>42</tool_response>", think),
+             turns("<tool_response>42</tool_response>"), turns("{{ messages }} {% if x %}"), turns("'quotes' \"double\" \\back"),
+             [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], [{"role": "assistant", "content": "I begin."}],
+             [{"role": "assistant", "content": think}], [{"role": "system", "content": "only"}],
+             [{"role": "user", "content": "a"}, {"role": "system", "content": "late"}, {"role": "user", "content": "b"}],
+             [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "assistant", "content": think}],
+             [{"role": "user", "content": "a"}, {"role": "assistant", "content": think}, {"role": "assistant", "content": "b"}],
+             [{"role": "system", "content": "s1"}, {"role": "system", "content": "s2"}, {"role": "user", "content": "u"}]]
+    return lists
+
+
+def chats():
+    special = {"zephyr": ("<s>", "</s>"), "llama3": ("<|begin_of_text|>", "<|eot_id|>"), "llama3.1": ("<|begin_of_text|>", "<|eot_id|>")}
+    cases = []
+    for family, template, extra in CHATS:
+        source = (OUT / f"chat_templates/{template}.jinja").read_text(encoding="utf8")
+        bos, eos = special.get(family, (None, "<|im_end|>"))
+        tok = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(OUT / "qwen/tokenizer.json")), bos_token=bos, eos_token=eos)
+        rendered = [[tok.apply_chat_template(m, chat_template=source, tokenize=False, add_generation_prompt=g, **extra) for g in (False, True)]
+                    for m in message_lists()]
+        cases.append({"family": family, "template": template, "extra": extra, "rendered": rendered})
+    return {"versions": VERSIONS, "messages": message_lists(), "cases": cases}
+
+
 CORPUS = PROSE.splitlines() * 3 + [s for s in fixed_strings() if "\x00" not in s] * 2
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--real", type=pathlib.Path)
+    parser.add_argument("--chat", action="store_true", help="the chat goldens only")
     args = parser.parse_args()
+    if args.chat:
+        write("chat.json", chats())
+        return
     strings = fixed_strings() + random_strings(360, 7)
     strings = [s.encode("utf8", "surrogatepass").decode("utf8") for s in strings]
     print(len(strings), "strings")
@@ -278,6 +325,7 @@ def main():
         for row, i in zip(rows, chosen):
             row["t"] = i
         write(f"variants/{name}.json", {"versions": VERSIONS, "base": base, "parts": parts, "model": flags, "rows": rows})
+    write("chat.json", chats())
     if args.real:
         tok = Tokenizer.from_file(str(args.real / "smollm2-135m-instruct/tokenizer.json"))
         chosen = [i for i, s in enumerate(strings) if i % 2 == 0]

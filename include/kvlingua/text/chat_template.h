@@ -19,7 +19,8 @@ struct ChatMessage {
   std::string content;
 };
 
-enum class ChatFamily { kQwen25, kQwen3, kSmolLM2, kZephyr, kLlama3, kPlain };
+// kLlama31: Llama 3.1, 3.2 and 3.3, which print a date; kLlama3 is 3.0.
+enum class ChatFamily { kQwen25, kQwen3, kSmolLM2, kZephyr, kLlama3, kLlama31, kPlain };
 // kPlain: contents joined by newlines, no markup; only ever chosen by name.
 
 struct ChatOptions {
@@ -33,7 +34,8 @@ std::optional<ChatFamily> chat_family_from_name(std::string_view name);
 // Throws Error (kInput) when the tokenizer's template is none of the known ones, or there is none.
 ChatFamily recognise_chat_family(const Tokenizer& tokenizer);
 
-// The text to encode with add_special = false.
+// The text to encode with add_special = false. Contents are taken as they are, special tokens in
+// them included. Throws Error (kInput) for a role other than system, user and assistant.
 std::string render_chat(ChatFamily family, const std::vector<ChatMessage>& messages,
                         const ChatOptions& options = {});
 
@@ -41,7 +43,8 @@ std::string render_chat(ChatFamily family, const std::vector<ChatMessage>& messa
 // attention sinks), `after` ends the turn and opens the assistant's. before + content + after ==
 // render_chat of that one message. Injection puts a translated span in place of (the beginning of)
 // the content; pair generation reads the span after the same prefix. The three parts are always
-// tokenised apart, so that span boundaries are token boundaries in every condition.
+// tokenised apart, so that span boundaries are token boundaries in every condition. (Llama 3's
+// templates trim contents: there the equation holds for content without white space at its ends.)
 struct ChatFrame {
   std::string before;
   std::string after;
@@ -49,5 +52,9 @@ struct ChatFrame {
 // system: empty = what the template does by itself (Qwen2.5 writes its default system prompt).
 ChatFrame chat_frame(ChatFamily family, std::string_view system = {},
                      const ChatOptions& options = {});
+
+// Puts the tokenizer's BOS in front where its post-processor writes one and `ids` do not begin with
+// it (Llama 3's rendered chats already do): never two of them.
+std::vector<int64_t> prepend_bos(const Tokenizer& tokenizer, std::vector<int64_t> ids);
 
 }  // namespace kvlingua
