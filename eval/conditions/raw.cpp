@@ -1,0 +1,113 @@
+#include "eval/conditions/raw.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+
+namespace {
+
+// The source prompt and its continuation as a generating program leaves them in its cache: the last
+// token it chose was never read.
+std::vector<int64_t> cached_tokens(Block& block, size_t i) {
+  std::vector<int64_t> tokens =
+      block.target().tokenizer->encode(block.item(i).probe->context, true).ids;
+  const auto& written = block.continuation(i);
+  if (!written.empty()) tokens.insert(tokens.end(), written.begin(), written.end() - 1);
+  return tokens;
+}
+
+std::vector<int64_t> second_prompt(const Block& block, size_t i) {
+  return block.target().tokenizer->encode(block.item(i).probe->prompt, true).ids;
+}
+
+class Raw : public Condition {
+ public:
+  Raw()
+      : Condition("raw",
+                  "Phase 2a: the target's own cache of the bare context and its own continuation "
+                  "of it, no chat template; then the bare "
+                  "question with its own beginning-of-text token, at the positions that follow. "
+                  "Must equal raw_text token for token.") {}
+  bool chat_layout() const override { return false; }
+  Given give(Block& block, size_t i) const override {
+    const at::NoGradGuard no_grad;
+    const auto before = cached_tokens(block, i);
+    Given given;
+    given.past = block.target().model->prefill(TokenBatch::from_rows({before})).cache;
+    given.tokens = second_prompt(block, i);
+    given.position = static_cast<int64_t>(before.size());
+    given.made_of = "raw:" + block.item(i).probe->context;
+    given.bytes_moved = given.past.bytes();
+    return given;
+  }
+};
+
+class RawText : public Condition {
+ public:
+  RawText() : Condition("raw_text", "The tokens of raw, read as one text: what raw must equal.") {}
+  bool chat_layout() const override { return false; }
+  Given give(Block& block, size_t i) const override {
+    Given given;
+    given.tokens = cached_tokens(block, i);
+    const auto after = second_prompt(block, i);
+    given.tokens.insert(given.tokens.end(), after.begin(), after.end());
+    return given;
+  }
+};
+
+class RawShifted : public Condition {
+ public:
+  RawShifted(const std::string& name, int64_t shift)
+      : Condition(name,
+                  cat("The target's own cache of prefix and context pasted as if it stood ", shift,
+                      " positions later, its keys not re-rotated: every distance to the question "
+                      "is wrong by ",
+                      shift, ".")),
+        shift_(shift) {}
+  Given give(Block& block, size_t i) const override {
+    Given given = after_span(block, i, block.own(i),
+                             cat("shifted", shift_, ":", block.item(i).probe->context));
+    given.past = given.past.relabelled(given.past.positions() + shift_);
+    given.position += shift_;
+    return given;
+  }
+
+ private:
+  int64_t shift_;
+};
+
+class RawRerotated : public Condition {
+ public:
+  RawRerotated(const std::string& name, int64_t shift)
+      : Condition(name, cat("raw_shifted by ", shift,
+                            " with its keys re-rotated to where they are said to stand: must equal "
+                            "full_text again.")),
+        shift_(shift) {}
+  Given give(Block& block, size_t i) const override {
+    Given given = after_span(block, i, block.own(i),
+                             cat("rerotated", shift_, ":", block.item(i).probe->context));
+    given.past =
+        given.past.rotated_to(block.target().model->rope(), given.past.positions() + shift_);
+    given.position += shift_;
+    return given;
+  }
+
+ private:
+  int64_t shift_;
+};
+
+}  // namespace
+
+std::unique_ptr<Condition> make_raw() { return std::make_unique<Raw>(); }
+std::unique_ptr<Condition> make_raw_text() { return std::make_unique<RawText>(); }
+std::unique_ptr<Condition> make_raw_shifted(const std::string& name, int64_t shift) {
+  return std::make_unique<RawShifted>(name, shift);
+}
+std::unique_ptr<Condition> make_raw_rerotated(const std::string& name, int64_t shift) {
+  return std::make_unique<RawRerotated>(name, shift);
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,143 @@
+#include "eval/reader.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+
+namespace {
+
+// The tokens a tokenizer puts before any text by itself: its BOS, or nothing.
+std::vector<int64_t> opening(const Tokenizer& tokenizer) {
+  const auto bos = tokenizer.bos_id();
+  const auto special = tokenizer.encode("a", true).ids;
+  if (bos && !special.empty() && special.front() == *bos) return {*bos};
+  return {};
+}
+
+}  // namespace
+
+Reader Reader::make(const CausalLM& model, const Tokenizer& tokenizer, const ChatFrame& frame) {
+  if (tokenizer.vocab_size() > model.config().vocab_size && model.config().vocab_size > 0) {
+    // Ids beyond the embedding would only fail in the middle of a run.
+    throw Error({.code = ExitCode::kInput,
+                 .where = "model",
+                 .what = "tokenizer and model do not belong together",
+                 .got = cat("a tokenizer of ", tokenizer.vocab_size(), " entries"),
+                 .expected = cat("at most ", model.config().vocab_size)});
+  }
+  Reader reader;
+  reader.model = &model;
+  reader.tokenizer = &tokenizer;
+  reader.frame = frame;
+  const std::vector<int64_t> before = reader.encode(frame.before);
+  reader.before = opening(tokenizer);
+  if (!reader.before.empty() && !before.empty() && before.front() == reader.before.front())
+    reader.before.clear();  // the template writes it
+  reader.before.insert(reader.before.end(), before.begin(), before.end());
+  reader.stop_ids = model.config().eos_ids;
+  if (const auto eos = tokenizer.eos_id();
+      eos &&
+      std::find(reader.stop_ids.begin(), reader.stop_ids.end(), *eos) == reader.stop_ids.end())
+    reader.stop_ids.push_back(*eos);
+  if (!reader.before.empty()) {
+    const at::NoGradGuard no_grad;
+    reader.prefix = model.prefill(TokenBatch::from_rows({reader.before})).cache;
+  }
+  return reader;
+}
+
+std::vector<int64_t> Reader::encode(std::string_view text) const {
+  return text.empty() ? std::vector<int64_t>{} : tokenizer->encode(text, false).ids;
+}
+
+std::string Reader::decode(const std::vector<int64_t>& ids) const {
+  return ids.empty() ? "" : tokenizer->decode(ids, true);
+}
+
+KvCache repeat_rows(const KvCache& cache, int64_t count) {
+  if (cache.empty()) return cache;
+  auto size = cache.keys().sizes().vec();
+  size[1] = count;
+  return KvCache(cache.keys().expand(size), cache.values().expand(size),
+                 cache.positions().expand({count, cache.tokens()}).contiguous(), cache.rope(),
+                 cache.mask().defined() ? cache.mask().expand({count, cache.tokens()}).contiguous()
+                                        : at::Tensor());
+}
+
+KvCache stack_padded(const std::vector<KvCache>& rows) {
+  int64_t longest = 0;
+  bool padded = false;
+  const KvCache* first = nullptr;
+  for (const KvCache& row : rows) {
+    if (row.empty()) continue;
+    if (first == nullptr) first = &row;
+    longest = std::max(longest, row.tokens());
+  }
+  if (first == nullptr) return {};
+  for (const KvCache& row : rows) padded = padded || row.empty() || row.tokens() != longest;
+  if (!padded) return KvCache::stack_batch(rows);
+
+  const auto n = static_cast<int64_t>(rows.size());
+  const at::Tensor keys = at::zeros(
+      {first->layers(), n, first->kv_heads(), longest, first->head_dim()}, first->keys().options());
+  const at::Tensor values = at::zeros_like(keys);
+  const at::Tensor positions = at::zeros({n, longest}, first->positions().options());
+  const at::Tensor mask = at::zeros({n, longest}, first->positions().options().dtype(at::kBool));
+  for (int64_t r = 0; r < n; ++r) {
+    const KvCache& row = rows[static_cast<size_t>(r)];
+    if (row.empty()) continue;
+    if (row.shape() != first->shape() || row.rope() != first->rope())
+      throw Error({.code = ExitCode::kInput,
+                   .where = "cache",
+                   .what = "caches cannot be stacked",
+                   .got = row.shape().describe(),
+                   .expected = first->shape().describe()});
+    const int64_t length = row.tokens();
+    keys.narrow(1, r, 1).narrow(3, 0, length).copy_(row.keys());
+    values.narrow(1, r, 1).narrow(3, 0, length).copy_(row.values());
+    positions.narrow(0, r, 1).narrow(1, 0, length).copy_(row.positions());
+    mask.narrow(0, r, 1).narrow(1, 0, length).fill_(true);
+  }
+  return KvCache(keys, values, positions, first->rope(), mask);
+}
+
+KvCache take_row(const KvCache& stacked, int64_t row) {
+  const auto one = [&](const at::Tensor& t, int64_t dim) { return t.narrow(dim, row, 1); };
+  int64_t length = stacked.tokens();
+  if (stacked.mask().defined())
+    length = stacked.mask().narrow(0, row, 1).sum().item<int64_t>();  // padding stands behind
+  return KvCache(one(stacked.keys(), 1).narrow(3, 0, length).clone(),
+                 one(stacked.values(), 1).narrow(3, 0, length).clone(),
+                 one(stacked.positions(), 0).narrow(1, 0, length).clone(), stacked.rope());
+}
+
+std::vector<KvCache> read_spans(const Reader& reader,
+                                const std::vector<std::vector<int64_t>>& spans,
+                                int64_t batch_size) {
+  const at::NoGradGuard no_grad;
+  std::vector<KvCache> caches;
+  for (size_t begin = 0; begin < spans.size(); begin += static_cast<size_t>(batch_size)) {
+    const size_t end = std::min(spans.size(), begin + static_cast<size_t>(batch_size));
+    const std::vector<std::vector<int64_t>> rows(spans.begin() + static_cast<int64_t>(begin),
+                                                 spans.begin() + static_cast<int64_t>(end));
+    const KvCache past = repeat_rows(reader.prefix, static_cast<int64_t>(rows.size()));
+    const KvCache read =
+        reader.model->prefill(TokenBatch::from_rows(rows), past.empty() ? nullptr : &past).cache;
+    for (size_t row = 0; row < rows.size(); ++row) {
+      // Lengths are known here: no need to ask a device for its mask.
+      const auto r = static_cast<int64_t>(row), length = static_cast<int64_t>(rows[row].size());
+      caches.emplace_back(read.keys().narrow(1, r, 1).narrow(3, 0, length).clone(),
+                          read.values().narrow(1, r, 1).narrow(3, 0, length).clone(),
+                          read.positions().narrow(0, r, 1).narrow(1, 0, length).clone(),
+                          read.rope());
+    }
+  }
+  return caches;
+}
+
+}  // namespace kvlingua
