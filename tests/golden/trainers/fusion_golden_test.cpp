@@ -66,26 +66,5 @@ TEST_F(FusionGolden, OneOrTwoSourcesInAnyOrderOfOne) {
   EXPECT_LT((run(FusionOrder::kSequential).keys() - run(FusionOrder::kParallel).keys()).abs().max().item<float>(), 1e-5);
 }
 
-TEST_F(FusionGolden, GenerationsTokenForToken) {
-  const C2CFuser fuser = read_c2c_directory(kData / "trained");
-  for (const auto& item : golden()["generations"]) {
-    const auto prompt = item["prompt"].get<std::vector<int64_t>>();
-    auto with_answer = prompt;
-    with_answer.push_back(0);  // a place for the answer, which is not read
-    const FusionBatch batch = collate_fusion({chat_fusion_sample(with_answer, static_cast<int64_t>(prompt.size()))});
-    const KvCache past = fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch, FusionOrder::kSequential, {});
-    GenerationOptions options;
-    options.max_new_tokens = 12;
-    options.stop_ids = {1};
-    auto expected = item["fused"].get<std::vector<int64_t>>();
-    if (const auto stop = std::find(expected.begin(), expected.end(), 1); stop != expected.end()) expected.erase(stop, expected.end());
-    const auto rows = generate(target_, TokenBatch::from_rows({{prompt.back()}}), &past, options);
-    EXPECT_EQ(rows[0].ids, expected);
-    auto alone = item["alone"].get<std::vector<int64_t>>();
-    if (const auto stop = std::find(alone.begin(), alone.end(), 1); stop != alone.end()) alone.erase(stop, alone.end());
-    EXPECT_EQ(generate(target_, TokenBatch::from_rows({prompt}), nullptr, options)[0].ids, alone);
-  }
-}
-
 }  // namespace
 }  // namespace kvlingua
