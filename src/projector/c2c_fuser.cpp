@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -97,27 +98,24 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
     return at::empty(size, at::kFloat).uniform_(-bound, bound, generator).to(options);
   };
-  const auto make_block = [&](const std::string& name, int64_t inner) {
-    Block b;
-    b.norm = add(name + ".norm.weight", at::ones({towers, h}, options));
-    b.w1 = add(name + ".w1.weight", uniform({towers, inner, h}, h));
-    b.w2 = add(name + ".w2.weight", uniform({towers, h, inner}, inner));
-    return b;
+  const auto add_block = [&](const std::string& name, int64_t inner) {
+    add(name + ".norm.weight", at::ones({towers, h}, options));
+    add(name + ".w1.weight", uniform({towers, inner, h}, h));
+    add(name + ".w2.weight", uniform({towers, h, inner}, inner));
   };
-  if (c.has_gate()) gate_logit_ = add("gate_logit", at::zeros({towers}, options));
-  in_weight_ = add("in.weight", uniform({towers, h, in_width}, in_width));
-  in_bias_ = add("in.bias", uniform({towers, h}, in_width));
-  common_ = make_block("mlp1.blocks.0", c.intermediate_dim);
+  if (c.has_gate()) add("gate_logit", at::zeros({towers}, options));
+  add("in.weight", uniform({towers, h, in_width}, in_width));
+  add("in.bias", uniform({towers, h}, in_width));
+  add_block("mlp1.blocks.0", c.intermediate_dim);
   if (c.has_scalar()) {
-    scalar_ = make_block("scalar_mlp2.blocks.0", h);
-    scalar_weight_ = add("scalar_head.weight", uniform({towers, c.target.kv_heads, h}, h));
-    scalar_bias_ = add("scalar_head.bias", uniform({towers, c.target.kv_heads}, h));
+    add_block("scalar_mlp2.blocks.0", h);
+    add("scalar_head.weight", uniform({towers, c.target.kv_heads, h}, h));
+    add("scalar_head.bias", uniform({towers, c.target.kv_heads}, h));
   }
-  for (int64_t i = 0; i < c.num_layers - 2; ++i) {
-    projection_.push_back(make_block(cat("proj_mlp2.blocks.", i), c.intermediate_dim));
-  }
-  out_weight_ = add("proj_out.weight", uniform({towers, c.target.width(), h}, h));
-  out_bias_ = add("proj_out.bias", uniform({towers, c.target.width()}, h));
+  for (int64_t i = 0; i < c.num_layers - 2; ++i) add_block(cat("proj_mlp2.blocks.", i), c.intermediate_dim);
+  add("proj_out.weight", uniform({towers, c.target.width(), h}, h));
+  add("proj_out.bias", uniform({towers, c.target.width()}, h));
+  bind();
   if (c.zero_init) {
     out_weight_.zero_();
     out_bias_.zero_();
@@ -127,16 +125,48 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
   source_layer_ = at::tensor(c.source_layer, at::kLong).to(device);
 }
 
-at::Tensor C2CFuser::add(const std::string& name, at::Tensor tensor) {
-  parameters_.emplace_back(name, tensor);
-  return tensor;
+void C2CFuser::add(const std::string& name, at::Tensor tensor) { parameters_.emplace_back(name, std::move(tensor)); }
+
+const at::Tensor& C2CFuser::named(const std::string& name) const {
+  for (const auto& [key, tensor] : parameters_) {
+    if (key == name) return tensor;
+  }
+  throw Error({.where = "projector c2c", .what = "no parameter " + name});
 }
+
+C2CFuser::Block C2CFuser::named_block(const std::string& name) const {
+  return {named(name + ".norm.weight"), named(name + ".w1.weight"), named(name + ".w2.weight")};
+}
+
+void C2CFuser::bind() {
+  if (config_.has_gate()) gate_logit_ = named("gate_logit");
+  in_weight_ = named("in.weight");
+  in_bias_ = named("in.bias");
+  common_ = named_block("mlp1.blocks.0");
+  if (config_.has_scalar()) {
+    scalar_ = named_block("scalar_mlp2.blocks.0");
+    scalar_weight_ = named("scalar_head.weight");
+    scalar_bias_ = named("scalar_head.bias");
+  }
+  projection_.clear();
+  for (int64_t i = 0; i < config_.num_layers - 2; ++i) projection_.push_back(named_block(cat("proj_mlp2.blocks.", i)));
+  out_weight_ = named("proj_out.weight");
+  out_bias_ = named("proj_out.bias");
+}
+
+void C2CFuser::to(at::Device device, at::ScalarType dtype) {
+  for (auto& [name, tensor] : parameters_) tensor = tensor.detach().to(device, dtype);
+  temperature_T_ = temperature_T_.to(device, dtype);
+  source_layer_ = source_layer_.to(device);
+  bind();
+}
+
+double C2CFuser::temperature() const { return temperature_T_.select(0, 0).item<double>(); }
 
 void C2CFuser::set_temperature(int64_t step) {
   const double ratio = std::min(static_cast<double>(step) / static_cast<double>(config_.anneal_steps), 1.0);
-  temperature_ = config_.initial_temperature *
-                 std::pow(config_.final_temperature / config_.initial_temperature, ratio);
-  temperature_T_.fill_(temperature_);
+  temperature_T_.fill_(config_.initial_temperature *
+                       std::pow(config_.final_temperature / config_.initial_temperature, ratio));
 }
 
 at::Tensor C2CFuser::block(const Block& b, const at::Tensor& x, const Mode& mode) const {
@@ -245,8 +275,8 @@ void C2CFuser::load_layer_state(int64_t layer, const std::vector<std::pair<std::
   for (const auto& [name, tensor] : wanted) {
     if (!given.count(name)) fail("tensor " + name + " is missing", cat(given.size(), " tensors"), cat(wanted.size()));
   }
+  const c10::NoGradGuard no_grad;
   for (const auto& [name, tensor] : given) wanted.at(name).copy_(tensor);
-  if (config_.has_gate()) temperature_ = temperature_T_.select(0, layer).item<double>();
 }
 
 }  // namespace kvlingua

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/projector/c2c.h"
 #include "kvlingua/projector/identity.h"
 #include "kvlingua/projector/mlp.h"
 #include "kvlingua/projector/noise.h"
@@ -37,6 +38,10 @@ const std::vector<Kind>& kinds() {
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp);
        }},
+      {"c2c",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<C2CProjector>(s, t, o.c2c);
+       }},
   };
   return list;
 }
@@ -51,6 +56,19 @@ void read_ridge(const json& j, RidgeOptions& o) {
   j.at("candidate_layers").get_to(o.candidate_layers);
   j.at("layout").get_to(o.layout);
   j.at("features").get_to(o.features);
+}
+
+void read_c2c(const json& j, C2cOptions& o) {
+  j.at("hidden_dim").get_to(o.hidden_dim);
+  j.at("intermediate_dim").get_to(o.intermediate_dim);
+  j.at("num_layers").get_to(o.num_layers);
+  j.at("dropout").get_to(o.dropout);
+  j.at("initial_temperature").get_to(o.initial_temperature);
+  j.at("final_temperature").get_to(o.final_temperature);
+  j.at("anneal_steps").get_to(o.anneal_steps);
+  j.at("source_layer").get_to(o.source_layer);
+  j.at("ablation").get_to(o.ablation);
+  j.at("mode").get_to(o.mode);
 }
 
 }  // namespace
@@ -85,6 +103,8 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
       own.at("depth").get_to(options.mlp.depth);
       own.at("rank").get_to(options.mlp.rank);
       own.at("dropout").get_to(options.mlp.dropout);
+    } else if (options.kind == "c2c") {
+      read_c2c(own, options.c2c);
     }
     const KvShape source = shape_from(config.at("source")),
                   target = shape_from(config.at("target"));

@@ -90,6 +90,7 @@ struct C2cOptions {
   int64_t anneal_steps = 1929;
   bool zero_init = false;
   std::string mapping = "last_aligned";
+  std::vector<int64_t> source_layer;
   std::string mode = "fuse";
   std::string fusion = "sequential";
   int64_t ablation = 0;
@@ -113,6 +114,10 @@ struct C2cOptions {
     v.field("mapping", mapping,
             {.help = "which source layer a target layer reads",
              .choices = {"last_aligned", "k_nearest"}});
+    v.field("source_layer", source_layer,
+            {.help = "the source layer of each target layer, instead of mapping; empty: by mapping",
+             .min = 0,
+             .max = 4096});
     v.field(
         "mode", mode,
         {.help = "fuse: the target reads the context too, as C2C does; translate: it never does",

@@ -53,6 +53,7 @@ class C2CFuser {
   C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, uint64_t seed = 0);
 
   const C2CConfig& config() const { return config_; }
+  void to(at::Device device, at::ScalarType dtype);
 
   struct Mode {
     bool training = false;
@@ -67,7 +68,8 @@ class C2CFuser {
 
   // T(step) = T0 (Tf / T0)^min(step / anneal_steps, 1), stored in the parameters' dtype.
   void set_temperature(int64_t step);
-  double temperature() const { return temperature_; }
+  double temperature() const;  // reads a tensor: waits for the device
+  const at::Tensor& temperature_tensor() const { return temperature_T_; }  // [T], what a checkpoint holds
 
   // Stacked trainable tensors, names as the reference's without "key_" / "value_": "in.weight" [G, H, C], ...
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
@@ -82,10 +84,12 @@ class C2CFuser {
     at::Tensor norm, w1, w2;
   };
   at::Tensor block(const Block& b, const at::Tensor& x, const Mode& mode) const;
-  at::Tensor add(const std::string& name, at::Tensor tensor);
+  void add(const std::string& name, at::Tensor tensor);
+  const at::Tensor& named(const std::string& name) const;
+  Block named_block(const std::string& name) const;
+  void bind();  // points the members below at parameters_
 
   C2CConfig config_;
-  double temperature_ = 1.0;
   at::Tensor temperature_T_;  // [T], in the parameters' dtype
   std::vector<std::pair<std::string, at::Tensor>> parameters_;
   at::Tensor in_weight_, in_bias_, scalar_weight_, scalar_bias_, out_weight_, out_bias_, gate_logit_;
