@@ -14,21 +14,6 @@
 namespace kvlingua {
 namespace {
 
-void check_past(const KvCache& past, const ModelConfig& config) {
-  const auto refuse = [](std::string what, std::string got, std::string expected, std::string remedy = {}) {
-    throw Error({.code = ExitCode::kInput, .where = "injected cache", .what = std::move(what), .got = std::move(got),
-                 .expected = std::move(expected), .remedy = std::move(remedy)});
-  };
-  if (past.shape() != config.kv_shape()) {
-    refuse("does not fit the model", past.shape().describe(), config.kv_shape().describe());
-  }
-  if (!past.rope()) refuse("keys are not rotated", "no rotation", to_string(config.rope.type), "call rotated_to(model.rope(), positions)");
-  if (*past.rope() != config.rope) {
-    refuse("keys carry another model's rotation", cat(to_string(past.rope()->type), ", theta ", past.rope()->theta),
-           cat(to_string(config.rope.type), ", theta ", config.rope.theta), "call rotated_to(model.rope(), positions)");
-  }
-}
-
 // [N, 2] of (row, token) as one flat index into [B * T].
 at::Tensor flat_positions(const at::Tensor& wanted, const PreparedBatch& batch, at::Device device) {
   if (!wanted.defined() || wanted.dim() != 2 || wanted.size(1) != 2 || wanted.scalar_type() != at::kLong) {
@@ -53,6 +38,21 @@ Captured capture_of(const PrefillOptions& options) {
 }
 
 }  // namespace
+
+void check_past(const KvCache& past, const ModelConfig& config) {
+  const auto refuse = [](std::string what, std::string got, std::string expected, std::string remedy = {}) {
+    throw Error({.code = ExitCode::kInput, .where = "injected cache", .what = std::move(what), .got = std::move(got),
+                 .expected = std::move(expected), .remedy = std::move(remedy)});
+  };
+  if (past.shape() != config.kv_shape()) {
+    refuse("does not fit the model", past.shape().describe(), config.kv_shape().describe());
+  }
+  if (!past.rope()) refuse("keys are not rotated", "no rotation", to_string(config.rope.type), "call rotated_to(model.rope(), positions)");
+  if (*past.rope() != config.rope) {
+    refuse("keys carry another model's rotation", cat(to_string(past.rope()->type), ", theta ", past.rope()->theta),
+           cat(to_string(config.rope.type), ", theta ", config.rope.theta), "call rotated_to(model.rope(), positions)");
+  }
+}
 
 void check_device(at::Device device) {
   if (device.is_cpu()) return;

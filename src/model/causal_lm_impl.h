@@ -22,7 +22,10 @@ struct CausalLM::Impl {
   at::Tensor logits(const at::Tensor& hidden) const;
 };
 
-// The device itself, or an Error (kDevice) when there is none such.
+// Throws Error (kInput) when a cache cannot be this model's past.
+void check_past(const KvCache& past, const ModelConfig& config);
+
+// Throws Error (kDevice) when there is no such device.
 void check_device(at::Device device);
 
 // Fills the weights from the safetensors of a directory: checked for names, shapes and non-finite values while they are
