@@ -6,9 +6,12 @@
 #include <c10/util/Exception.h>
 
 #include <cstdio>
+#include <fstream>
 #include <functional>
+#include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/guard.h"
@@ -21,6 +24,9 @@
 #include "kvlingua/config/paths.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"
+#include "kvlingua/io/hub.h"
+#include "kvlingua/io/json.h"
+#include "kvlingua/model/inspect.h"
 
 namespace kvlingua {
 namespace {
@@ -64,12 +70,47 @@ int run_stage(const CommandLine& command) {
   return not_in_this_version(command.verb);
 }
 
+void write_text(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  if (!file.flush()) throw Error({.where = path, .what = "cannot be written"});
+}
+
+int run_inspect(const CommandLine& command) {
+  InspectOptions options;
+  options.name = command.arguments[0];
+  options.directory = resolve_model(options.name);
+  options.prompts = command.prompt;
+  if (!command.prompts.empty()) {
+    std::istringstream lines(read_text_file(command.prompts));
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty()) options.prompts.push_back(line);
+    }
+  }
+  options.load.device = resolve_device(command.device.empty() ? "auto" : command.device);
+  options.load.dtype =
+      resolve_dtype(command.dtype.empty() ? "auto" : command.dtype, options.load.device);
+  options.dump = command.dump;
+  options.determinism = command.determinism;
+  options.bench = command.bench;
+  if (command.limit > 0) options.bench_limit = command.limit;
+  const Json report = inspect(options);
+  if (!command.out.empty()) write_text(command.out, inspect_metadata(report).dump(1) + "\n");
+  if (command.json_on_stdout()) {
+    std::cout << report.dump(1) << std::endl;
+  } else {
+    if (!command.json.empty()) write_text(command.json, report.dump(1) + "\n");
+    std::cout << inspect_table(report) << std::flush;
+  }
+  return static_cast<int>(inspect_repeats(report) ? ExitCode::kOk : ExitCode::kGate);
+}
+
 using VerbFunction = int (*)(const CommandLine&);
 const std::map<std::string, VerbFunction>& verbs() {
   static const std::map<std::string, VerbFunction> table = {
       {"preflight", run_stage}, {"generate", run_stage}, {"train", run_stage},
       {"evaluate", run_stage},  {"sweep", run_stage},    {"identity", run_stage},
-      {"quickstart", run_stage}};
+      {"quickstart", run_stage}, {"inspect", run_inspect}};
   return table;
 }
 

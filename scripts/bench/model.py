@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Prefill and decode beside transformers: same weights, dtype (float32), threads and machine, runs interleaved, medians.
+
+usage: model.py prefill|decode BENCH_MODEL [--models NAME,...] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
+
+Models: smollm2 (the directory in KVLINGUA_MODELS, or random weights of its shape), qwen3 (Qwen3-0.6B), qwen2 (Qwen2.5-0.5B), random.
+prefill compares cache only (ours) with transformers' headless AutoModel and with its default causal forward, all with use_cache.
+decode compares DecodeSession with the model's own forward step by step on its DynamicCache, greedy, 16 new tokens.
+A peer that is slow is not run more often than --budget allows (at least once each): the table says how often.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+LLAMA = dict(architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+             num_attention_heads=9, num_key_value_heads=3, head_dim=64, max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=100000.0,
+             attention_bias=False, mlp_bias=False)
+QWEN3 = dict(architectures=["Qwen3ForCausalLM"], model_type="qwen3", vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
+             num_attention_heads=16, num_key_value_heads=8, head_dim=128, max_position_embeddings=40960, rms_norm_eps=1e-6, rope_theta=1000000.0,
+             attention_bias=False)
+QWEN2 = dict(architectures=["Qwen2ForCausalLM"], model_type="qwen2", vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
+             num_attention_heads=14, num_key_value_heads=2, max_position_embeddings=32768, rms_norm_eps=1e-6, rope_theta=1000000.0)
+CONFIGS = {"smollm2": LLAMA, "qwen3": QWEN3, "qwen2": QWEN2}
+NEW_TOKENS = 16
+
+
+class Ours:
+    def __init__(self, program, directory):
+        self.process = subprocess.Popen([program, "serve", directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.load_seconds = float(self.process.stdout.readline())
+
+    def run(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def directory_of(name, program, scratch):
+    real = pathlib.Path(os.environ.get("KVLINGUA_MODELS", "/nonexistent")) / "smollm2-135m-instruct"
+    if name == "smollm2" and (real / "config.json").exists():
+        return str(real)
+    source, made = scratch / f"{name}-config", scratch / name
+    source.mkdir()
+    common = dict(hidden_act="silu", tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, initializer_range=0.02, use_cache=True)
+    (source / "config.json").write_text(json.dumps(CONFIGS[name] | common))
+    subprocess.run([program, "make", source, made], check=True)
+    return str(made)
+
+
+def batch(rows, count, vocab):
+    return torch.tensor([[(r * 7919 + i * 104729) % vocab for i in range(count)] for r in range(rows)])
+
+
+def timed(f):
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+def theirs_decode(model, ids):
+    out = model(ids, use_cache=True, logits_to_keep=1)
+    past, logits = out.past_key_values, out.logits[:, -1]
+    start = time.perf_counter()
+    for _ in range(NEW_TOKENS):
+        out = model(logits.argmax(1, keepdim=True), past_key_values=past, use_cache=True)
+        past, logits = out.past_key_values, out.logits[:, -1]
+    return time.perf_counter() - start
+
+
+def compare(sides, repeat, budget):
+    """Each side once to warm up, then in turn until `repeat` rounds are done or the budget is spent."""
+    begin = time.perf_counter()
+    first = {name: f() for name, f in sides.items()}
+    rounds = {name: [] for name in sides}
+    for _ in range(repeat):
+        if time.perf_counter() - begin > budget and rounds[next(iter(rounds))]:
+            break
+        for name, f in sides.items():
+            rounds[name].append(f())
+    del first
+    return {name: statistics.median(v) for name, v in rounds.items()}, len(next(iter(rounds.values())))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["prefill", "decode"])
+    parser.add_argument("program")
+    parser.add_argument("--models", default="smollm2,qwen3,qwen2")
+    parser.add_argument("--batch", default="1,8")
+    parser.add_argument("--tokens", default="256,1024")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--budget", type=float, default=600, help="seconds of one row of the table")
+    a = parser.parse_args()
+    torch.set_grad_enabled(False)
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    transformers.logging.set_verbosity_error()
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    print(f"{a.what}: {cpu}, {threads} threads, float32, torch {torch.__version__}, transformers {transformers.__version__}")
+    if a.what == "prefill":
+        print("model    batch tokens runs |  ours tok/s  headless   causal | ours / headless   ours / causal")
+    else:
+        print("model    batch tokens runs |  ours tok/s  transformers | ratio")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in a.models.split(","):
+            directory = directory_of(name, a.program, pathlib.Path(scratch))
+            ours = Ours(a.program, directory)
+            model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+            for rows in map(int, a.batch.split(",")):
+                for count in map(int, a.tokens.split(",")):
+                    ids = batch(rows, count, model.config.vocab_size)
+                    if a.what == "prefill":
+                        t, n = compare({"ours": lambda: ours.run(f"prefill {rows} {count} none"),
+                                        "headless": lambda: timed(lambda: model.model(ids, use_cache=True)),
+                                        "causal": lambda: timed(lambda: model(ids, use_cache=True))}, a.repeat, a.budget)
+                        speed = {k: rows * count / v for k, v in t.items()}
+                        print(f"{name:8} {rows:5} {count:6} {n:4} | {speed['ours']:11.1f} {speed['headless']:9.1f} {speed['causal']:8.1f} | "
+                              f"{speed['ours'] / speed['headless']:15.2f} {speed['ours'] / speed['causal']:15.2f}", flush=True)
+                    else:
+                        t, n = compare({"ours": lambda: ours.run(f"decode {rows} {count} {NEW_TOKENS}"), "theirs": lambda: theirs_decode(model, ids)},
+                                       a.repeat, a.budget)
+                        speed = {k: rows * NEW_TOKENS / v for k, v in t.items()}
+                        print(f"{name:8} {rows:5} {count:6} {n:4} | {speed['ours']:11.2f} {speed['theirs']:13.2f} | {speed['ours'] / speed['theirs']:5.2f}",
+                              flush=True)
+            ours.close()
+            del model
+
+
+if __name__ == "__main__":
+    sys.exit(main())

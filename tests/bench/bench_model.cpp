@@ -1,0 +1,96 @@
+// One side of scripts/bench.sh prefill|decode: keeps a model loaded and times what it is told on stdin, a line each.
+//
+//   bench_model make CONFIG_DIR OUT_DIR      random weights at CONFIG_DIR/config.json's shapes, stored as bfloat16
+//   bench_model serve MODEL_DIR              then: "prefill ROWS TOKENS none|last|all", "decode ROWS TOKENS NEW", "peak"
+// Each command is answered with seconds (peak: megabytes) on one line. Token ids are (row * 7919 + index * 104729) % vocab.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/model/causal_lm.h"
+#include "kvlingua/model/decode_session.h"
+
+namespace kvlingua {
+namespace {
+
+TokenBatch tokens(int64_t rows, int64_t count, int64_t vocab) {
+  std::vector<std::vector<int64_t>> ids(static_cast<size_t>(rows));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < count; ++i) ids[static_cast<size_t>(r)].push_back((r * 7919 + i * 104729) % vocab);
+  }
+  return TokenBatch::from_rows(ids);
+}
+
+double since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double prefill(const CausalLM& model, std::istream& in) {
+  int64_t rows = 0, count = 0;
+  std::string logits;
+  in >> rows >> count >> logits;
+  const TokenBatch batch = tokens(rows, count, model.config().vocab_size);
+  PrefillOptions options;
+  options.logits = logits == "none" ? LogitsAt::kNone : logits == "last" ? LogitsAt::kLast : LogitsAt::kAll;
+  const auto start = std::chrono::steady_clock::now();
+  const PrefillResult result = model.prefill(batch, nullptr, options);
+  return since(start);
+}
+
+double decode(const CausalLM& model, std::istream& in) {
+  int64_t rows = 0, count = 0, fresh = 0;
+  in >> rows >> count >> fresh;
+  DecodeSession session(model, rows, count + fresh);
+  at::Tensor logits = session.append(tokens(rows, count, model.config().vocab_size));
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < fresh; ++i) logits = session.step(logits.argmax(1));
+  return since(start);
+}
+
+double peak_megabytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kilobytes = 0;
+    if (word == "VmHWM:" && status >> kilobytes) return kilobytes / 1000;
+  }
+  return 0;
+}
+
+int serve(const std::string& directory) {
+  const at::NoGradGuard no_grad;
+  const auto start = std::chrono::steady_clock::now();
+  const CausalLM model = CausalLM::load(directory);
+  std::printf("%.6f\n", since(start));
+  for (std::string line; std::fflush(stdout), std::getline(std::cin, line);) {
+    std::istringstream in(line);
+    std::string command;
+    in >> command;
+    std::printf("%.6f\n", command == "prefill" ? prefill(model, in) : command == "decode" ? decode(model, in) : peak_megabytes());
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace kvlingua
+
+int main(int argc, char** argv) {
+  using namespace kvlingua;
+  try {
+    if (argc == 4 && std::string(argv[1]) == "make") {
+      CausalLM::random(ModelConfig::from_directory(argv[2])).save(argv[3], at::kBFloat16);
+      return 0;
+    }
+    if (argc == 3 && std::string(argv[1]) == "serve") return serve(argv[2]);
+    std::fprintf(stderr, "usage: bench_model make CONFIG_DIR OUT_DIR | serve MODEL_DIR\n");
+    return 2;
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return static_cast<int>(error.code());
+  }
+}
