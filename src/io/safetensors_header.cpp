@@ -15,9 +15,6 @@ namespace {
 
 constexpr std::string_view kMetadata = "__metadata__";
 
-// Sizes and offsets are limited to 2^62, so that sums of two never overflow.
-constexpr uint64_t kMaxSize = uint64_t{1} << 62;
-
 struct Entry {
   std::string name;
   std::optional<SafetensorsDtype> dtype;
@@ -113,7 +110,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool number_unsigned(number_unsigned_t value) override {
-    if (value > kMaxSize) unexpected(cat(value));
+    if (value > kMaxSafetensorsBytes) unexpected(cat(value));
     if (place_ == Place::kShape) {
       if (entries_.back().shape->size() >= kMaxSafetensorsRank)
         refuse(cat("more than ", kMaxSafetensorsRank, " dimensions"));
@@ -186,8 +183,9 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   bool saw_metadata_ = false;
 };
 
-// Bytes of a tensor of this dtype and shape; nullopt when beyond kMaxSize or not whole bytes.
-std::optional<uint64_t> byte_size(SafetensorsDtype dtype, const std::vector<int64_t>& shape) {
+}  // namespace
+
+std::optional<uint64_t> safetensors_bytes(SafetensorsDtype dtype, std::span<const int64_t> shape) {
   uint64_t elements = 1;
   for (const int64_t size : shape) {
     // As the reference: the product is formed left to right, and an overflow is one even when a
@@ -201,8 +199,6 @@ std::optional<uint64_t> byte_size(SafetensorsDtype dtype, const std::vector<int6
   if (bits % 8 != 0) return std::nullopt;
   return bits / 8;
 }
-
-}  // namespace
 
 void parse_safetensors_header(std::string_view header, std::span<const std::byte> data,
                               const std::string& where, SafetensorsFile::Tensors& tensors,
@@ -233,7 +229,7 @@ void parse_safetensors_header(std::string_view header, std::span<const std::byte
       refuse("data overlaps another tensor", cat("begin ", begin), cat(position));
     if (begin > position)
       refuse("hole in the data before this tensor", cat("begin ", begin), cat(position));
-    const std::optional<uint64_t> size = byte_size(*entry.dtype, *entry.shape);
+    const std::optional<uint64_t> size = safetensors_bytes(*entry.dtype, *entry.shape);
     const std::string type = cat(to_string(*entry.dtype), " ", describe_shape(*entry.shape));
     if (!size) refuse("size out of range", type, "a whole number of bytes below 2^61");
     if (*size != end - begin)

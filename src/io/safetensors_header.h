@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,12 @@ inline constexpr uint64_t kMaxSafetensorsHeader =
     100'000'000;  // the limit of the reference implementation
 inline constexpr size_t kMaxSafetensorsTensors = 1'000'000;
 inline constexpr size_t kMaxSafetensorsRank = 64;
+inline constexpr uint64_t kMaxSafetensorsBytes =
+    uint64_t{1} << 62;  // of sizes and offsets: sums of two never overflow
+
+// Bytes of a tensor of this dtype and shape (no negative sizes); nullopt when out of range or not
+// whole bytes.
+std::optional<uint64_t> safetensors_bytes(SafetensorsDtype dtype, std::span<const int64_t> shape);
 
 // Fills tensors and metadata; every view lies in `data`, and the views cover it without gap or
 // overlap. Throws Error (kCorrupt).

@@ -1,118 +1,123 @@
 #include "kvlingua/io/safetensors_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <bit>
-#include <cerrno>
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <utility>
 
 #include "kvlingua/base/error.h"
+#include "safetensors_header.h"
 
 namespace kvlingua {
-namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors are little-endian");
-
-size_t bytes_of(const SafetensorsEntry& entry) {
-  size_t bits = static_cast<size_t>(bit_width(entry.dtype));
-  for (const int64_t n : entry.shape) bits *= static_cast<size_t>(n);
-  return bits / 8;
-}
-
-std::string header_of(const std::vector<SafetensorsEntry>& entries, const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
-  size_t begin = 0;
-  for (const SafetensorsEntry& entry : entries) {
-    const size_t end = begin + bytes_of(entry);
-    header[entry.name] = {{"dtype", to_string(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {begin, end}}};
-    begin = end;
-  }
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');  // the tensors start aligned
-  return text;
-}
-
-}  // namespace
-
-SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vector<SafetensorsEntry> entries,
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     std::vector<SafetensorsEntry> tensors,
                                      const std::map<std::string, std::string>& metadata)
-    : path_(path), temporary_(path.string() + ".tmp." + std::to_string(getpid())), entries_(std::move(entries)) {
-  std::set<std::string_view> names;
-  for (const SafetensorsEntry& entry : entries_) {
-    if (!names.insert(entry.name).second) {
-      throw Error({.code = ExitCode::kFailed, .where = path_.string(), .what = "two tensors of one name", .got = entry.name});
-    }
-  }
-  file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file_ < 0) fail("cannot be written");
-  const std::string header = header_of(entries_, metadata);
-  const uint64_t length = header.size();
-  write_all(&length, sizeof length);
-  write_all(header.data(), header.size());
+    : path_(path), header_(layout(std::move(tensors), metadata)), file_(path, file_bytes_) {
+  file_.write(header_);
 }
 
-SafetensorsWriter::~SafetensorsWriter() {
-  if (file_ >= 0) {
-    ::close(file_);
-    ::unlink(temporary_.c_str());
+std::string SafetensorsWriter::layout(std::vector<SafetensorsEntry> tensors,
+                                      const std::map<std::string, std::string>& metadata) {
+  const auto refuse = [&](const std::string& name, std::string what) {
+    throw Error(
+        {.where = cat(path_.string(), ": tensor ", printable(name)), .what = std::move(what)});
+  };
+  for (const SafetensorsEntry& tensor : tensors) announced_.push_back(tensor.name);
+  std::sort(tensors.begin(), tensors.end(),
+            [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+              return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name;
+            });
+  // As JSON text right away: there may be very many tensors.
+  const auto quoted = [&](const std::string& name) {
+    try {
+      return nlohmann::json(name).dump();
+    } catch (const nlohmann::json::exception&) {
+      throw Error({.where = path_.string(),
+                   .what = "a name or metadata is not UTF-8",
+                   .got = printable(name)});
+    }
+  };
+  std::string text = "{";
+  if (!metadata.empty()) {
+    for (const auto& [key, value] : metadata)
+      text += cat(text.size() == 1 ? "\"__metadata__\":{" : ",", quoted(key), ":", quoted(value));
+    text += '}';
   }
+  uint64_t end = 0;
+  for (const SafetensorsEntry& tensor : tensors) {
+    const bool negative = std::any_of(tensor.shape.begin(), tensor.shape.end(),
+                                      [](int64_t size) { return size < 0; });
+    const std::optional<uint64_t> bytes =
+        negative ? std::nullopt : safetensors_bytes(tensor.dtype, tensor.shape);
+    if (!bytes || *bytes > kMaxSafetensorsBytes - end)
+      refuse(tensor.name, cat("size out of range: ", describe_shape(tensor.shape)));
+    if (tensor.name == "__metadata__") refuse(tensor.name, "a reserved name");
+    if (!places_.emplace(tensor.name, Place{end, end + *bytes, 0}).second)
+      refuse(tensor.name, "given twice");
+    text += cat(text.size() == 1 ? "" : ",", quoted(tensor.name), ":{\"dtype\":\"",
+                to_string(tensor.dtype), "\",\"shape\":[");
+    for (size_t i = 0; i < tensor.shape.size(); ++i)
+      text += cat(i == 0 ? "" : ",", tensor.shape[i]);
+    text += cat("],\"data_offsets\":[", end, ",", end + *bytes, "]}");
+    end += *bytes;
+  }
+  text += '}';
+  text.append((8 - text.size() % 8) % 8, ' ');
+  if (text.size() > kMaxSafetensorsHeader)
+    throw Error(
+        {.where = path_.string(), .what = "header too long", .got = cat(text.size(), " bytes")});
+  const uint64_t length = text.size();
+  std::string prefix(sizeof length, '\0');
+  std::memcpy(prefix.data(), &length, sizeof length);
+  file_bytes_ = sizeof length + length + end;
+  return prefix + text;
+}
+
+void SafetensorsWriter::write(std::string_view name, std::span<const std::byte> data) {
+  const auto it = places_.find(name);
+  if (it == places_.end())
+    throw Error({.where = path_.string(),
+                 .what = cat("no tensor named ", printable(name), " was announced")});
+  Place& place = it->second;
+  const uint64_t left = place.end - place.begin - place.written;
+  if (data.size() > left) {
+    throw Error({.where = cat(path_.string(), ": tensor ", printable(name)),
+                 .what = "more bytes than its shape holds",
+                 .got = cat(data.size()),
+                 .expected = cat("at most ", left)});
+  }
+  file_.write_at(header_.size() + place.begin + place.written, data.data(), data.size());
+  place.written += data.size();
 }
 
 void SafetensorsWriter::write(std::span<const std::byte> data) {
-  if (next_ >= entries_.size() || data.size() != bytes_of(entries_[next_])) {
-    throw Error({.code = ExitCode::kFailed, .where = path_.string(),
-                 .what = next_ < entries_.size() ? cat("tensor ", entries_[next_].name, ": wrong number of bytes") : "one tensor too many",
-                 .got = cat(data.size()),
-                 .expected = next_ < entries_.size() ? cat(bytes_of(entries_[next_])) : cat(entries_.size(), " tensors")});
+  if (next_ >= announced_.size()) {
+    throw Error({.where = path_.string(),
+                 .what = "one tensor too many",
+                 .expected = cat(announced_.size(), " tensors")});
   }
-  write_all(data.data(), data.size());
+  const std::string& name = announced_[next_];
+  const Place& place = places_.find(name)->second;
+  if (data.size() != place.end - place.begin) {
+    throw Error({.where = cat(path_.string(), ": tensor ", printable(name)),
+                 .what = "wrong number of bytes",
+                 .got = cat(data.size()),
+                 .expected = cat(place.end - place.begin)});
+  }
+  write(name, data);
   ++next_;
 }
 
 void SafetensorsWriter::finish() {
-  if (next_ != entries_.size()) {
-    throw Error({.code = ExitCode::kFailed, .where = path_.string(), .what = "not all tensors were written", .got = cat(next_),
-                 .expected = cat(entries_.size())});
+  for (const auto& [name, place] : places_) {
+    if (place.begin + place.written == place.end) continue;
+    throw Error({.where = cat(path_.string(), ": tensor ", printable(name)),
+                 .what = "not completely written",
+                 .got = cat(place.written, " bytes"),
+                 .expected = cat(place.end - place.begin)});
   }
-  if (::fsync(file_) != 0) fail("cannot be written");
-  ::close(file_);
-  file_ = -1;
-  std::error_code error;
-  std::filesystem::rename(temporary_, path_, error);
-  if (error) {
-    ::unlink(temporary_.c_str());
-    errno = error.value();
-    fail("cannot take its name");
-  }
-  const auto parent = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-  if (const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); folder >= 0) {
-    ::fsync(folder);
-    ::close(folder);
-  }
-}
-
-void SafetensorsWriter::write_all(const void* data, size_t size) {
-  const char* from = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t n = ::write(file_, from, std::min(size, size_t{1} << 30));
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      fail("cannot be written");
-    }
-    from += n;
-    size -= static_cast<size_t>(n);
-  }
-}
-
-void SafetensorsWriter::fail(const std::string& what) const {
-  const int reason = errno;
-  const bool full = reason == ENOSPC || reason == EDQUOT;
-  throw Error({.code = full ? ExitCode::kDiskFull : ExitCode::kFailed, .where = path_.string(), .what = what,
-               .got = std::strerror(reason), .remedy = full ? "free some space or choose another folder" : ""});
+  file_.commit();
 }
 
 }  // namespace kvlingua

@@ -1,15 +1,18 @@
-// Writing a safetensors file: the header first, then the tensors one after the other, so that no more than one of them need
-// be in memory. The file appears under its name only when it is whole: temporary file, fsync, rename.
+// Writes a safetensors file tensor by tensor, without ever holding all of them: the header is
+// computed from the shapes alone. The bytes are those of the reference implementation: tensors
+// ordered by dtype (widest first) and name, header padded to eight bytes. The file is an
+// AtomicFile: there whole after commit(), or not at all.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/safetensors.h"
 
 namespace kvlingua {
@@ -22,26 +25,37 @@ struct SafetensorsEntry {
 
 class SafetensorsWriter {
  public:
-  // Throws Error: kDiskFull when there is no space, kFailed when the file cannot be made or names repeat.
-  SafetensorsWriter(const std::filesystem::path& path, std::vector<SafetensorsEntry> entries,
+  // Throws Error: kFailed for a name given twice or a size out of range; otherwise as AtomicFile.
+  SafetensorsWriter(const std::filesystem::path& path, std::vector<SafetensorsEntry> tensors,
                     const std::map<std::string, std::string>& metadata = {});
-  SafetensorsWriter(const SafetensorsWriter&) = delete;
-  SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
-  ~SafetensorsWriter();  // an unfinished file is removed
 
-  // The next tensor's bytes, in the order of the entries; their number must be what its shape says.
+  // Adds bytes to a tensor, from its beginning on; tensors may be written in any order and in
+  // pieces. Throws Error (kFailed) for an unknown tensor and for more bytes than it has.
+  void write(std::string_view name, std::span<const std::byte> data);
+
+  // All of the next tensor, in the order in which they were announced.
+  // Throws Error (kFailed) when its size is not what its shape says.
   void write(std::span<const std::byte> data);
-  // After the last tensor: the file takes its name.
+
+  // Throws Error (kFailed) naming a tensor that is not complete.
   void finish();
 
- private:
-  void write_all(const void* data, size_t size);
-  [[noreturn]] void fail(const std::string& what) const;
+  uint64_t file_bytes() const { return file_bytes_; }
 
-  std::filesystem::path path_, temporary_;
-  std::vector<SafetensorsEntry> entries_;
-  size_t next_ = 0;
-  int file_ = -1;
+ private:
+  struct Place {
+    uint64_t begin = 0, end = 0, written = 0;
+  };
+  std::string layout(std::vector<SafetensorsEntry> tensors,
+                     const std::map<std::string, std::string>& metadata);
+
+  std::filesystem::path path_;
+  std::vector<std::string> announced_;
+  size_t next_ = 0;  // of announced_, for write(data)
+  std::map<std::string, Place, std::less<>> places_;
+  uint64_t file_bytes_ = 0;
+  std::string header_;
+  AtomicFile file_;
 };
 
 }  // namespace kvlingua
