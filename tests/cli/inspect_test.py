@@ -1,5 +1,8 @@
-#!/usr/bin/env python3
-"""`kvlingua inspect` on a tiny model: the dump holds transformers' keys, values and logits; metadata, determinism, errors. usage: inspect_test.py KVLINGUA"""
+#!/usr/bin/python3
+"""`kvlingua inspect` on a tiny model: the dump holds transformers' keys, values and logits; metadata, determinism, errors. usage: inspect_test.py KVLINGUA
+
+Run by the system python, whose numpy scripts/setup.sh installs.
+"""
 import json
 import pathlib
 import shutil
@@ -13,7 +16,6 @@ import numpy
 program = sys.argv[1]
 data = pathlib.Path(__file__).parent.parent / "golden" / "data" / "model"
 TYPES = {"F32": numpy.float32, "I64": numpy.int64}
-SYLLABLES = 48  # the golden's tokens, one letter each
 
 
 def read(path):
