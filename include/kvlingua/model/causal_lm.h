@@ -2,7 +2,7 @@
 //
 // It speaks KvCache: prefill() reads tokens, maybe after an injected past, and gives the new cache. Logits are computed
 // only at positions somebody asked for: the vocabulary head is a quarter of a 0.6B model's work.
-// Weights are frozen unless train_parameters() is asked for; gradients with respect to an injected past always flow.
+// Weights are frozen until requires_grad is set on some of parameters(); gradients with respect to an injected past always flow.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,6 +24,11 @@ struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
 };
+
+// Rounding: RMS norm and RoPE are computed in float32 and rounded once to the compute dtype. In float32 that is transformers'
+// arithmetic; in half types transformers rounds cos, sin and each product of the rotation, so keys differ by about one unit in
+// the last place. A row's results depend on its batch only through the order of sums inside matrix products (below 1e-5 in
+// float32 for logits of order one).
 
 // A batch of token sequences. Padding may stand anywhere; position_ids count real tokens only unless given.
 struct TokenBatch {
@@ -71,14 +76,16 @@ class CausalLM {
   at::Device device() const;
   at::ScalarType dtype() const;
   int64_t weight_bytes() const;
-  // sha256 over config.json and the weight files' headers and sizes: names the artifact in pair sets and checkpoints.
+  // sha256 over config.json and every tensor's name, type, shape and first and last 4 KiB: names the artifact in pair sets
+  // and checkpoints, and tells two fine-tunings of one model apart. Of a random model: its config and seed, whatever is trained.
   const std::string& fingerprint() const;
 
   // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error (kInput) when it does
   // not fit or the positions run past config().max_position_embeddings.
   PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr, const PrefillOptions& options = {}) const;
 
-  // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the caller's to set.
+  // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the caller's to set. Each is an
+  // autograd leaf over memory that inference reads too: update it in place (optimisers do), never replace its data.
   std::vector<std::pair<std::string, at::Tensor>> parameters() const;
   // Writes config.json and model.safetensors (in `dtype`) that transformers loads.
   void save(const std::filesystem::path& directory, at::ScalarType dtype) const;

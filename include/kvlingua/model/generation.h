@@ -1,4 +1,7 @@
 // Generation: greedy or sampled continuation of a batch, from tokens or from an injected cache, with a preallocated cache.
+//
+// A row's text does not depend on the batch it is in, but for near ties: logits of one row vary below 1e-5 (float32) with the
+// batch, so two ids closer than that may swap. A row also ends, as by max_new_tokens, at the model's last position.
 #pragma once
 
 #include <cstdint>
