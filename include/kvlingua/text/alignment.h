@@ -2,8 +2,8 @@
 //
 // Both tokenizers read the same text their own way. last_char (default): the source token that
 // holds the target token's last character, since only that source position has read the whole
-// target token. first / longest: as Cache-to-Cache aligns (the first, or the longest, source token
-// that overlaps).
+// target token (tokens that are parts of one character pair off from the last one backwards). first
+// / longest: as Cache-to-Cache aligns (the first, or the longest, source token that overlaps).
 #pragma once
 
 #include <cstdint>
