@@ -60,10 +60,37 @@ TEST_F(FusionGolden, LossesBeforeTheFirstChange) {
 TEST_F(FusionGolden, OneOrTwoSourcesInAnyOrderOfOne) {
   // With one source the two orders are the same computation but for rounding.
   C2CFuser fuser = read_c2c_directory(kData / "trained");
-  const FusionBatch batch = batch_of(golden()["steps"][0]["micro"][0]);
+  const FusionBatch batch = batch_of(golden().at("steps").at(0).at("micro").at(0));
   const KvCache cache = read_source(source_, batch, 0);
   const auto run = [&](FusionOrder order) { return fused_prefill(target_, {{&source_, &fuser}}, {cache}, batch, order, {}); };
   EXPECT_LT((run(FusionOrder::kSequential).keys() - run(FusionOrder::kParallel).keys()).abs().max().item<float>(), 1e-5);
+}
+
+std::vector<int64_t> until_stop(std::vector<int64_t> ids) {
+  if (const auto stop = std::find(ids.begin(), ids.end(), 1); stop != ids.end()) ids.erase(stop, ids.end());
+  return ids;
+}
+
+TEST_F(FusionGolden, GenerationsTokenForToken) {
+  const C2CFuser fuser = read_c2c_directory(kData / "trained");
+  GenerationOptions options;
+  options.max_new_tokens = 12;
+  options.stop_ids = {1};
+  int changed = 0;
+  const nlohmann::json record = golden();  // outlives the loop
+  for (const auto& item : record["generations"]) {
+    const auto prompt = item["prompt"].get<std::vector<int64_t>>();
+    auto with_answer = prompt;
+    with_answer.push_back(0);  // a place for the answer, which is not read
+    const FusionBatch batch = collate_fusion({chat_fusion_sample(with_answer, static_cast<int64_t>(prompt.size()))});
+    const KvCache past =
+        fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch, FusionOrder::kSequential, {});
+    const auto fused = generate(target_, TokenBatch::from_rows({{prompt.back()}}), &past, options);
+    EXPECT_EQ(fused[0].ids, until_stop(item["fused"]));
+    EXPECT_EQ(generate(target_, TokenBatch::from_rows({prompt}), nullptr, options)[0].ids, until_stop(item["alone"]));
+    changed += item["fused"] != item["alone"];
+  }
+  EXPECT_GT(changed, 3);  // the fuser does something, so equality above means something
 }
 
 }  // namespace
