@@ -28,6 +28,7 @@ usage: kvlingua <verb> [arguments] [--set a.b=c ...] [--json FILE|-] [--device a
   import FORMAT DIR OUT  c2c
   export FORMAT CHECKPOINT OUT   c2c, vllm, safetensors
   quickstart [RECIPE]    preflight, generate, train, evaluate in one go (recipe/nano.yaml)
+  nano-lm RECIPE         a model of the embedded pair, from scratch on the built-in corpus
 
   kvlingua <verb> --help says more. `kvlingua recipe keys` explains every key a recipe or --set can name.
 
@@ -128,6 +129,16 @@ void add_quickstart(CLI::App& app, CommandLine& c) {
         "this part (several may be named)");
   }
 }
+void add_nano_lm(CLI::App& app, CommandLine& c) {
+  app.add_option("RECIPE", c.arguments, "checkpoints/nano/source.yaml or target.yaml")
+      ->required()
+      ->expected(1);
+  run_options(app, c);
+  app.add_flag_callback(
+      "--validate", [&c] { c.parts.push_back("validate"); },
+      "score the finished model on held-out items instead; exit 3 below 95 %");
+  limit_option(app, c, "--validate: N items of each kind (500)");
+}
 void add_recipe_ls(CLI::App&, CommandLine&) {}
 void add_recipe_check(CLI::App& app, CommandLine& c) {
   app.add_option("RECIPE", c.arguments, "YAML files, or names of shipped recipes")
@@ -159,6 +170,7 @@ const std::vector<Verb>& verbs() {
        add_format, ""},
       {"quickstart", "preflight, generate, train, evaluate; what is done already is skipped",
        add_quickstart, ""},
+      {"nano-lm", "trains a model of the embedded pair from scratch; resumes", add_nano_lm, ""},
       {"recipe ls", "lists the shipped recipes", add_recipe_ls, ""},
       {"recipe show", "prints one recipe with every default filled in", recipe_argument, ""},
       {"recipe check", "checks keys, types, ranges: file:line:column and the nearest key name",

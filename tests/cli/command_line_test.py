@@ -11,7 +11,7 @@ import unittest
 
 PROGRAM = sys.argv.pop(1)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-VERBS = ["preflight", "recipe", "inspect", "generate", "verify", "train", "evaluate", "sweep", "identity", "import", "export", "quickstart"]
+VERBS = ["preflight", "recipe", "inspect", "generate", "verify", "train", "evaluate", "sweep", "identity", "import", "export", "quickstart", "nano-lm"]
 
 
 def run(*words, cwd=ROOT, env=None, stdout=subprocess.PIPE):
