@@ -44,7 +44,7 @@ with tempfile.TemporaryDirectory() as out:
     assert (pathlib.Path(out) / "checkpoints/nano_lm/target/state.pt").exists()
 
     typo = run(out, "--set", "train.stepz=5")
-    assert typo.returncode == 2 and "train.steps" in typo.stderr, typo.stderr
+    assert typo.returncode == 2 and "did you mean steps" in typo.stderr, typo.stderr
     absent = subprocess.run([program, "nano-lm", "nowhere.yaml"], capture_output=True, text=True)
     assert absent.returncode in (2, 4) and "nowhere.yaml" in absent.stderr, absent.stderr
 print("ok")
