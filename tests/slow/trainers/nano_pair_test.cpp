@@ -22,7 +22,8 @@ TEST_P(NanoPair, ReadsItsContextKnowsItsFactsAndNeverStalls) {
   for (const std::string& line : shortfalls(scores, .95)) ADD_FAILURE() << line;
   for (const LmScore& score : scores) {
     // Without its context the model has no way to the answer, and says so.
-    if (score.name.starts_with("baseline")) {
+    if (score.name.starts_with("baseline identity") ||
+        score.name.starts_with("baseline counterfact")) {
       EXPECT_GE(score.rate(), .95) << score.name;
     }
   }
