@@ -1,5 +1,7 @@
 #include "eval/runner.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -39,18 +41,28 @@ std::string digest_of_markers(const Probe& probe) {
   return sha256_hex(text).substr(0, 32);
 }
 
+void note_distance(RunnerResult& result, const std::string& control, double distance) {
+  auto& smallest = result.control_distance.try_emplace(control, distance).first->second;
+  smallest = std::min(smallest, distance);
+}
+
 // The answers of an earlier run with the same fingerprint; the file is started anew otherwise.
 class Store {
  public:
-  Store(const RunnerOptions& options, Answers& answers, int64_t& resumed) {
+  Store(const RunnerOptions& options, RunnerResult& result) {
     if (options.file.empty()) return;
     std::filesystem::create_directories(options.file.parent_path());
     const bool same = options.resume && belongs(options);
     if (same) {
       read_json_lines(options.file, [&](const nlohmann::json& json, size_t line) {
         if (line == 1) return;
-        answers.add(Answer::from_json(json, cat(options.file.string(), ":", line)));
-        ++resumed;
+        if (json.is_object() && json.contains("control_distance")) {
+          for (const auto& [name, distance] : json["control_distance"].items())
+            note_distance(result, name, distance.get<double>());
+          return;
+        }
+        result.answers.add(Answer::from_json(json, cat(options.file.string(), ":", line)));
+        ++result.resumed;
       });
     } else {
       std::error_code ignored;
@@ -62,6 +74,11 @@ class Store {
 
   void add(const Answer& answer) {
     if (writer_) writer_->write(answer.to_json());
+  }
+  // A resumed run must know of a broken control too.
+  void add_distances(const std::map<std::string, double>& distances) {
+    if (writer_ && !distances.empty())
+      writer_->write(nlohmann::json{{"control_distance", distances}});
   }
   void sync() {
     if (writer_) writer_->sync();
@@ -89,9 +106,11 @@ class BlockRun {
   BlockRun(Block& block, const RunnerOptions& options) : block_(block), options_(options) {}
 
   std::vector<Answer> run(const Condition& condition, const std::vector<size_t>& items,
-                          int64_t& bytes_moved) {
+                          RunnerResult& result) {
     std::vector<Given> given;
     for (size_t i : items) given.push_back(condition.give(block_, i));
+    check_control(condition, items, given, result);
+    int64_t& bytes_moved = result.bytes_moved[condition.name()];
     const auto rows = answer(block_.target(), given, options_.max_new_tokens, options_.batch_size);
     std::vector<Answer> answers;
     for (size_t k = 0; k < items.size(); ++k) {
@@ -104,6 +123,21 @@ class BlockRun {
   }
 
  private:
+  // A control that hands over what it imitates is found here, whatever it is called. One item a
+  // block is enough.
+  void check_control(const Condition& condition, const std::vector<size_t>& items,
+                     const std::vector<Given>& given, RunnerResult& result) {
+    const KvCache* imitated = condition.must_differ_from(block_, items.front());
+    if (imitated == nullptr || block_.size() < 2) return;
+    const int64_t prefix = block_.target().prefix_length();
+    const KvCache span = given.front().past.slice(prefix, given.front().past.tokens());
+    const int64_t tokens = std::min(span.tokens(), imitated->tokens());
+    const at::Tensor wanted = imitated->values().narrow(3, 0, tokens),
+                     got = span.values().narrow(3, 0, tokens);
+    const double distance = ((got - wanted).norm() / wanted.norm().clamp_min(1e-12)).item<double>();
+    note_distance(result, condition.name(), distance);
+  }
+
   Answer to_answer(const Condition& condition, size_t i, const Given& given,
                    const GeneratedRow& row) const {
     const Probe& probe = *block_.item(i).probe;
@@ -176,7 +210,7 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
                             const std::function<void(Block&)>& after_block) {
   RunnerResult result;
   const auto start = Clock::now();
-  Store store(options, result.answers, result.resumed);
+  Store store(options, result);
   int64_t total = 0;
   for (const auto& items : blocks) total += static_cast<int64_t>(items.size() * conditions.size());
   Progress progress("evaluate", total, "answers");
@@ -184,6 +218,7 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
   for (const auto& items : blocks) {
     Block block(items, source, target, block_options);
     BlockRun run(block, options);
+    const int64_t before = result.generated;
     for (const auto& condition : conditions) {
       std::vector<size_t> missing;
       for (size_t i = 0; i < block.size(); ++i)
@@ -192,7 +227,7 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
       progress.skip(static_cast<int64_t>(block.size() - missing.size()));
       if (missing.empty()) continue;
       const auto began = Clock::now();
-      for (Answer& answer : run.run(*condition, missing, result.bytes_moved[condition->name()])) {
+      for (Answer& answer : run.run(*condition, missing, result)) {
         store.add(answer);
         result.answers.add(std::move(answer));
       }
@@ -201,11 +236,13 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
       result.seconds_by_condition[condition->name()] += seconds_since(began);
       progress.advance(static_cast<int64_t>(missing.size()), condition->name());
       if (stop_requested()) {
+        store.add_distances(result.control_distance);
         store.sync();
         throw stopped_error(cat(result.generated, " answers are kept in ", options.file.string(),
                                 "; run again to go on"));
       }
     }
+    if (result.generated > before) store.add_distances(result.control_distance);
     if (after_block) after_block(block);
   }
   store.sync();

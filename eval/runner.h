@@ -34,6 +34,9 @@ struct RunnerResult {
   double seconds = 0;
   std::map<std::string, double> seconds_by_condition;  // of what was generated now
   std::map<std::string, int64_t> bytes_moved;          // mean an item
+  // Of controls: the smallest relative distance seen from the cache they imitate. Zero: the control
+  // is none.
+  std::map<std::string, double> control_distance;
 };
 
 // `blocks` are run one after the other. `after_block` (may be empty) sees each block while its

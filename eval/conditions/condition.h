@@ -33,6 +33,9 @@ class Condition {
   // Whether the target's continuation may be compared with full_text's token by token in the chat
   // layout (raw may not).
   virtual bool chat_layout() const { return true; }
+  // Controls: the span's cache that this one must differ from, whatever it says; null for the
+  // others.
+  virtual const KvCache* must_differ_from(Block&, size_t) const { return nullptr; }
   virtual Given give(Block& block, size_t i) const = 0;
 
  private:

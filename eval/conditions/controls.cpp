@@ -50,6 +50,10 @@ class Noise : public Condition {
     return after_span(block, i, standing(block, keys, values), cat("noise", block.seed_of(i)));
   }
 
+  const KvCache* must_differ_from(Block& block, size_t i) const override {
+    return &cache_of_item(block, imitated_, i);
+  }
+
  private:
   Imitated imitated_;
 };
@@ -65,6 +69,10 @@ class Shuffled : public Condition {
     const size_t other = block.partner(i);
     return after_span(block, i, cache_of_item(block, imitated_, other),
                       "shuffled:" + block.item(other).probe->context);
+  }
+
+  const KvCache* must_differ_from(Block& block, size_t i) const override {
+    return &cache_of_item(block, imitated_, i);
   }
 
  private:
@@ -86,6 +94,10 @@ class Averaged : public Condition {
     const auto mean = [](const at::Tensor& t) { return t.mean(3, true).expand_as(t).contiguous(); };
     return after_span(block, i, standing(block, mean(plain.keys()), mean(plain.values())),
                       "averaged:" + block.item(i).probe->context);
+  }
+
+  const KvCache* must_differ_from(Block& block, size_t i) const override {
+    return &cache_of_item(block, imitated_, i);
   }
 
  private:

@@ -1,5 +1,5 @@
-// eval/statistics against scipy, statsmodels and scikit-learn (scripts/goldens/statistics_goldens.py): 1e-6
-// everywhere.
+// eval/statistics against scipy, statsmodels and scikit-learn
+// (scripts/goldens/statistics_goldens.py): 1e-6 everywhere.
 #include "eval/statistics.h"
 
 #include <gtest/gtest.h>

@@ -1,0 +1,302 @@
+#include "eval/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "eval/cost.h"
+#include "eval/criteria/identity.h"
+#include "eval/criteria/parametric_knowledge.h"
+#include "eval/criteria/stalling.h"
+#include "eval/fidelity.h"
+#include "eval/runner.h"
+#include "eval/statistics/power.h"
+#include "eval/summary.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/config/options.h"
+#include "kvlingua/io/sha256.h"
+
+namespace kvlingua {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Everything that determines an answer. Batch size, thresholds and intervals do not.
+std::string run_fingerprint(const EvaluationInput& input,
+                            const std::vector<std::unique_ptr<Condition>>& conditions) {
+  Sha256 hash;
+  hash.update(input.fingerprint);
+  hash.update(cat("|", to_string(input.alignment), "|", input.seed, "|",
+                  input.options.max_new_tokens, "|", input.options.raw_tokens, "|",
+                  input.options.message_tokens, "|", input.options.retention, "|",
+                  input.options.gated));
+  for (const auto& condition : conditions) hash.update(condition->name() + condition->definition());
+  for (const Probe& probe : input.probes) {
+    hash.update(item_key(probe) + probe.context + "|" + probe.prompt + "|" + probe.answer);
+    for (const auto& marker : probe.markers) hash.update("|" + marker);
+    for (const auto& known : probe.parametric) hash.update("~" + known);
+  }
+  return hash.hex();
+}
+
+Json to_json(const CriterionResult& result) {
+  return {{"verdict", to_string(result.verdict)},
+          {"statistic", result.statistic},
+          {"low", result.low},
+          {"high", result.high},
+          {"threshold", result.threshold},
+          {"n", result.n},
+          {"notes", result.notes},
+          {"definition", result.definition}};
+}
+
+bool asked_for(const EvalOptions& options, const char* name) {
+  return std::find(options.conditions.begin(), options.conditions.end(), name) !=
+         options.conditions.end();
+}
+
+struct Judgement {
+  Json criteria = Json::object();
+  bool judged = false, met = false;
+};
+
+Judgement judge(const EvaluationInput& input, const Answers& answers,
+                const std::vector<Finding>& findings) {
+  Judgement result;
+  result.judged =
+      !answers.empty(input.options.gated) && asked_for(input.options, input.options.gated.c_str());
+  if (!result.judged) return result;
+  const CriteriaOptions& gates = input.options.criteria;
+  CriterionInput criterion{.answers = answers,
+                           .gated = input.options.gated,
+                           .threshold = gates.identity,
+                           .confidence = gates.confidence,
+                           .resamples = input.options.bootstrap,
+                           .seed = input.seed};
+  std::vector<CriterionResult> results{judge_identity(criterion)};
+  criterion.threshold = gates.stalling;
+  results.push_back(judge_stalling(criterion));
+  criterion.threshold = gates.parametric_knowledge;
+  results.push_back(judge_parametric_knowledge(criterion));
+  result.met = true;
+  for (auto& one : results) {
+    for (const Finding& finding : findings)
+      if (finding.withholds) {
+        one.verdict = Verdict::kInconclusive;
+        one.notes.insert(one.notes.begin(),
+                         "verdict withheld: " + finding.name + ": " + finding.text);
+      }
+    result.met = result.met && one.verdict == Verdict::kPass;
+    result.criteria[one.name] = to_json(one);
+  }
+  return result;
+}
+
+Json cases_json(const Answers& answers, const std::vector<Probe>& probes,
+                const std::vector<std::string>& conditions) {
+  Json cases = Json::object();
+  for (const Probe& probe : probes) {
+    if (probe.family != "cases") continue;
+    auto& one = cases[probe.id];
+    for (const auto& name : conditions)
+      if (const Answer* answer = answers.find(name, item_key(probe))) {
+        Json found = Json::array();
+        for (const auto& marker : probe.markers)
+          if (occurs(answer->text, marker)) found.push_back(marker);
+        one[name] = {
+            {"text", answer->text}, {"markers", found}, {"stall", to_string(answer->score.stall)}};
+      }
+  }
+  return cases;
+}
+
+// What was asked, so that the report can show it beside the answers.
+Json examples_json(const Answers& answers, const std::vector<Probe>& probes,
+                   const std::vector<std::string>& conditions) {
+  Json examples = Json::array();
+  std::map<std::string, int> shown;
+  for (const Probe& probe : probes) {
+    const int most = probe.family == "cases" ? 100 : 2;
+    if (shown[probe.family + probe.form()]++ >= most) continue;
+    Json one{{"id", probe.id},
+             {"family", probe.family},
+             {"form", probe.form()},
+             {"context", probe.context},
+             {"prompt", probe.prompt},
+             {"markers", probe.markers},
+             {"parametric", probe.parametric}};
+    for (const auto& name : conditions)
+      if (const Answer* answer = answers.find(name, item_key(probe)))
+        one["answers"][name] = {{"text", answer->text},
+                                {"exact", answer->score.exact},
+                                {"knowledge", to_string(answer->score.knowledge)},
+                                {"stall", to_string(answer->score.stall)}};
+    examples.push_back(std::move(one));
+  }
+  return examples;
+}
+
+Json retention_json(const Json& table, const std::string& gated) {
+  Json retention{{"nll", nullptr}, {"kl", nullptr}};
+  for (const auto& [name, condition] : table.items()) {
+    double nll = 0, kl = 0, n = 0;
+    for (const auto& [family, cell] : condition["families"].items()) {
+      if (cell["nll"].is_null() || cell["kl"].is_null()) continue;
+      const double weight = cell["distinct"].get<double>();
+      nll += weight * cell["nll"]["mean"].get<double>();
+      kl += weight * cell["kl"]["mean"].get<double>();
+      n += weight;
+    }
+    if (n == 0) continue;
+    retention["conditions"][name] = {{"nll", nll / n}, {"kl", kl / n}};
+    if (name == gated) {
+      retention["nll"] = nll / n;
+      retention["kl"] = kl / n;
+    }
+  }
+  return retention;
+}
+
+Json power_json(const EvaluationInput& input) {
+  std::map<std::string, int64_t> counts;
+  for (const Probe& probe : input.probes) ++counts[probe.family];
+  Json power = Json::object();
+  for (const auto& [family, n] : counts) {
+    if (family == "cases") continue;
+    power[family] = {
+        {"n", n},
+        {"two_rates_90_against_80", stats::power_two_proportions(0.9, 0.8, n)},
+        {"mcnemar_10_against_2_percent", stats::power_mcnemar(0.10, 0.02, n)},
+        {"tost_4_percent_discordant", stats::power_tost(0.04, input.options.criteria.stalling, n)}};
+  }
+  return power;
+}
+
+}  // namespace
+
+Evaluation run_evaluation(const EvaluationInput& input) {
+  const EvalOptions& options = input.options;
+  auto conditions = make_conditions(options, input.projectors, input.target.model->kv_shape());
+  if (input.extra != nullptr)
+    for (auto& condition : *input.extra) {
+      std::erase_if(conditions,
+                    [&](const auto& existing) { return existing->name() == condition->name(); });
+      conditions.push_back(std::move(condition));
+    }
+  std::vector<std::string> names;
+  for (const auto& condition : conditions) names.push_back(condition->name());
+
+  const int64_t shift = asked_for(options, "raw_shifted") || asked_for(options, "raw_rerotated")
+                            ? *std::max_element(options.shifts.begin(), options.shifts.end())
+                            : 0;
+  std::map<std::string, std::vector<Item>> by_family;  // blocks never mix families and forms
+  for (const Probe& probe : input.probes)
+    by_family[cat(probe.family, "/", probe.form())].push_back(make_item(
+        probe, input.source, input.target, input.alignment, options.max_new_tokens + shift + 1));
+  std::vector<std::vector<Item>> blocks;
+  for (auto& [name, items] : by_family)
+    for (auto& block : make_blocks(std::move(items), input.seed))
+      blocks.push_back(std::move(block));
+
+  RunnerOptions runner{.batch_size = options.batch_size,
+                       .max_new_tokens = options.max_new_tokens,
+                       .likelihoods = options.retention,
+                       .fingerprint = run_fingerprint(input, conditions),
+                       .resume = input.resume};
+  if (!input.folder.empty()) runner.file = input.folder / "generations.jsonl";
+  FidelityMeter meter(input.projectors, input.target.model->kv_shape());
+  const auto after_block = [&](Block& block) {
+    if (options.fidelity && block.item(0).probe->family != "cases" && !meter.full())
+      meter.add(block);
+  };
+  RunnerResult run = run_conditions(blocks, input.source, input.target, conditions,
+                                    {.batch_size = options.batch_size,
+                                     .seed = input.seed,
+                                     .raw_tokens = options.raw_tokens,
+                                     .message_tokens = options.message_tokens},
+                                    runner, after_block);
+
+  std::vector<Finding> findings = input.findings;
+  for (Finding& finding : check_answers(run.answers, run.control_distance))
+    findings.push_back(std::move(finding));
+  for (const auto& family : options.families)
+    if (run.answers.of("full_text", family).empty())
+      findings.push_back(
+          {"empty_family", family + " has no items: nothing is said about it", false});
+  const Judgement judgement = judge(input, run.answers, findings);
+
+  Evaluation result;
+  result.judged = judgement.judged;
+  result.gate_met = judgement.judged && judgement.met;
+  result.resumed = run.resumed;
+  result.generated = run.generated;
+  Json& report = result.report;
+  report["gated"] = options.gated;
+  report["judged"] = judgement.judged;
+  report["gate_met"] = result.gate_met;
+  report["quick_look"] = input.limit > 0;
+  if (input.limit > 0) report["limit"] = input.limit;
+  report["criteria"] = judgement.criteria;
+  report["findings"] = Json::array();
+  for (const Finding& finding : findings)
+    report["findings"].push_back(
+        {{"name", finding.name}, {"text", finding.text}, {"withholds", finding.withholds}});
+  report["controls"] = Json::array();
+  for (const ControlCheck& check : check_controls(run.answers))
+    report["controls"].push_back({{"control", check.control},
+                                  {"equals", check.reference},
+                                  {"n", check.n},
+                                  {"equal", check.equal}});
+  report["conditions"] = summarise(run.answers, names, options.criteria.confidence);
+  for (const auto& condition : conditions) {
+    auto& json = report["conditions"][condition->name()];
+    json["definition"] = condition->definition();
+    if (run.bytes_moved.contains(condition->name()))
+      json["bytes_moved"] = run.bytes_moved[condition->name()];
+    if (run.seconds_by_condition.contains(condition->name()))
+      json["seconds"] = run.seconds_by_condition[condition->name()];
+  }
+  report["cases"] = cases_json(run.answers, input.probes, names);
+  report["examples"] = examples_json(run.answers, input.probes, names);
+  report["retention"] = retention_json(report["conditions"], options.gated);
+  report["fidelity"] = meter.to_json(options.gated);
+  report["latency"] = options.latency ? measure_cost(input, blocks) : Json();
+  report["power"] = power_json(input);
+  report["seeds"] = options.seeds;
+  report["run"] = {{"answers", run.answers.size()},    {"resumed", run.resumed},
+                   {"generated", run.generated},       {"seconds", run.seconds},
+                   {"batch_size", options.batch_size}, {"max_new_tokens", options.max_new_tokens}};
+  result.answers = std::move(run.answers);
+  return result;
+}
+
+std::vector<Probe> make_probes(const EvalOptions& options, const std::vector<int64_t>& seeds,
+                               FamilyStyle style, int64_t limit) {
+  std::vector<Probe> probes;
+  const int64_t n = limit > 0 ? std::min(limit, options.items) : options.items;
+  for (int64_t seed : seeds)
+    for (const auto& family : options.families)
+      for (const auto& form : options.forms)
+        for (const auto& item : make_family({.family = family,
+                                .completion = form == "completion",
+                                .split = Split::kHeldOut,
+                                .n = n,
+                                .seed = static_cast<uint64_t>(seed),
+                                .style = style}))
+          probes.push_back(to_probe(item));
+  check_probes(probes, "families");
+  if (options.cases)
+    for (auto& probe : read_probes(builtin_probes("phase2a"), "cases"))
+      probes.push_back(std::move(probe));
+  const auto add_file = [&](std::vector<Probe> from) {
+    if (limit > 0 && static_cast<int64_t>(from.size()) > limit)
+      from.resize(static_cast<size_t>(limit));
+    for (auto& probe : from) probes.push_back(std::move(probe));
+  };
+  for (const auto& file : options.probe_files)
+    add_file(read_probes(file, std::filesystem::path(file).stem().string()));
+  for (const auto& file : options.counterfact_files) add_file(read_counterfact(file, limit));
+  return probes;
+}
+
+}  // namespace kvlingua

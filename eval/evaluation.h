@@ -1,0 +1,53 @@
+// One evaluation in memory: readers, projectors and probes in, the report's JSON out. evaluate.h is
+// the same from a recipe.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "eval/answer.h"
+#include "eval/conditions/list.h"
+#include "eval/guards.h"
+#include "eval/reader.h"
+#include "kvlingua/config/eval_options.h"
+#include "kvlingua/text/alignment.h"
+
+namespace kvlingua {
+
+struct EvaluationInput {
+  const Reader& source;
+  const Reader& target;
+  AlignmentKind alignment = AlignmentKind::kLastChar;
+  EvalOptions options;
+  std::map<std::string, NamedProjector> projectors;
+  std::vector<Probe> probes;
+  uint64_t seed = 1;
+  std::filesystem::path folder;  // where generations.jsonl goes; empty: nothing is kept
+  bool resume = true;
+  int64_t limit = 0;        // items of each family and form; 0: all. Marked in the report.
+  std::string fingerprint;  // of models, checkpoints and code; settings and probes are added here
+  std::vector<Finding> findings;  // made before (items left out)
+  // More conditions than the list gives: for tests that plant a broken one.
+  std::vector<std::unique_ptr<Condition>>* extra = nullptr;
+};
+
+struct Evaluation {
+  Answers answers;
+  nlohmann::ordered_json report;  // without pair, versions and recipe: the caller knows them
+  bool judged = false;            // the gated condition was there
+  bool gate_met = false;          // every criterion passes
+  int64_t resumed = 0, generated = 0;
+};
+
+Evaluation run_evaluation(const EvaluationInput& input);
+
+// Families, cases and own files as the options ask for them; at most `limit` items of each family
+// and form when above 0.
+std::vector<Probe> make_probes(const EvalOptions& options, const std::vector<int64_t>& seeds,
+                               FamilyStyle style, int64_t limit);
+
+}  // namespace kvlingua

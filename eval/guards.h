@@ -1,0 +1,57 @@
+// Guards: what would make a number mean something else than it says. Each finding has a name; some
+// withhold the verdict.
+//
+//   duplicate_items        the same context, prompt and markers under several ids: counted once
+//   few_distinct_outputs   most answers under full_text are word for word the same: nothing is
+//   being told apart shared_with_training   an item's context, or all its markers together, stand
+//   in a training text: left out same_cache_differs     same_cache did not answer as full_text: the
+//   injection is broken          (withholds) raw_differs, rerotated_differs   the same for raw and
+//   raw_text, raw_rerotated and full_text control_imitates       noise, shuffled or averaged handed
+//   over the very cache they must differ from (withholds) control_above_baseline a control answers
+//   better than the bare target: the items leak             (withholds) empty_family nothing was
+//   left of a family after filtering
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "eval/answer.h"
+#include "eval/probe.h"
+
+namespace kvlingua {
+
+struct Finding {
+  std::string name;
+  std::string text;
+  bool withholds = false;  // no verdict while it stands
+};
+
+// Ids of probes that say the same as an earlier one.
+std::vector<std::string> duplicate_items(const std::vector<Probe>& probes);
+
+// Which probes a training text gives away, and where. `next` yields texts until it returns false.
+struct Overlap {
+  size_t probe = 0;      // index
+  int64_t document = 0;  // running number of the text
+  std::string what;      // "context" or "markers"
+};
+std::vector<Overlap> overlaps(const std::vector<Probe>& probes,
+                              const std::function<bool(std::string&)>& next);
+
+struct ControlCheck {
+  std::string control, reference;  // "same_cache", "full_text"
+  int64_t n = 0, equal = 0;        // items answered under both; token for token the same
+};
+// For every control that has answers. same_cache, raw, raw_rerotated.
+std::vector<ControlCheck> check_controls(const Answers& answers);
+
+// All findings on answers. `distances`: relative distance of noise, shuffled and averaged from the
+// cache they imitate (smallest seen).
+std::vector<Finding> check_answers(const Answers& answers,
+                                   const std::map<std::string, double>& distances);
+
+}  // namespace kvlingua
