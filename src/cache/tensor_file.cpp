@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/safetensors_writer.h"
 
 namespace kvlingua {
 namespace {
@@ -59,6 +60,22 @@ std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& path
   for (const auto& [name, view] : file.tensors())
     tensors.emplace(name, tensor_from(view, file.where() + ": tensor " + name));
   return tensors;
+}
+
+void write_tensors(const std::filesystem::path& path,
+                   const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                   const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    entries.push_back({name, safetensors_dtype_of(tensor.scalar_type()), tensor.sizes().vec()});
+  }
+  SafetensorsWriter writer(path, std::move(entries), metadata);
+  for (const auto& [name, tensor] : tensors) {
+    const at::Tensor flat = tensor.detach().to(at::kCPU).contiguous();
+    writer.write({static_cast<const std::byte*>(flat.const_data_ptr()),
+                  static_cast<size_t>(flat.numel() * flat.element_size())});
+  }
+  writer.finish();
 }
 
 }  // namespace kvlingua

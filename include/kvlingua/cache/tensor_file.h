@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kvlingua/io/safetensors.h"
 
@@ -24,5 +26,11 @@ at::Tensor tensor_from(const SafetensorsView& view, const std::string& where);
 // Every tensor of a file, copied to the CPU. Throws Error: kInput when it cannot be opened,
 // kCorrupt when damaged.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& path);
+
+// Writes them in this order, from any device, one at a time in memory; the file appears whole or
+// not at all. Throws Error: kDiskFull, kInput for a folder that cannot be written.
+void write_tensors(const std::filesystem::path& path,
+                   const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                   const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace kvlingua

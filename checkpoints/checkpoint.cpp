@@ -1,0 +1,210 @@
+#include "checkpoints/checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <torch/version.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/cache/tensor_file.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json.h"
+#include "kvlingua/io/manifest.h"
+#include "kvlingua/io/sha256.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kFormatVersion = 1;
+constexpr const char* kProjectorTensors = "projector.safetensors";
+constexpr const char* kProjectorConfig = "projector.json";
+constexpr const char* kOptimizerTensors = "optimizer.safetensors";
+constexpr const char* kState = "state.json";
+constexpr const char* kRecipe = "recipe.yaml";
+const char* const kFiles[] = {kProjectorTensors, kProjectorConfig, kOptimizerTensors, kState,
+                              kRecipe};
+
+json model_json(const ModelIdentity& m) {
+  return {{"name", m.name},
+          {"architecture", m.architecture},
+          {"weights", m.weights},
+          {"tokenizer", m.tokenizer},
+          {"layers", m.shape.layers},
+          {"kv_heads", m.shape.kv_heads},
+          {"head_dim", m.shape.head_dim}};
+}
+
+ModelIdentity model_from(const json& j) {
+  return {j.at("name"),
+          j.at("architecture"),
+          j.at("weights"),
+          j.at("tokenizer"),
+          {j.at("layers"), j.at("kv_heads"), j.at("head_dim")}};
+}
+
+std::string text_of(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  if (!in) {
+    throw Error({.code = ExitCode::kCorrupt, .where = path.string(), .what = "cannot be read"});
+  }
+  return out.str();
+}
+
+json json_of(const fs::path& path) {
+  try {
+    return json::parse(text_of(path));
+  } catch (const json::exception& error) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = path.string(),
+                 .what = "not JSON",
+                 .got = printable(error.what())});
+  }
+}
+
+NamedTensors on_cpu(const NamedTensors& tensors) {
+  NamedTensors copies;
+  for (const auto& [name, tensor] : tensors) {
+    const at::Tensor here = tensor.detach();
+    copies.emplace_back(name, here.is_cpu() ? here.clone() : here.to(at::kCPU));
+  }
+  return copies;
+}
+
+int64_t bytes_of(const NamedTensors& tensors) {
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors) total += static_cast<int64_t>(tensor.nbytes());
+  return total;
+}
+
+}  // namespace
+
+json PairIdentity::to_json() const {
+  return {{"source", model_json(source)}, {"target", model_json(target)}, {"alignment", alignment}};
+}
+
+PairIdentity PairIdentity::from_json(const json& j, const std::string& where) {
+  try {
+    return {model_from(j.at("source")), model_from(j.at("target")), j.at("alignment")};
+  } catch (const json::exception& error) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = where,
+                 .what = "does not name its models",
+                 .got = printable(error.what())});
+  }
+}
+
+RngState RngState::capture() {
+  RngState state;
+  at::Context& context = at::globalContext();
+  state.cpu = context.defaultGenerator(at::kCPU).get_state();
+  if (context.hasCUDA()) {
+    const int64_t devices = static_cast<int64_t>(at::getNumGPUs());
+    for (int64_t i = 0; i < devices; ++i) {
+      const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(i));
+      state.cuda.push_back(context.defaultGenerator(device).get_state());
+    }
+  }
+  return state;
+}
+
+void RngState::restore() const {
+  at::Context& context = at::globalContext();
+  if (cpu.defined()) {
+    at::Generator generator = context.defaultGenerator(at::kCPU);
+    generator.set_state(cpu);
+  }
+  const int64_t devices = context.hasCUDA() ? static_cast<int64_t>(at::getNumGPUs()) : 0;
+  for (int64_t i = 0; i < devices && i < static_cast<int64_t>(cuda.size()); ++i) {
+    const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(i));
+    at::Generator generator = context.defaultGenerator(device);
+    generator.set_state(cuda[static_cast<size_t>(i)]);
+  }
+}
+
+Checkpoint Checkpoint::snapshot() const {
+  Checkpoint copy = *this;
+  copy.projector = on_cpu(projector);
+  copy.optimizer = on_cpu(optimizer);
+  return copy;
+}
+
+int64_t Checkpoint::bytes() const { return bytes_of(projector) + bytes_of(optimizer); }
+
+void write_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
+  write_tensors(folder / kProjectorTensors, checkpoint.projector, {{"format", "kvlingua"}});
+  const json projector = {{"format_version", kFormatVersion},
+                          {"projector", checkpoint.projector_config},
+                          {"pair", checkpoint.pair.to_json()}};
+  write_file_atomic(folder / kProjectorConfig, projector.dump(2) + "\n");
+  NamedTensors training = checkpoint.optimizer;
+  if (checkpoint.rng.cpu.defined()) training.emplace_back("rng.cpu", checkpoint.rng.cpu);
+  for (size_t i = 0; i < checkpoint.rng.cuda.size(); ++i) {
+    training.emplace_back("rng.cuda." + std::to_string(i), checkpoint.rng.cuda[i]);
+  }
+  write_tensors(folder / kOptimizerTensors, training);
+  write_file_atomic(folder / kState, checkpoint.state.to_json().dump(2) + "\n");
+  write_file_atomic(folder / kRecipe, checkpoint.recipe_yaml);
+
+  Manifest manifest;
+  for (const char* file : kFiles) manifest.set_file(folder, file);
+  const TrainState& state = checkpoint.state;
+  json& attributes = manifest.attributes();
+  attributes["format_version"] = kFormatVersion;
+  attributes["stage"] = state.stage;
+  attributes["stage_finished"] = state.stage_finished;
+  attributes["step"] = state.step;
+  attributes["global_step"] = state.global_step;
+  // Only where this very checkpoint is the best so far.
+  const bool best = state.best_score && state.best_step == state.step;
+  attributes["score"] = best ? json(*state.best_score) : json(nullptr);
+  attributes["recipe_sha256"] = sha256_hex(checkpoint.recipe_yaml);
+  attributes["versions"] = {{"kvlingua", KVLINGUA_VERSION}, {"torch", TORCH_VERSION}};
+  manifest.save(folder / std::string(Manifest::kFileName));
+}
+
+Checkpoint read_checkpoint(const fs::path& folder) {
+  const Manifest manifest = Manifest::load(folder / std::string(Manifest::kFileName));
+  const auto damage = manifest.verify(folder);
+  if (!damage.empty()) {
+    throw Error(
+        {.code = ExitCode::kCorrupt,
+         .where = (folder / damage[0].path).string(),
+         .what = damage[0].reason,
+         .remedy = "use an older checkpoint of the run; the next `train` does so by itself"});
+  }
+  Checkpoint checkpoint;
+  checkpoint.state = TrainState::from_json(json_of(folder / kState), (folder / kState).string());
+  const std::string where = (folder / kProjectorConfig).string();
+  const json description = json_of(folder / kProjectorConfig);
+  if (!description.contains("projector") || !description.contains("pair") ||
+      description.value("format_version", 0) != kFormatVersion) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = where,
+                 .what = "not a checkpoint of this version",
+                 .expected = cat("format_version ", kFormatVersion)});
+  }
+  checkpoint.projector_config = description["projector"];
+  checkpoint.pair = PairIdentity::from_json(description["pair"], where);
+  for (auto& [name, tensor] : read_tensors(folder / kProjectorTensors)) {
+    checkpoint.projector.emplace_back(name, tensor);
+  }
+  for (auto& [name, tensor] : read_tensors(folder / kOptimizerTensors)) {
+    if (name == "rng.cpu") {
+      checkpoint.rng.cpu = tensor;
+    } else if (name.starts_with("rng.cuda.")) {
+      checkpoint.rng.cuda.push_back(tensor);  // names sort in the order of devices below ten
+    } else {
+      checkpoint.optimizer.emplace_back(name, tensor);
+    }
+  }
+  checkpoint.recipe_yaml = text_of(folder / kRecipe);
+  return checkpoint;
+}
+
+}  // namespace kvlingua

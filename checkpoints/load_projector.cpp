@@ -1,0 +1,78 @@
+#include "checkpoints/load_projector.h"
+
+#include <ATen/ATen.h>
+
+#include <map>
+
+#include "checkpoints/store.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/projector/factory.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_model(const char* role, const ModelIdentity& trained, const CausalLM& given, bool strict,
+                 const fs::path& path) {
+  const std::string where = cat(path.string(), ": ", role, " model");
+  if (given.kv_shape() != trained.shape) {
+    throw Error(
+        {.code = ExitCode::kInput,
+         .where = where,
+         .what = "the projector was made for another cache shape",
+         .got = given.kv_shape().describe(),
+         .expected = cat(trained.shape.describe(), " (", trained.name, ")"),
+         .remedy = "name the pair the checkpoint was trained for, or train one for this pair"});
+  }
+  if (strict && !trained.weights.empty() && given.fingerprint() != trained.weights) {
+    throw Error(
+        {.code = ExitCode::kInput,
+         .where = where,
+         .what = "the checkpoint is of another pair: the weights differ",
+         .got = given.fingerprint().substr(0, 16),
+         .expected = cat(trained.weights.substr(0, 16), " (", trained.name, ")"),
+         .remedy = "name the pair the checkpoint was trained for, or train one for this pair"});
+  }
+}
+
+}  // namespace
+
+void LoadedProjector::check_models(const CausalLM& source, const CausalLM& target,
+                                   bool strict) const {
+  check_model("source", pair.source, source, strict, path);
+  check_model("target", pair.target, target, strict, path);
+}
+
+LoadedProjector load_projector(const fs::path& path, at::Device device, at::ScalarType dtype,
+                               const std::string& stage) {
+  LoadedProjector loaded;
+  loaded.path = path;
+  if (!fs::exists(path / "projector.json")) {
+    const auto found = find_checkpoint(path, &loaded.skipped, stage);
+    if (!found) {
+      throw Error({.code = loaded.skipped.empty() ? ExitCode::kInput : ExitCode::kCorrupt,
+                   .where = path.string(),
+                   .what = stage.empty() ? "holds no whole checkpoint"
+                                         : cat("holds no whole checkpoint of stage ", stage),
+                   .got = loaded.skipped.empty() ? "none" : loaded.skipped.front(),
+                   .remedy = "run `kvlingua train` first"});
+    }
+    loaded.path = found->path;
+  }
+  Checkpoint checkpoint = read_checkpoint(loaded.path);
+  const std::string where = (loaded.path / "projector.json").string();
+  loaded.projector = projector_from_config(checkpoint.projector_config, where);
+  std::map<std::string, at::Tensor> tensors(checkpoint.projector.begin(),
+                                            checkpoint.projector.end());
+  loaded.projector->load_state(tensors, (loaded.path / "projector.safetensors").string());
+  loaded.projector->to(device, dtype);
+  loaded.pair = checkpoint.pair;
+  loaded.stage = checkpoint.state.stage;
+  loaded.global_step = checkpoint.state.global_step;
+  loaded.validation = checkpoint.state.validation;
+  loaded.recipe_yaml = checkpoint.recipe_yaml;
+  return loaded;
+}
+
+}  // namespace kvlingua

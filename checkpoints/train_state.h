@@ -1,0 +1,39 @@
+// TrainState: all progress of a training run in one plain struct. What a checkpoint needs besides
+// tensors to go on exactly where it stopped; printed as state.json in every checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+namespace kvlingua {
+
+struct TrainState {
+  std::string stage;            // "ridge", "regression", "distillation"
+  bool stage_finished = false;  // nothing left to do in this stage
+  int64_t step = 0;             // optimizer steps done in this stage
+  int64_t total_steps = 0;      // of this stage, as planned when it began
+  int64_t global_step = 0;      // over all stages; numbers the checkpoint folders
+  int64_t tokens = 0;           // target tokens (rows) seen in this stage
+  double seconds = 0;           // of work in this stage, all runs together
+
+  double first_loss = 0, last_loss = 0;
+  // Early stopping; lower is better.
+  std::optional<double> best_score;
+  int64_t best_step = 0;
+  int64_t validations_without_gain = 0;
+
+  nlohmann::json loader = nullptr;      // where the data stream stands; opaque here
+  nlohmann::json validation = nullptr;  // the last validation's numbers
+  // Results of the stages finished so far, as `train --json` prints them.
+  nlohmann::json results = nlohmann::json::array();
+  // What metrics.jsonl held when this was taken; on resume what came after is cut off.
+  uint64_t metrics_bytes = 0;
+
+  nlohmann::json to_json() const;
+  // Throws Error (kCorrupt) naming `where` and the field.
+  static TrainState from_json(const nlohmann::json& j, const std::string& where);
+};
+
+}  // namespace kvlingua
