@@ -36,7 +36,8 @@ const std::vector<Kind>& kinds() {
        }},
       {"mlp",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
-         return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp);
+         return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp,
+                                               static_cast<uint64_t>(o.mlp.seed));
        }},
       {"c2c",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {

@@ -37,10 +37,16 @@ void RidgeProjector::adopt(const RidgeSolution& solution) {
   plan_.select.copy_(solution.plan.select);
   weight_.copy_(solution.weight);
   bias_.copy_(solution.bias);
-  source_.mean.copy_(solution.source.mean);
-  source_.deviation.copy_(solution.source.deviation);
-  target_.mean.copy_(solution.target.mean);
-  target_.deviation.copy_(solution.target.deviation);
+  set_statistics(solution.source, solution.target);
+}
+
+void RidgeProjector::set_statistics(const ChannelStatistics& source,
+                                    const ChannelStatistics& target) {
+  const c10::NoGradGuard no_grad;
+  source_.mean.copy_(source.mean);
+  source_.deviation.copy_(source.deviation);
+  target_.mean.copy_(target.mean);
+  target_.deviation.copy_(target.deviation);
 }
 
 at::Tensor RidgeProjector::standardised_source(const CacheRows& source) const {

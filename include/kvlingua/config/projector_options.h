@@ -26,6 +26,7 @@ struct RidgeOptions {
   std::string layout = "full";
   std::string features = "same";
   int64_t candidate_layers = 0;
+  std::vector<std::string> add_sums;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
   double holdout = 0.1;
   std::string precision = "float64";
@@ -50,6 +51,8 @@ struct RidgeOptions {
                      "grows with its square",
              .min = 0,
              .max = 1024});
+    v.field("add_sums", add_sums,
+            {.help = "folders ridge-sums of earlier runs on other data, added to this run's"});
     v.field("lambda", lambda,
             {.help = "grid, relative to the mean diagonal of the Gram matrix; several: chosen on "
                      "the held-out part",
@@ -67,6 +70,7 @@ struct MlpOptions {
   int64_t depth = 1;
   int64_t rank = 0;
   double dropout = 0.0;
+  int64_t seed = 1;
 
   template <class V>
   void visit(V& v) {
@@ -76,6 +80,7 @@ struct MlpOptions {
     v.field("rank", rank,
             {.help = "low-rank factorisation of each matrix; 0 = full", .min = 0, .max = 1 << 16});
     v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
+    v.field("seed", seed, {.help = "of its first weights; mixed with train.seed", .min = 0});
   }
 };
 

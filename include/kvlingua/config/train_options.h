@@ -67,6 +67,7 @@ struct RegressionOptions {
   double key_weight = 1.0;
   double value_weight = 1.0;
   double attention_weight = 0.0;
+  bool train_base = false;
   int64_t validate_every = 100;
   int64_t patience = 0;
 
@@ -78,6 +79,7 @@ struct RegressionOptions {
     v.field("value_weight", value_weight, {.help = "of the error on values", .min = 0});
     v.field("attention_weight", attention_weight,
             {.help = "of the attention-output error; needs data.attention_outputs", .min = 0});
+    v.field("train_base", train_base, {.help = "mlp: train the linear map under it too"});
     v.field("validate_every", validate_every,
             {.help = "steps between validations; 0 = only at the end", .min = 0});
     v.field("patience", patience,
@@ -94,7 +96,10 @@ struct DistillationOptions {
   double temperature = 1.0;
   double anchor = 0.0;
   int64_t max_answer = 64;
+  std::vector<std::string> families = {"identity", "counterfact"};
+  int64_t items = 600;
   bool checkpoint_activations = false;
+  bool train_base = true;
   int64_t validate_every = 100;
   int64_t patience = 0;
 
@@ -112,8 +117,14 @@ struct DistillationOptions {
     v.field("anchor", anchor, {.help = "of the regression error, keeps K and V close", .min = 0});
     v.field("max_answer", max_answer,
             {.help = "answer tokens that are scored", .min = 1, .max = 1 << 16});
+    v.field("families", families,
+            {.help = "what is asked about the contexts; values never seen in evaluation",
+             .choices = {"identity", "counterfact", "needle"},
+             .required = true});
+    v.field("items", items, {.help = "contexts with a question, both forms together", .min = 10});
     v.field("checkpoint_activations", checkpoint_activations,
             {.help = "recompute layers in backward to save memory"});
+    v.field("train_base", train_base, {.help = "mlp: train the linear map under it too"});
     v.field("validate_every", validate_every,
             {.help = "steps between validations; 0 = only at the end", .min = 0});
     v.field("patience", patience,

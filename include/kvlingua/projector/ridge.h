@@ -24,6 +24,8 @@ class RidgeProjector : public Projector {
   // all layers starts with the layers at the same relative depth.
   RidgeProjector(const KvShape& source, const KvShape& target, const RidgeOptions& options);
   void adopt(const RidgeSolution& solution);
+  // Whitening alone, for training from the zero map.
+  void set_statistics(const ChannelStatistics& source, const ChannelStatistics& target);
 
   std::string kind() const override { return "ridge"; }
   CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr,

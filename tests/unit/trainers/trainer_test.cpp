@@ -1,0 +1,296 @@
+// The loop of the gradient stages: arithmetic of the optimizer, accumulation, exact resume,
+// divergence, early stopping.
+#include "trainers/trainer.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/projector/factory.h"
+#include "kvlingua/projector/mlp.h"
+#include "tests/support/synthetic_rows.h"
+#include "trainers/regression.h"
+#include "trainers/schedule.h"
+
+namespace kvlingua {
+namespace {
+
+const KvShape kSource{3, 2, 4}, kTarget{2, 1, 6};
+
+// A projector over a pair with a nonlinear relation, its data and what fit() needs.
+struct Fixture {
+  support::LinearPair pair{kSource, kTarget, 3, 0.3};
+  std::unique_ptr<Projector> projector;
+  std::unique_ptr<RegressionObjective> objective;
+  ChannelStatistics statistics;
+  Observers observers;
+  std::vector<Checkpoint> saved;
+  TrainerOptions options;
+  RegressionOptions regression;
+
+  explicit Fixture(int64_t batch_size = 8, double dropout = 0.0, int64_t rows = 200) {
+    pair.nonlinear = true;
+    const auto [source, target] = pair.rows(rows, 1);
+    ProjectorOptions p;
+    p.kind = "mlp";
+    p.ridge.lambda = {1e-3};
+    p.mlp = {.hidden = 12, .depth = 2, .dropout = dropout};
+    projector = make_projector(kSource, kTarget, p);
+    RidgeSums sums(kSource, kTarget, false);
+    sums.add(source, target);
+    const RidgeSolution solution = solve_ridge(sums, nullptr, p.ridge);
+    dynamic_cast<MlpProjector&>(*projector).base().adopt(solution);
+    statistics = solution.target;
+    options.optimizer = {.lr = 3e-3, .warmup_ratio = 0.1};
+    options.total_steps = 24;
+    options.log_every = 1;
+    const auto [held_source, held_target] = pair.rows(50, 2);
+    auto validation = std::make_shared<Validation>(
+        std::vector<TrainBatch>{{.source = held_source, .target = held_target}}, statistics);
+    objective = std::make_unique<RegressionObjective>(
+        *projector, statistics, regression,
+        std::make_unique<MemorySource>(source, target,
+                                       MemorySource::Options{.batch_size = batch_size, .seed = 5}),
+        validation);
+    at::manual_seed(77);
+  }
+
+  Trainer trainer() {
+    return Trainer(*projector, *objective, options, observers, [this](const Checkpoint& c) {
+      saved.push_back(c.snapshot());
+      return "step-" + std::to_string(c.state.global_step);
+    });
+  }
+  TrainState run() {
+    TrainState state;
+    state.stage = "regression";
+    Trainer t = trainer();
+    t.fit(state);
+    return state;
+  }
+};
+
+void expect_same_bits(const Checkpoint& a, const Checkpoint& b, const std::string& what) {
+  const auto compare = [&](const NamedTensors& x, const NamedTensors& y) {
+    ASSERT_EQ(x.size(), y.size());
+    for (size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(x[i].first, y[i].first);
+      EXPECT_TRUE(x[i].second.equal(y[i].second)) << what << ": " << x[i].first;
+    }
+  };
+  compare(a.projector, b.projector);
+  compare(a.optimizer, b.optimizer);
+  EXPECT_TRUE(a.rng.cpu.equal(b.rng.cpu)) << what;
+  nlohmann::json x = a.state.to_json(), y = b.state.to_json();
+  x.erase("seconds");
+  y.erase("seconds");
+  EXPECT_EQ(x, y) << what;
+}
+
+TEST(Schedule, WarmsUpAndDecays) {
+  OptimizerOptions o{.lr = 1.0, .schedule = "linear", .warmup_steps = 4, .final_lr_ratio = 0.1};
+  EXPECT_DOUBLE_EQ(learning_rate(o, 0, 14), 0.25);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 3, 14), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 4, 14), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 9, 14), 0.1 + 0.9 * 0.5);
+  EXPECT_NEAR(learning_rate(o, 14, 14), 0.1, 1e-12);
+  o.schedule = "cosine";
+  EXPECT_NEAR(learning_rate(o, 9, 14), 0.1 + 0.9 * 0.5, 1e-12);
+  EXPECT_NEAR(learning_rate(o, 6, 14), 0.1 + 0.9 * 0.5 * (1 + std::cos(M_PI * 0.2)), 1e-12);
+  o.schedule = "constant";
+  EXPECT_DOUBLE_EQ(learning_rate(o, 13, 14), 1.0);
+}
+
+TEST(FlatAdamW, FollowsTheFormula) {
+  at::manual_seed(1);
+  const at::Tensor a0 = at::randn({3, 4}), b0 = at::randn({5}), ga = at::randn({3, 4}),
+                   gb = at::randn({5});
+  at::Tensor a = a0.clone(), b = b0.clone();
+  OptimizerOptions o{.lr = 0.1, .weight_decay = 0.2, .beta1 = 0.8, .beta2 = 0.9, .eps = 1e-6};
+  FlatAdamW optimizer({{"b", b}, {"a", a}}, {false, true}, o);
+  at::Tensor xa = a0.to(at::kDouble), xb = b0.to(at::kDouble), ma = at::zeros_like(xa),
+             mb = at::zeros_like(xb), va = ma.clone(), vb = mb.clone();
+  for (int64_t t = 1; t <= 3; ++t) {
+    optimizer.zero_grad();
+    (a * (ga * static_cast<double>(t))).sum().backward();
+    (b * gb).sum().backward();
+    optimizer.step(0.1);
+    for (auto [x, m, v, g, decay] :
+         {std::tuple{&xa, &ma, &va, (ga * static_cast<double>(t)).to(at::kDouble), 0.2},
+          {&xb, &mb, &vb, gb.to(at::kDouble), 0.0}}) {
+      *x = *x * (1 - 0.1 * decay);
+      *m = 0.8 * *m + 0.2 * g;
+      *v = 0.9 * *v + 0.1 * g * g;
+      const double c1 = 1 - std::pow(0.8, t), c2 = 1 - std::pow(0.9, t);
+      *x = *x - 0.1 * (*m / c1) / ((*v / c2).sqrt() + 1e-6);
+    }
+  }
+  EXPECT_TRUE(at::allclose(a.detach().to(at::kDouble), xa, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(b.detach().to(at::kDouble), xb, 1e-5, 1e-6));
+}
+
+TEST(FlatAdamW, ClipsToTheNorm) {
+  at::Tensor a = at::zeros({4});
+  FlatAdamW optimizer({{"a", a}}, {false}, {});
+  optimizer.zero_grad();
+  (a * at::tensor({3.f, 0.f, 4.f, 0.f})).sum().backward();
+  EXPECT_NEAR(optimizer.clip(1.0).item<double>(), 5.0, 1e-5);
+  EXPECT_NEAR(a.grad().norm().item<double>(), 1.0, 1e-5);
+}
+
+TEST(FlatAdamW, HalfWeightsHaveMastersThatKeepSmallSteps) {
+  at::Tensor a = at::ones({8}, at::kBFloat16);
+  FlatAdamW optimizer({{"a", a}}, {false}, {.weight_decay = 0});
+  for (int i = 0; i < 100; ++i) {  // each step is below bfloat16's resolution at 1
+    optimizer.zero_grad();
+    a.sum().backward();
+    optimizer.collect_grad();
+    optimizer.step(1e-3);
+  }
+  EXPECT_NEAR(a[0].item<float>(), 0.9, 0.005);
+  EXPECT_EQ(a.scalar_type(), at::kBFloat16);
+}
+
+TEST(Trainer, AccumulationDoesNotChangeTheRun) {
+  Fixture eight(8), two(2);
+  two.options.accumulation = 4;
+  const TrainState a = eight.run(), b = two.run();
+  EXPECT_NEAR(a.last_loss, b.last_loss, 1e-5 * a.last_loss);
+  EXPECT_NEAR(a.first_loss, b.first_loss, 1e-5 * a.first_loss);
+  EXPECT_EQ(a.tokens, b.tokens);
+  for (size_t i = 0; i < eight.saved.back().projector.size(); ++i) {
+    EXPECT_TRUE(at::allclose(eight.saved.back().projector[i].second,
+                             two.saved.back().projector[i].second, 1e-3, 1e-5))
+        << eight.saved.back().projector[i].first;
+  }
+}
+
+TEST(Trainer, LearnsWhatRidgeCannot) {
+  Fixture f(100, 0.0, 3000);  // enough rows that the network does not learn them by heart
+  f.options.total_steps = 400;
+  const auto before = f.objective->validate();
+  const TrainState state = f.run();
+  EXPECT_GT(state.validation["key_r2"].get<double>(),
+            before.numbers["key_r2"].get<double>() + 0.02);
+}
+
+// A run that saves after every step; then a fresh process-worth of objects goes on from a few of
+// those checkpoints and must end with the same bits.
+void resumes_exactly(int64_t picks, double ema) {
+  Fixture whole(8, /*dropout=*/0.2);
+  whole.options.optimizer.ema = ema;
+  whole.options.save_every = 1;
+  whole.options.validate_every = 7;
+  whole.options.patience = 50;
+  whole.run();
+  const Checkpoint& end = whole.saved.back();
+  ASSERT_EQ(whole.saved.size(), 24u);
+  Random random(9);
+  for (int64_t i = 0; i < picks; ++i) {
+    const size_t at = random.below(23);
+    Fixture again(8, 0.2);
+    again.options = whole.options;
+    const Checkpoint& from = whole.saved[at];
+    again.projector->load_state({from.projector.begin(), from.projector.end()}, "checkpoint");
+    at::manual_seed(random.next());  // whatever the new process has drawn
+    Trainer trainer = again.trainer();
+    trainer.resume(from, "checkpoint");
+    TrainState state =
+        TrainState::from_json(nlohmann::json::parse(from.state.to_json().dump()), "state.json");
+    trainer.fit(state);
+    expect_same_bits(again.saved.back(), end, "resumed at step " + std::to_string(at + 1));
+  }
+}
+
+TEST(Trainer, ResumesWithTheSameBits) { resumes_exactly(8, 0.0); }
+TEST(Trainer, ResumesWithTheSameBitsWithAverages) { resumes_exactly(4, 0.9); }
+
+TEST(Trainer, StopsOrderlySavesAndGoesOn) {
+  Fixture whole;
+  whole.run();
+  Fixture stopped;
+  struct StopAt : Observer {
+    void step(const StepReport& r) override {
+      if (r.step == 9) request_stop(SIGTERM);
+    }
+  };
+  stopped.observers.push_back(std::make_unique<StopAt>());
+  TrainState state;
+  state.stage = "regression";
+  {
+    Trainer trainer = stopped.trainer();
+    try {
+      trainer.fit(state);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kTerminated);
+      EXPECT_NE(std::string(error.what()).find("step-9"), std::string::npos) << error.what();
+    }
+  }
+  request_stop(0);
+  Fixture again;
+  const Checkpoint& from = stopped.saved.back();
+  EXPECT_EQ(from.state.step, 9);
+  again.projector->load_state({from.projector.begin(), from.projector.end()}, "checkpoint");
+  Trainer trainer = again.trainer();
+  trainer.resume(from, "step-9");
+  state = from.state;
+  trainer.fit(state);
+  expect_same_bits(again.saved.back(), whole.saved.back(), "stopped at 9");
+}
+
+TEST(Trainer, DivergenceNamesTheStepAndTheLastGoodCheckpoint) {
+  struct Broken : Objective {
+    Objective* inner;
+    int64_t calls = 0;
+    explicit Broken(Objective* o) : inner(o) {}
+    MicroBatch next(bool parts) override {
+      MicroBatch micro = inner->next(parts);
+      if (++calls == 6) micro.loss = micro.loss * NAN;
+      return micro;
+    }
+    ValidationResult validate() override { return inner->validate(); }
+    nlohmann::json state() const override { return inner->state(); }
+    void restore(const nlohmann::json& s) override { inner->restore(s); }
+    int64_t micro_batches_per_epoch() const override { return 1; }
+  };
+  Fixture f;
+  Broken broken(f.objective.get());
+  f.options.save_every = 2;
+  Trainer trainer(*f.projector, broken, f.options, f.observers, [&](const Checkpoint& c) {
+    f.saved.push_back(c.snapshot());
+    return "step-" + std::to_string(c.state.step);
+  });
+  TrainState state;
+  state.stage = "regression";
+  try {
+    trainer.fit(state);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kFailed);
+    EXPECT_NE(std::string(error.what()).find("step 6"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("step-4"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(f.saved.size(), 2u);
+}
+
+TEST(Trainer, EarlyStoppingReturnsToTheBest) {
+  Fixture f(8);
+  f.options.optimizer = {.lr = 0.3, .schedule = "constant"};  // gets worse quickly
+  f.options.total_steps = 400;
+  f.options.validate_every = 5;
+  f.options.patience = 3;
+  const TrainState state = f.run();
+  EXPECT_LT(state.step, 400);
+  const double reported = state.validation["key_r2"].get<double>();
+  EXPECT_NEAR(f.objective->validate().numbers["key_r2"].get<double>(), reported, 1e-9);
+  EXPECT_NEAR(f.objective->validate().score, *state.best_score, 1e-9);
+}
+
+}  // namespace
+}  // namespace kvlingua

@@ -1,0 +1,66 @@
+// FlatAdamW: AdamW (Loshchilov and Hutter 2019) over all parameters as one flat tensor.
+//
+// The parameters become views of one tensor and their gradients views of another, so zeroing,
+// clipping, the step and the average are one operation each, however many parameters there are.
+// Weights of a half type keep float32 master copies, and their gradients are summed in float32.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kvlingua/config/train_options.h"
+#include "kvlingua/projector/projector.h"
+
+namespace kvlingua {
+
+class FlatAdamW {
+ public:
+  // `parameters`: leaves of one dtype on one device; they get requires_grad. `decayed[i]`: weight
+  // decay applies to it.
+  FlatAdamW(const NamedTensors& parameters, const std::vector<bool>& decayed,
+            const OptimizerOptions& options);
+
+  void zero_grad();
+  // Once after each backward(); only half types need it (a float32 gradient adds up in place).
+  void collect_grad();
+  // Scales the gradient to at most this norm (0: not at all); returns its norm before, a tensor.
+  at::Tensor clip(double max_norm);
+  void step(double lr);
+
+  int64_t steps() const { return steps_; }
+  int64_t count() const { return master_.numel(); }
+  int64_t bytes() const;  // of weights, masters, gradients and moments
+
+  // Moments, step count, master weights (half types) and averages: what a checkpoint needs besides
+  // the parameters themselves.
+  NamedTensors state() const;
+  // Throws Error (kInput) naming the tensor that is missing or of another size.
+  void load_state(const std::map<std::string, at::Tensor>& state, const std::string& where);
+
+  // Exchanges parameters and averages (options.ema > 0); call twice.
+  bool averaging() const { return average_.defined(); }
+  void swap_average();
+  // A copy of everything trained, to go back to.
+  at::Tensor copy_weights() const { return master_.clone(); }
+  void set_weights(const at::Tensor& flat);  // averages too
+
+ private:
+  struct Segment {
+    int64_t begin = 0, size = 0;
+    double weight_decay = 0;
+  };
+  void write_back();  // masters to half parameters
+
+  NamedTensors parameters_;
+  OptimizerOptions options_;
+  std::vector<Segment> segments_;        // decayed, not decayed
+  at::Tensor values_, gradients_;        // what parameters and their gradients are views of
+  at::Tensor master_, master_gradient_;  // the same tensors when the parameters are float32
+  at::Tensor first_, second_, average_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace kvlingua

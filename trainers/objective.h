@@ -1,0 +1,38 @@
+// Objective: what one stage minimises. It owns its data stream and knows the loss; the loop
+// (trainer.h) knows steps, the optimizer and checkpoints.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvlingua {
+
+struct MicroBatch {
+  at::Tensor loss;     // scalar, graph attached: the mean over its items
+  int64_t tokens = 0;  // target tokens it holds
+  std::vector<std::pair<std::string, at::Tensor>> parts;  // scalars worth a column in the log
+};
+
+struct ValidationResult {
+  double score = 0;        // lower is better: what early stopping and keep_best go by
+  nlohmann::json numbers;  // key_r2, value_r2, key_cosine, ...
+};
+
+class Objective {
+ public:
+  virtual ~Objective() = default;
+  // The loss of the next micro-batch. `want_parts`: a log step, so parts may cost a little.
+  virtual MicroBatch next(bool want_parts) = 0;
+  virtual ValidationResult validate() = 0;
+  // Position of the data stream, for checkpoints.
+  virtual nlohmann::json state() const = 0;
+  virtual void restore(const nlohmann::json& state) = 0;
+  virtual int64_t micro_batches_per_epoch() const = 0;
+};
+
+}  // namespace kvlingua

@@ -1,0 +1,205 @@
+#include "trainers/trainer.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/system.h"
+#include "trainers/schedule.h"
+
+namespace kvlingua {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::vector<bool> decay_flags(const NamedTensors& parameters) {
+  std::vector<bool> flags;
+  for (const auto& [name, tensor] : parameters) flags.push_back(decays(name));
+  return flags;
+}
+
+}  // namespace
+
+// What happened since the last report.
+struct Trainer::Meter {
+  double since = now();
+  int64_t steps = 0, tokens = 0;
+  at::Tensor loss, gradient_norm;
+  double lr = 0;
+  std::vector<std::pair<std::string, at::Tensor>> parts;
+};
+
+bool decays(const std::string& name) {
+  return !(name == "weight" || name == "base.weight" || name.ends_with("bias"));
+}
+
+NamedTensors trainable_parameters(const Projector& projector, bool train_base) {
+  NamedTensors chosen;
+  for (const auto& [name, tensor] : projector.parameters()) {
+    if (train_base || !name.starts_with("base.")) chosen.emplace_back(name, tensor);
+  }
+  return chosen;
+}
+
+Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOptions& options,
+                 Observers& observers, Save save)
+    : projector_(projector),
+      objective_(objective),
+      options_(options),
+      observers_(observers),
+      save_(std::move(save)),
+      optimizer_(trainable_parameters(projector, options.train_base),
+                 decay_flags(trainable_parameters(projector, options.train_base)),
+                 options.optimizer) {}
+
+void Trainer::resume(const Checkpoint& from, const std::string& where) {
+  const std::map<std::string, at::Tensor> tensors(from.optimizer.begin(), from.optimizer.end());
+  optimizer_.load_state(tensors, where);
+  if (const auto best = tensors.find("best_weights"); best != tensors.end()) {
+    best_ = best->second.to(projector_.device());
+  }
+  objective_.restore(from.state.loader);
+  from.rng.restore();
+  last_saved_ = where;
+}
+
+void Trainer::fit(TrainState& state) {
+  projector_.set_training(true);
+  Meter meter;
+  while (!finished(state)) {
+    optimize(state, meter);
+    const bool last = state.step == options_.total_steps;
+    if (state.step % options_.log_every == 0 || last) report(state, meter);
+    if (!last && options_.validate_every > 0 && state.step % options_.validate_every == 0) {
+      validate(state);
+    }
+    if (stop_requested()) {
+      save(state);
+      throw stopped_error("saved " + last_saved_);
+    }
+    if (!last && options_.save_every > 0 && state.step % options_.save_every == 0) save(state);
+  }
+  validate(state);
+  if (best_.defined() && state.best_step != state.step) {
+    optimizer_.set_weights(best_);
+    validate(state);
+  }
+  projector_.set_training(false);
+  state.stage_finished = true;
+  save(state);
+}
+
+bool Trainer::finished(const TrainState& state) const {
+  return state.step >= options_.total_steps ||
+         (options_.patience > 0 && state.validations_without_gain >= options_.patience);
+}
+
+// One optimizer step over `accumulation` micro-batches.
+void Trainer::optimize(TrainState& state, Meter& meter) {
+  const double begin = now();
+  const int64_t ordinal = state.step + 1;
+  const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
+  optimizer_.zero_grad();
+  at::Tensor loss;
+  for (int64_t i = 0; i < options_.accumulation; ++i) {
+    MicroBatch micro = objective_.next(logging && i + 1 == options_.accumulation);
+    const at::Tensor share = micro.loss / static_cast<double>(options_.accumulation);
+    share.backward();
+    optimizer_.collect_grad();
+    loss = loss.defined() ? loss + share.detach() : share.detach();
+    state.tokens += micro.tokens;
+    meter.tokens += micro.tokens;
+    meter.parts = std::move(micro.parts);
+  }
+  // On the CPU looking costs nothing, so no step is taken with a broken loss. On a GPU log steps
+  // look, and save() looks before it writes.
+  if (loss.is_cpu() || logging) refuse_divergence(state, loss);
+  meter.gradient_norm = optimizer_.clip(options_.optimizer.clip);
+  meter.lr = learning_rate(options_.optimizer, state.step, options_.total_steps);
+  optimizer_.step(meter.lr);
+  meter.loss = loss;
+  ++meter.steps;
+  ++state.step;
+  ++state.global_step;
+  state.seconds += now() - begin;
+}
+
+void Trainer::refuse_divergence(const TrainState& state, const at::Tensor& loss) const {
+  const double value = loss.item<double>();
+  if (std::isfinite(value)) return;
+  const std::string good = last_saved_.empty() ? "none of this stage" : last_saved_;
+  throw Error(
+      {.code = ExitCode::kFailed,
+       .where = cat(state.stage, ", step ", state.step + 1),
+       .what = "the loss is not finite any more",
+       .got = cat(value),
+       .remedy = cat("lower train.", state.stage, ".optimizer.lr; last good checkpoint: ", good)});
+}
+
+void Trainer::report(TrainState& state, Meter& meter) {
+  StepReport r{.stage = state.stage,
+               .step = state.step,
+               .total_steps = options_.total_steps,
+               .global_step = state.global_step,
+               .loss = meter.loss.item<double>(),
+               .lr = meter.lr,
+               .gradient_norm = meter.gradient_norm.item<double>(),
+               .tokens = meter.tokens,
+               .steps = meter.steps,
+               .seconds = now() - meter.since,
+               .memory_bytes = current_rss_bytes()};
+  for (const auto& [name, tensor] : meter.parts) r.parts.emplace_back(name, tensor.item<double>());
+  if (state.step <= options_.log_every) state.first_loss = r.loss;
+  state.last_loss = r.loss;
+  for (auto& observer : observers_) observer->step(r);
+  meter = Meter();
+}
+
+void Trainer::validate(TrainState& state) {
+  const RngState rng = RngState::capture();  // what is drawn here must not shift training
+  projector_.set_training(false);
+  if (optimizer_.averaging()) optimizer_.swap_average();
+  const ValidationResult result = objective_.validate();
+  state.validation = result.numbers;
+  const bool best = !state.best_score || result.score < *state.best_score;
+  if (best) {
+    state.best_score = result.score;
+    state.best_step = state.step;
+    if (options_.patience > 0) best_ = optimizer_.copy_weights();
+  }
+  state.validations_without_gain = best ? 0 : state.validations_without_gain + 1;
+  if (optimizer_.averaging()) optimizer_.swap_average();
+  projector_.set_training(true);
+  rng.restore();
+  for (auto& observer : observers_) observer->validation(state, result.numbers);
+}
+
+void Trainer::save(TrainState& state) {
+  state.loader = objective_.state();
+  for (auto& observer : observers_) observer->before_save(state);
+  Checkpoint checkpoint;
+  checkpoint.state = state;
+  checkpoint.projector_config = projector_.config();
+  checkpoint.rng = RngState::capture();
+  // Evaluation loads the averaged weights; the optimizer's own "weights" are what goes on.
+  if (optimizer_.averaging()) optimizer_.swap_average();
+  checkpoint.projector = projector_.state();
+  if (optimizer_.averaging()) {
+    for (auto& [name, tensor] : checkpoint.projector) tensor = tensor.detach().clone();
+    optimizer_.swap_average();
+  }
+  checkpoint.optimizer = optimizer_.state();
+  if (best_.defined()) checkpoint.optimizer.emplace_back("best_weights", best_);
+  for (const auto& [name, tensor] : checkpoint.projector) {
+    if (tensor.is_floating_point()) refuse_divergence(state, tensor.detach().sum());
+  }
+  last_saved_ = save_(checkpoint);
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,74 @@
+// Trainer: the loop of every gradient stage. Read fit() in trainer.cpp; it fits on a page.
+//
+// Exact resume: a checkpoint holds weights, moments, schedule position, torch's generators and the
+// data stream's position, all taken between two steps. On the CPU a run that was stopped and
+// resumed ends with the same bits as one that was not.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "checkpoints/checkpoint.h"
+#include "kvlingua/config/train_options.h"
+#include "kvlingua/projector/projector.h"
+#include "trainers/flat_adamw.h"
+#include "trainers/objective.h"
+#include "trainers/observer.h"
+
+namespace kvlingua {
+
+struct TrainerOptions {
+  OptimizerOptions optimizer;
+  int64_t accumulation = 1;
+  int64_t total_steps = 0;
+  int64_t validate_every = 0;  // 0: only at the end
+  int64_t patience = 0;        // validations without gain before stopping; 0: never
+  int64_t save_every = 0;      // 0: only at the end
+  int64_t log_every = 10;
+  bool train_base = true;  // of mlp: the ridge map too
+};
+
+class Trainer {
+ public:
+  // Writes a checkpoint and says where; the tensors are only valid during the call.
+  using Save = std::function<std::string(const Checkpoint&)>;
+
+  Trainer(Projector& projector, Objective& objective, const TrainerOptions& options,
+          Observers& observers, Save save);
+
+  // Goes on from a checkpoint of this stage, whose projector has been loaded already.
+  void resume(const Checkpoint& from, const std::string& where);
+  // Named in the error of a divergence until this stage has a checkpoint of its own.
+  void set_last_good(const std::string& where) { last_saved_ = where; }
+  // Runs the stage to its end. Throws Error: kFailed when the loss stops being finite (naming step
+  // and last good checkpoint), kTerminated / kInterrupted after saving when asked to stop.
+  void fit(TrainState& state);
+
+  int64_t training_bytes() const { return optimizer_.bytes(); }
+
+ private:
+  struct Meter;
+  void optimize(TrainState& state, Meter& meter);
+  void report(TrainState& state, Meter& meter);
+  void validate(TrainState& state);
+  void save(TrainState& state);
+  bool finished(const TrainState& state) const;
+  void refuse_divergence(const TrainState& state, const at::Tensor& loss) const;
+
+  Projector& projector_;
+  Objective& objective_;
+  TrainerOptions options_;
+  Observers& observers_;
+  Save save_;
+  FlatAdamW optimizer_;
+  at::Tensor best_;  // flat weights of the best validation; only with patience
+  std::string last_saved_;
+};
+
+// Which of a projector's parameters a stage trains, and which of those decay: the linear map is not
+// pulled to zero, nor are biases.
+NamedTensors trainable_parameters(const Projector& projector, bool train_base);
+bool decays(const std::string& parameter_name);
+
+}  // namespace kvlingua
