@@ -1,8 +1,10 @@
 #include "datasets/corpus.h"
 
-#include <set>
+#include <algorithm>
+#include <map>
 
 #include "datasets/corpus_file.h"
+#include "datasets/families.h"
 #include "datasets/synthetic_corpus.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
@@ -132,19 +134,58 @@ class FileCorpus : public Corpus {
   int64_t size_ = 0;
 };
 
-// Contexts of the built-in language. Train and held-out contexts share no invented word.
+// Natural English contexts: statements of the families (families.h), drawn and put together by (seed, index).
+class EnglishContexts {
+ public:
+  EnglishContexts(const SyntheticOptions& options, Split split) : options_(options) {
+    for (const std::string& family : family_names()) {
+      // Families differ in how many distinct items they have.
+      for (int64_t n = 512; n > 0; n /= 2) {
+        try {
+          for (const FamilyItem& item : make_family({.family = family, .split = split, .n = n, .seed = static_cast<uint64_t>(options.seed), .style = FamilyStyle::kEnglish})) {
+            pools_[family].push_back(item.context);
+          }
+          break;
+        } catch (const Error& error) {
+          if (error.code() != ExitCode::kInput || n == 1) throw;
+        }
+      }
+    }
+  }
+  std::string context(uint64_t index) const {
+    Random random(mix(static_cast<uint64_t>(options_.seed), index));
+    std::vector<std::string> parts;
+    if (random.chance(options_.identity)) parts.push_back(random.pick(pools_.at("identity")));
+    if (random.chance(options_.counterfactual)) parts.push_back(random.pick(pools_.at("counterfact")));
+    if (parts.empty() || random.chance(options_.distractors)) parts.push_back(random.pick(pools_.at("needle")));
+    random.shuffle(parts);
+    std::string text;
+    for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
+    return text;
+  }
+
+ private:
+  SyntheticOptions options_;
+  std::map<std::string, std::vector<std::string>> pools_;
+};
+
+// Contexts of the built-in language, or of natural English. Train and held-out contexts share no invented value.
 class BuiltInCorpus : public Corpus {
  public:
   explicit BuiltInCorpus(const DataOptions& options)
-      : options_(options.synthetic), split_(options.split), corpus_(static_cast<uint64_t>(options_.seed), mix_of(options_)) {}
+      : options_(options.synthetic), split_(options.split), nano_(static_cast<uint64_t>(options_.seed), mix_of(options_)) {
+    if (options_.style != "english") return;
+    for (Split split : {Split::kTrain, Split::kHeldOut}) english_.push_back(EnglishContexts(options_, split));
+  }
 
   int64_t size() const override { return options_.documents; }
   bool split_by_construction() const override { return true; }
 
   Document read(int64_t i) const override {
     const bool held_out = split_ == "heldout" || (split_ == "all" && i % 4 == 3);
+    const auto index = static_cast<uint64_t>(i);
     Document document;
-    document.text = corpus_.context(static_cast<uint64_t>(i), held_out ? Split::kHeldOut : Split::kTrain);
+    document.text = english_.empty() ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain) : english_[held_out ? 1 : 0].context(index);
     document.group = document.text;
     return document;
   }
@@ -154,24 +195,24 @@ class BuiltInCorpus : public Corpus {
     // The text is a function of these and of the generator: hashing some of it notices a changed generator.
     Sha256 hash;
     for (int64_t i = 0; i < std::min<int64_t>(size(), 64); ++i) hash.update(read(i).text).update("\n");
-    return {{"kind", "synthetic"}, {"seed", options_.seed}, {"split", split_}, {"shares", shares}, {"sha256", hash.hex()}, {"documents", size()}};
+    return {{"kind", "synthetic"}, {"style", options_.style}, {"seed", options_.seed}, {"split", split_}, {"shares", shares},
+            {"sha256", hash.hex()}, {"documents", size()}};
   }
 
  private:
-  static SyntheticMix mix_of(const SyntheticOptions& options);
+  static SyntheticMix mix_of(const SyntheticOptions& options) {
+    SyntheticMix mix;
+    mix.statements.identity = options.identity;
+    mix.statements.facts = options.counterfactual;
+    mix.statements.filler = options.distractors;
+    return mix;
+  }
 
   SyntheticOptions options_;
   std::string split_;
-  SyntheticCorpus corpus_;
+  SyntheticCorpus nano_;
+  std::vector<EnglishContexts> english_;  // train, held out; empty for the nano language
 };
-
-SyntheticMix BuiltInCorpus::mix_of(const SyntheticOptions& options) {
-  SyntheticMix mix;
-  mix.statements.identity = options.identity;
-  mix.statements.facts = options.counterfactual;
-  mix.statements.filler = options.distractors;
-  return mix;
-}
 
 }  // namespace
 

@@ -15,7 +15,6 @@
 namespace kvlingua {
 namespace {
 
-using testing::TempDir;
 using ::testing::HasSubstr;
 
 DataOptions options_for(const std::string& kind, const std::vector<std::filesystem::path>& files) {
@@ -39,7 +38,7 @@ std::string message_of(const std::function<void()>& work, ExitCode code = ExitCo
 }
 
 TEST(Corpus, PlainLinesAcrossFilesPassOverEmptyOnes) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   write(dir / "a.txt", "\xef\xbb\xbfone\n\n  \ntwo\r\nthree");
   write(dir / "b.txt", "f\xc3\xbcnf\n");
   const auto corpus = open_corpus(options_for("plain", {dir / "a.txt", dir / "b.txt"}));
@@ -52,7 +51,7 @@ TEST(Corpus, PlainLinesAcrossFilesPassOverEmptyOnes) {
 }
 
 TEST(Corpus, JsonlReadsTheNamedFieldAndGroups) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   write(dir / "a.jsonl", "{\"body\": \"x \\u00e9\"}\n{\"body\": \"y\", \"group\": \"g\"}\n");
   DataOptions options = options_for("jsonl", {dir / "a.jsonl"});
   options.text_field = "body";
@@ -63,7 +62,7 @@ TEST(Corpus, JsonlReadsTheNamedFieldAndGroups) {
 }
 
 TEST(Corpus, MalformedRecordsNameFileAndLine) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   write(dir / "a.jsonl",
         "{\"text\": \"ok\"}\n\n{\"text\": \n{\"txet\": \"typo\"}\n{\"text\": 5}\n[1]\n{\"text\": \"bad \xff\"}\n{\"text\": \"ok2\"}\n");
   const auto corpus = open_corpus(options_for("jsonl", {dir / "a.jsonl"}));
@@ -81,7 +80,7 @@ TEST(Corpus, MalformedRecordsNameFileAndLine) {
 }
 
 TEST(Corpus, ChatAndShareGptInLinesOrInOneArray) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   const std::string messages =
       R"({"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A [1] \" {"}]})";
   const std::string shared =
@@ -107,7 +106,7 @@ TEST(Corpus, ChatAndShareGptInLinesOrInOneArray) {
 }
 
 TEST(Corpus, WhatCannotBeReadSaysWhatToDo) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   const auto open = [&](const std::string& kind, const std::string& file) {
     return message_of([&] { open_corpus(options_for(kind, {dir / file})); });
   };
@@ -125,7 +124,7 @@ TEST(Corpus, WhatCannotBeReadSaysWhatToDo) {
 
 // Records longer than a block, and records that straddle blocks, come out whole.
 TEST(Corpus, RecordsAreIndependentOfBlocks) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   std::string text;
   std::vector<std::string> lines;
   Random random(5);
@@ -141,7 +140,7 @@ TEST(Corpus, RecordsAreIndependentOfBlocks) {
 }
 
 TEST(Corpus, TheHashIsOfContentsAndOrder) {
-  const TempDir dir("corpus");
+  const TempDir dir;
   write(dir / "a.txt", "one\n");
   write(dir / "b.txt", "two\n");
   const auto hash = [&](const std::vector<std::filesystem::path>& files) {
@@ -167,6 +166,23 @@ TEST(Corpus, TheBuiltInOneRepeatsItselfAndKeepsSplitsApart) {
   EXPECT_GT(texts.size(), 45U);
   for (int64_t i = 0; i < 50; ++i) EXPECT_EQ(texts.count(held_out->read(i).text), 0U);
   EXPECT_NE(a->describe(), held_out->describe());
+}
+
+TEST(Corpus, NaturalEnglishForRealModels) {
+  DataOptions options = options_for("synthetic", {});
+  options.synthetic.style = "english";
+  options.synthetic.documents = 200;
+  const auto corpus = open_corpus(options);
+  std::set<std::string> texts;
+  for (int64_t i = 0; i < 200; ++i) {
+    EXPECT_EQ(corpus->read(i).text, corpus->read(i).text);
+    EXPECT_GT(corpus->read(i).text.size(), 20U);
+    texts.insert(corpus->read(i).text);
+  }
+  EXPECT_GT(texts.size(), 150U);
+  options.split = "heldout";
+  const auto held_out = open_corpus(options);
+  for (int64_t i = 0; i < 200; ++i) EXPECT_EQ(texts.count(held_out->read(i).text), 0U);
 }
 
 TEST(Utf8, FindsTheFirstBadByte) {
