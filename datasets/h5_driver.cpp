@@ -9,37 +9,10 @@
 #include <string>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/file_ops.h"
 
 namespace kvlingua::h5 {
 namespace {
-
-// Stand-in for kvlingua/io/file_ops.h until it is there.
-namespace file_ops {
-[[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
-  const int error = errno;
-  throw Error({.code = error == ENOSPC || error == EDQUOT || error == EFBIG ? ExitCode::kDiskFull : ExitCode::kFailed,
-               .where = path.string(), .what = what, .got = std::strerror(error)});
-}
-int open(const std::filesystem::path& path, int flags) {
-  const int fd = ::open(path.c_str(), flags, 0644);
-  if (fd < 0) fail(path, "cannot be created");
-  return fd;
-}
-void write_at(int fd, const void* data, size_t size, int64_t offset, const std::filesystem::path& path) {
-  const char* bytes = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t n = ::pwrite(fd, bytes, size, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(path, "cannot be written");
-    bytes += n;
-    size -= static_cast<size_t>(n);
-    offset += n;
-  }
-}
-void truncate(int fd, int64_t size, const std::filesystem::path& path) {
-  if (::ftruncate(fd, static_cast<off_t>(size)) != 0) fail(path, "cannot be truncated");
-}
-}  // namespace file_ops
 
 struct AccessInfo {
   DriverState* state;
@@ -75,10 +48,9 @@ H5FD_t* open_file(const char* name, unsigned, hid_t access, haddr_t) {
   std::memset(&file->base, 0, sizeof file->base);
   file->state = info->state;
   file->path = name;
-  try {
-    file->fd = file_ops::open(file->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC);
-  } catch (...) {
-    info->state->failure = std::current_exception();
+  file->fd = file_ops::open(file->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC);
+  if (file->fd < 0) {
+    guarded(file.get(), [&] { file_ops::fail(file->path, "cannot be created", errno); });
     return nullptr;
   }
   return &file.release()->base;
@@ -128,14 +100,22 @@ herr_t read(H5FD_t* base, H5FD_mem_t, hid_t, haddr_t address, size_t size, void*
 herr_t write(H5FD_t* base, H5FD_mem_t, hid_t, haddr_t address, size_t size, const void* buffer) {
   OpenFile* file = self(base);
   if (address + size > file->end_of_file) file->end_of_file = address + size;
-  return guarded(file, [&] { file_ops::write_at(file->fd, buffer, size, static_cast<int64_t>(address), file->path); });
+  return guarded(file, [&] {
+    if (!file_ops::pwrite_all(file->fd, buffer, size, static_cast<off_t>(address))) {
+      file_ops::fail(file->path, "cannot be written", errno, file->end_of_file);
+    }
+  });
 }
 
 herr_t truncate(H5FD_t* base, hid_t, hbool_t) {
   OpenFile* file = self(base);
   if (file->end_of_file == file->end_of_allocation) return 0;
   file->end_of_file = file->end_of_allocation;
-  return guarded(file, [&] { file_ops::truncate(file->fd, static_cast<int64_t>(file->end_of_allocation), file->path); });
+  return guarded(file, [&] {
+    if (file_ops::truncate(file->fd, static_cast<off_t>(file->end_of_allocation)) != 0) {
+      file_ops::fail(file->path, "cannot be truncated", errno);
+    }
+  });
 }
 
 hid_t driver() {

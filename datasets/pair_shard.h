@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "datasets/h5_file.h"
 #include "datasets/pair_codec.h"
 #include "datasets/pair_schema.h"
 
@@ -46,6 +45,7 @@ struct EncodedBatch {
   StoredRows source, target;                        // rows of all samples, concatenated
   at::Tensor target_queries;                        // [target rows, L, query_heads, D], un-rotated; or undefined
   at::Tensor target_attention_outputs;              // the same shape, before o_proj; or undefined
+  nlohmann::json quantisation;                      // measured errors of this batch, when they were measured
 };
 
 struct ShardSizes {
@@ -90,6 +90,8 @@ class ShardFile {
   // Rows [begin, end) of one side, in storage type. Checks for NaN and infinity when asked: throws Error (kCorrupt)
   // naming the file and the sample. Thread-safe (HDF5 serialises).
   StoredRows rows(Side side, int64_t begin, int64_t end, bool check_finite = true) const;
+  // The same into rows [at, at + end - begin) of contiguous tensors.
+  void rows_into(Side side, int64_t begin, int64_t end, StoredRows& out, int64_t at, bool check_finite = true) const;
   // Of target rows [begin, end): index of the aligned source row, counted in the whole shard.
   std::vector<int64_t> target_source_rows(int64_t begin, int64_t end) const;
   std::vector<int32_t> row_positions(Side side, int64_t begin, int64_t end) const;

@@ -174,19 +174,33 @@ SampleRecord ShardFile::sample(int64_t i) const {
 
 StoredRows ShardFile::rows(Side side, int64_t begin, int64_t end, bool check_finite) const {
   const SideView& view = impl_->side(side);
+  const auto room = [&](const h5::Array& array, at::ScalarType type) {
+    std::vector<int64_t> sizes = array.dims();
+    sizes[0] = end - begin;
+    return at::empty(sizes, at::TensorOptions().dtype(type));
+  };
   const at::ScalarType type = storage_scalar_type(impl_->info.storage);
   StoredRows rows;
-  rows.keys = read_tensor(view.keys, begin, end, type);
-  rows.values = read_tensor(view.values, begin, end, type);
-  if (view.key_scales) rows.key_scales = read_tensor(*view.key_scales, begin, end, at::kFloat);
-  if (view.value_scales) rows.value_scales = read_tensor(*view.value_scales, begin, end, at::kFloat);
-  if (check_finite) {
-    impl_->check_finite(side, "keys", rows.keys, begin);
-    impl_->check_finite(side, "keys", rows.key_scales, begin);
-    impl_->check_finite(side, "values", rows.values, begin);
-    impl_->check_finite(side, "values", rows.value_scales, begin);
-  }
+  rows.keys = room(view.keys, type);
+  rows.values = room(view.values, type);
+  if (view.key_scales) rows.key_scales = room(*view.key_scales, at::kFloat);
+  if (view.value_scales) rows.value_scales = room(*view.value_scales, at::kFloat);
+  rows_into(side, begin, end, rows, 0, check_finite);
   return rows;
+}
+
+void ShardFile::rows_into(Side side, int64_t begin, int64_t end, StoredRows& out, int64_t at, bool check_finite) const {
+  const SideView& view = impl_->side(side);
+  const auto read = [&](const h5::Array& array, at::Tensor& to, const char* what) {
+    if (begin == end) return;
+    const at::Tensor room = to.narrow(0, at, end - begin);
+    array.read(begin, end - begin, room.mutable_data_ptr());
+    if (check_finite) impl_->check_finite(side, what, room, begin);
+  };
+  read(view.keys, out.keys, "keys");
+  read(view.values, out.values, "values");
+  if (view.key_scales) read(*view.key_scales, out.key_scales, "keys");
+  if (view.value_scales) read(*view.value_scales, out.value_scales, "values");
 }
 
 std::vector<int64_t> ShardFile::target_source_rows(int64_t begin, int64_t end) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,29 +10,11 @@
 #include "datasets/pair_codec.h"
 #include "datasets/pair_schema.h"
 #include "datasets/pair_shard.h"
+#include "datasets/pair_writer.h"
 #include "kvlingua/base/random.h"
+#include "support/temp_dir.h"
 
 namespace kvlingua::testing {
-
-// A folder of its own under the system's temporary folder, removed at the end.
-class TempDir {
- public:
-  explicit TempDir(const std::string& name = "pairs") {
-    std::string pattern = (std::filesystem::temp_directory_path() / ("kvlingua-" + name + "-XXXXXX")).string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline PairSetInfo small_info(StorageType storage = StorageType::kFloat32) {
   PairSetInfo info;
@@ -125,6 +106,27 @@ inline EncodedBatch encode_batch(const std::vector<RawSample>& samples, const Pa
     batch.target_attention_outputs = at::cat(o).to(info.storage == StorageType::kInt8 ? at::kHalf : storage_scalar_type(info.storage));
   }
   return batch;
+}
+
+// Publishes samples 0 .. samples - 1 as a finished pair set, `per_shard` in each shard.
+inline void make_pair_set(const std::filesystem::path& directory, const PairSetInfo& info, int64_t samples, int64_t per_shard,
+                          uint64_t seed = 1) {
+  PairManifest manifest;
+  manifest.info = info;
+  manifest.planned_samples = samples;
+  manifest.planned_shards = (samples + per_shard - 1) / per_shard;
+  PairWriter writer({.directory = directory}, manifest);
+  for (int64_t shard = 0; shard < manifest.planned_shards; ++shard) {
+    const int64_t end = std::min(samples, (shard + 1) * per_shard);
+    writer.begin_shard(shard, {});
+    for (int64_t i = shard * per_shard; i < end; i += 4) {
+      std::vector<RawSample> batch;
+      for (int64_t j = i; j < std::min(end, i + 4); ++j) batch.push_back(make_sample(j, info, seed));
+      writer.append(encode_batch(batch, info));
+    }
+    writer.end_shard();
+  }
+  writer.finish();
 }
 
 }  // namespace kvlingua::testing
