@@ -1,0 +1,422 @@
+#include "datasets/generate.h"
+
+#include <ATen/ATen.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+
+#include "datasets/batch_plan.h"
+#include "datasets/pair_manifest.h"
+#include "datasets/pair_run.h"
+#include "datasets/pair_writer.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/cache/device.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/hub.h"
+#include "kvlingua/io/sha256.h"
+#include "kvlingua/io/system.h"
+#include "kvlingua/model/causal_lm.h"
+
+namespace kvlingua {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string dtype_name(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat: return "float32";
+    case at::kHalf: return "float16";
+    case at::kBFloat16: return "bfloat16";
+    default: return c10::toString(type);
+  }
+}
+
+// One of the two models before its weights are read.
+struct ModelFiles {
+  ModelOptions options;
+  fs::path directory;
+  ModelConfig config;
+  Tokenizer tokenizer;
+  LoadOptions load;
+
+  ModelFiles(const ModelOptions& o, at::Device device)
+      : options(o),
+        directory(resolve_model(resolve_path(o.name))),
+        config(ModelConfig::from_directory(directory)),
+        tokenizer(Tokenizer::from_directory(directory)) {
+    load.device = device;
+    load.dtype = resolve_dtype(o.dtype, device);
+  }
+  ModelRecord record(const SpanReader& reader) const {
+    return {.name = options.name,
+            .architecture = to_string(config.architecture),
+            .config_sha256 = sha256_file(directory / "config.json"),
+            .tokenizer = tokenizer.fingerprint(),
+            .dtype = dtype_name(load.dtype),
+            .shape = config.kv_shape(),
+            .query_heads = config.num_heads,
+            .rope = config.rope,
+            .chat = reader.chat,
+            .prefix = reader.prefix,
+            .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
+  }
+};
+
+// Nobody else may write this rank's part of the folder.
+class FolderLock {
+ public:
+  FolderLock(const fs::path& directory, int64_t rank) {
+    const fs::path path = directory / cat(".lock.rank-", rank);
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      ::close(fd_);
+      throw Error({.code = ExitCode::kInput,
+                   .where = directory.string(),
+                   .what = "another process is generating into this folder",
+                   .remedy = "wait for it, or choose another --out"});
+    }
+  }
+  ~FolderLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+void refuse_other_recipe(const fs::path& directory, const PairSetInfo& there, const PairSetInfo& mine) {
+  const auto difference = first_difference(there.identity(), mine.identity());
+  if (!difference) return;
+  throw Error({.code = ExitCode::kInput,
+               .where = directory.string(),
+               .what = cat("the folder holds pairs of another recipe: ", difference->field, " differs"),
+               .got = difference->first,
+               .expected = difference->second,
+               .remedy = "choose another data.name or --out, or make it anew with --restart"});
+}
+
+void remove_set(const fs::path& directory) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(directory, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("manifest.") || name.starts_with("shard-") || name == ".stage") fs::remove_all(entry.path(), ignored);
+  }
+}
+
+// Shards that the manifest lists and that stand whole; others are made again.
+void forget_missing(const fs::path& directory, PairManifest& manifest) {
+  std::erase_if(manifest.shards, [&](const auto& item) {
+    std::error_code error;
+    const auto bytes = fs::file_size(directory / item.second.file, error);
+    const bool gone = error || static_cast<int64_t>(bytes) != item.second.bytes;
+    if (gone) log_warning(cat((directory / item.second.file).string(), ": missing or cut: made again"));
+    return gone;
+  });
+}
+
+class Generation {
+ public:
+  Generation(const Recipe& recipe, const RunContext& context)
+      : recipe_(recipe),
+        context_(context),
+        data_(recipe.data),
+        seed_(static_cast<uint64_t>(context.seed_or(recipe.data.seed))),
+        directory_(context.paths.dataset),
+        device_(context.device),
+        source_(recipe.pair.source, device_),
+        target_(recipe.pair.target, device_) {
+    data_.skip_bad = data_.skip_bad || context.skip_bad;
+    for (std::string& file : data_.files) file = resolve_path(file);
+    corpus_ = open_corpus(data_);
+    builder_.emplace(make_span_reader(source_.tokenizer, source_.options, data_.chat, source_.config.max_position_embeddings),
+                     make_span_reader(target_.tokenizer, target_.options, data_.chat, target_.config.max_position_embeddings), data_,
+                     alignment_kind_from_name(recipe.pair.alignment), seed_);
+    make_info();
+  }
+
+  GenerateResult run();
+
+ private:
+  void make_info();
+  void make_plan();
+  void print_plan() const;
+  void open_folder();
+  void refuse_small_disk() const;
+  void run_shards(GenerateResult& result);
+  CausalLM load(const ModelFiles& files, ModelRecord& record);
+  int64_t remaining_bytes() const;
+  void publish_if_complete();
+  int64_t max_samples() const {
+    if (context_.limit == 0 || data_.max_samples == 0) return std::max(context_.limit, data_.max_samples);
+    return std::min(context_.limit, data_.max_samples);
+  }
+
+  const Recipe& recipe_;
+  const RunContext& context_;
+  DataOptions data_;
+  uint64_t seed_;
+  fs::path directory_;
+  at::Device device_;
+  ModelFiles source_, target_;
+  std::unique_ptr<Corpus> corpus_;
+  std::optional<SampleBuilder> builder_;
+  PairSetInfo info_;
+  BatchPlan plan_;
+  std::optional<FolderLock> lock_;
+  PairManifest done_;                // what all ranks have published
+  std::vector<int64_t> shards_;      // this rank's, still to be made
+};
+
+void Generation::make_info() {
+  info_.source = source_.record(builder_->source());
+  info_.target = target_.record(builder_->target());
+  info_.storage = storage_type_from_name(data_.storage_dtype);
+  info_.alignment = recipe_.pair.alignment;
+  info_.tokens_per_sample = data_.tokens_per_sample;
+  info_.queries = data_.queries;
+  info_.attention_outputs = data_.attention_outputs;
+  info_.corpus = corpus_->describe();
+  info_.plan = {{"seed", seed_},
+                {"shuffle", data_.shuffle},
+                {"split", data_.split},
+                {"validation", data_.validation},
+                {"min_length", data_.min_length},
+                {"max_length", data_.max_length},
+                {"max_samples", max_samples()},
+                {"max_tokens", data_.max_tokens},
+                {"batch_tokens", data_.batch_tokens},
+                {"shard_bytes", data_.shard_bytes}};
+  info_.recipe_yaml = recipe_.to_yaml();
+  info_.recipe_sha256 = recipe_.recipe_sha256();
+}
+
+void Generation::make_plan() {
+  Progress progress("plan", corpus_->size(), "documents");
+  int64_t seen = 0;
+  plan_ = plan_batches(*corpus_, *builder_, data_, seed_,
+                       {.max_samples = max_samples(),
+                        .source_row_bytes = info_.source_row_bytes(),
+                        .target_row_bytes = info_.target_row_bytes() + info_.query_row_bytes()},
+                       [&](int64_t documents) {
+                         if (stop_requested()) throw stopped_error("nothing was begun");
+                         progress.advance(documents - std::exchange(seen, documents));
+                       });
+}
+
+int64_t Generation::remaining_bytes() const {
+  int64_t bytes = 0;
+  for (int64_t shard = 0; shard < static_cast<int64_t>(plan_.shards.size()); ++shard) {
+    if (done_.shards.count(shard) > 0) continue;
+    const PlannedShard& p = plan_.shards[static_cast<size_t>(shard)];
+    const int64_t source = p.source_rows * info_.source_row_bytes();
+    bytes += source + p.target_rows * (info_.target_row_bytes() + info_.query_row_bytes());
+    if (data_.sequential) bytes += source;  // waits in the stage
+  }
+  return bytes + bytes / 50;  // chunks not quite full, texts and ids
+}
+
+void Generation::print_plan() const {
+  const auto samples = static_cast<int64_t>(plan_.samples.size());
+  const int64_t per_token = info_.source_row_bytes() + info_.target_row_bytes() + info_.query_row_bytes();
+  log_info(cat("source  ", info_.source.name, ": ", info_.source.shape.describe(), ", ", info_.source.dtype));
+  log_info(cat("target  ", info_.target.name, ": ", info_.target.shape.describe(), ", ", info_.target.dtype));
+  log_info(cat("corpus  ", corpus_->describe()["kind"].get<std::string>(), ", ", corpus_->size(), " documents: ", samples, " samples, ",
+               plan_.left_out, " left out, ", plan_.skipped_documents, " malformed"));
+  log_info(cat("plan    ", count_text(static_cast<double>(plan_.target_tokens)), " target and ",
+               count_text(static_cast<double>(plan_.source_tokens)), " source tokens in ", plan_.batches(), " batches and ", plan_.shards.size(),
+               " shards, ", static_cast<int>(100.0 * static_cast<double>(plan_.source_tokens + plan_.target_tokens) / static_cast<double>(plan_.padded_tokens)),
+               " % of what the models read"));
+  log_info(cat("storage ", to_string(info_.storage), ", ", per_token, " bytes a token, ", bytes_text(static_cast<double>(remaining_bytes())),
+               " to write, ", bytes_text(static_cast<double>(free_disk_bytes(directory_))), " free in ", directory_.string()));
+  // Two operations a parameter and token; what the machine reaches is measured by the first batches and shown by the progress.
+  const double operations = 2.0 * (static_cast<double>(source_.config.parameter_count()) * static_cast<double>(plan_.source_tokens) +
+                                   static_cast<double>(target_.config.parameter_count()) * static_cast<double>(plan_.target_tokens));
+  const double rate = device_.is_cpu() ? 3e10 * cpu_count() : 5e13;
+  log_info(cat("time    about ", duration_text(operations / rate / static_cast<double>(context_.world.size)), " of prefill, at ",
+               count_text(rate), " operations a second"));
+}
+
+void Generation::refuse_small_disk() const {
+  const auto needed = static_cast<uint64_t>(remaining_bytes());
+  const uint64_t available = free_disk_bytes(directory_);
+  if (available == 0 || needed <= available) return;
+  throw Error({.code = ExitCode::kDiskFull,
+               .where = directory_.string(),
+               .what = "the pairs do not fit on this disk",
+               .got = cat(bytes_text(static_cast<double>(available)), " free"),
+               .expected = bytes_text(static_cast<double>(needed)),
+               .remedy = "lower data.max_tokens, set data.tokens_per_sample or data.storage_dtype, or use another --out"});
+}
+
+void Generation::open_folder() {
+  make_directories(directory_);
+  lock_.emplace(directory_, context_.world.rank);
+  if (context_.restart) {
+    if (!context_.world.alone()) {
+      throw Error({.code = ExitCode::kUsage, .where = "--restart", .what = "not with several ranks", .remedy = "remove the folder first"});
+    }
+    remove_set(directory_);
+  }
+  const auto there = load_pair_manifest(directory_);
+  if (there) {
+    // The weights' hash is known only when a model is loaded; it is compared then.
+    info_.source.weights = there->info.source.weights;
+    info_.target.weights = there->info.target.weights;
+    refuse_other_recipe(directory_, there->info, info_);
+    done_ = *there;
+    info_.recipe_yaml = done_.info.recipe_yaml;  // shards of one set carry one text
+    info_.recipe_sha256 = done_.info.recipe_sha256;
+  }
+  done_.info = info_;
+  done_.planned_samples = static_cast<int64_t>(plan_.samples.size());
+  done_.planned_shards = static_cast<int64_t>(plan_.shards.size());
+  done_.skipped_documents = plan_.skipped_documents;
+  forget_missing(directory_, done_);
+  for (int64_t shard = 0; shard < done_.planned_shards; ++shard) {
+    if (shard % context_.world.size == context_.world.rank && done_.shards.count(shard) == 0) shards_.push_back(shard);
+  }
+}
+
+CausalLM Generation::load(const ModelFiles& files, ModelRecord& record) {
+  CausalLM model = CausalLM::load(files.directory, files.load);
+  if (!record.weights.empty() && record.weights != model.fingerprint()) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = directory_.string(),
+                 .what = cat("the folder holds pairs of other weights of ", files.options.name),
+                 .got = record.weights,
+                 .expected = model.fingerprint(),
+                 .remedy = "choose another data.name or --out, or make it anew with --restart"});
+  }
+  record.weights = model.fingerprint();
+  return model;
+}
+
+void Generation::run_shards(GenerateResult& result) {
+  std::optional<CausalLM> source, target;
+  // Both are opened before the first shard even when only one may stay: shards name both models' weights.
+  if (data_.sequential) {
+    load(target_, info_.target);
+    source.emplace(load(source_, info_.source));
+  } else {
+    source.emplace(load(source_, info_.source));
+    target.emplace(load(target_, info_.target));
+  }
+  done_.info = info_;
+  const bool alone = context_.world.alone();
+  PairManifest mine = done_;
+  std::string file(kManifestFile);
+  if (!alone) {
+    file = rank_manifest_name(context_.world.rank);
+    std::erase_if(mine.shards, [&](const auto& item) { return item.first % context_.world.size != context_.world.rank; });
+  }
+  save_pair_manifest(directory_, file, mine);
+  if (alone) remove_rank_manifests(directory_);
+
+  PairWriter writer({.directory = directory_, .manifest_file = file}, mine);
+  const PairJob job{*corpus_, *builder_, plan_, info_};
+  int64_t tokens = 0;
+  for (int64_t shard : shards_) {
+    const PlannedShard& p = plan_.shards[static_cast<size_t>(shard)];
+    for (int64_t i = plan_.batch_offsets[static_cast<size_t>(p.first_batch)]; i < plan_.batch_offsets[static_cast<size_t>(p.last_batch)]; ++i) {
+      tokens += plan_.samples[static_cast<size_t>(i)].target_tokens;
+    }
+  }
+  Progress progress("generate", tokens, "tokens");
+  PairRun run(job, progress);
+  const double start = now();
+  if (data_.sequential) {
+    SourceStage stage(directory_, context_.world.rank, info_);
+    run.source_to_stage(*source, shards_, stage);
+    source.reset();
+    target.emplace(load(target_, info_.target));
+    run.target_with_stage(*target, shards_, stage, writer);
+  } else {
+    run.both(*source, *target, shards_, writer);
+  }
+  writer.finish();
+  progress.finish();
+  result.seconds = now() - start;
+  result.prefill_seconds = run.prefill_seconds();
+  result.write_wait_seconds = writer.wait_seconds();
+  result.tokens_per_second = result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
+}
+
+// Joins the ranks' manifests once all is there; several ranks may find that at once and write the same.
+void Generation::publish_if_complete() {
+  const auto all = load_pair_manifest(directory_);
+  if (!all || !all->complete() || context_.world.alone()) return;
+  save_pair_manifest(directory_, std::string(kManifestFile), *all);
+  remove_rank_manifests(directory_);
+}
+
+GenerateResult Generation::run() {
+  if (data_.online) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "data.online",
+                 .what = "nothing is stored: trainers read the models directly",
+                 .remedy = "run kvlingua train, or set data.online: false"});
+  }
+  GenerateResult result;
+  result.directory = directory_;
+  make_plan();
+  if (context_.dry_run) {
+    print_plan();
+    return result;
+  }
+  open_folder();
+  print_plan();
+  refuse_small_disk();
+  result.resumed_samples = done_.samples();
+  if (result.resumed_samples > 0) log_info(cat("resuming: ", result.resumed_samples, " samples are there"));
+  if (!shards_.empty()) run_shards(result);
+  publish_if_complete();
+  const PairManifest all = load_pair_manifest(directory_).value_or(done_);
+  result.complete = all.complete();
+  result.samples = all.samples();
+  result.shards = static_cast<int64_t>(all.shards.size());
+  result.bytes = all.bytes();
+  result.skipped_documents = plan_.skipped_documents;
+  for (const auto& [index, shard] : all.shards) {
+    result.tokens += shard.target_tokens;
+    result.alignment_covered += shard.alignment_covered * static_cast<double>(shard.samples);
+  }
+  if (result.samples > 0) result.alignment_covered /= static_cast<double>(result.samples);
+  log_info(cat(result.samples, " samples in ", result.shards, " shards, ", bytes_text(static_cast<double>(result.bytes)), " in ", directory_.string(),
+               "; alignment covers ", static_cast<int>(1000 * result.alignment_covered) / 10.0, " % of target tokens"));
+  return result;
+}
+
+}  // namespace
+
+nlohmann::ordered_json GenerateResult::to_json() const {
+  return {{"directory", directory.string()},
+          {"complete", complete},
+          {"samples", samples},
+          {"tokens", tokens},
+          {"shards", shards},
+          {"bytes", bytes},
+          {"seconds", seconds},
+          {"tokens_per_second", tokens_per_second},
+          {"prefill_seconds", prefill_seconds},
+          {"write_wait_seconds", write_wait_seconds},
+          {"resumed_samples", resumed_samples},
+          {"skipped_documents", skipped_documents},
+          {"alignment_covered", alignment_covered}};
+}
+
+GenerateResult generate(const Recipe& recipe, const RunContext& context) { return Generation(recipe, context).run(); }
+
+}  // namespace kvlingua

@@ -1,0 +1,278 @@
+// Generation end to end on tiny models: what is stored equals a direct prefill, whatever happened in between.
+#include "datasets/generate.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "datasets/pair_manifest.h"
+#include "datasets/pair_reader.h"
+#include "datasets/sample_builder.h"
+#include "datasets/verify.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/stop_signal.h"
+#include "support/temp_dir.h"
+#include "support/tiny_pair.h"
+
+namespace kvlingua {
+namespace {
+
+using testing::tiny_context;
+using testing::tiny_recipe;
+using ::testing::HasSubstr;
+
+const std::filesystem::path& models() {
+  static const TempDir* dir = [] {
+    set_log_level(LogLevel::kError);
+    auto* d = new TempDir;
+    testing::save_tiny_pair(d->path());
+    return d;
+  }();
+  return dir->path();
+}
+
+template <class F>
+Error caught(F&& work) {
+  try {
+    work();
+  } catch (const Error& e) {
+    return e;
+  }
+  ADD_FAILURE() << "no error";
+  return Error(ErrorParts{});
+}
+
+// sha256 of every shard, in order: equal for equal pair sets.
+std::vector<std::string> hashes(const std::filesystem::path& out) {
+  std::vector<std::string> list;
+  const auto manifest = load_pair_manifest(out / "datasets" / "tiny");
+  for (const auto& [index, shard] : manifest.value().shards) list.push_back(shard.sha256);
+  return list;
+}
+
+struct Half {
+  CausalLM model;
+  Tokenizer tokenizer;
+  SpanReader reader;
+};
+Half load_half(const std::string& name, const std::string& chat, bool with_chat = true) {
+  Half half{CausalLM::load(models() / name), Tokenizer::from_directory(models() / name), {}};
+  ModelOptions options;
+  options.name = name;
+  options.chat = chat;
+  half.reader = make_span_reader(half.tokenizer, options, with_chat, 512);
+  return half;
+}
+// The span's entries of a prefill of prefix ⊕ span alone.
+KvCache direct(const Half& half, const std::vector<int32_t>& ids) {
+  std::vector<int64_t> row = half.reader.prefix_ids;
+  row.insert(row.end(), ids.begin(), ids.end());
+  const KvCache cache = half.model.prefill(TokenBatch::from_rows({row})).cache.unrotated();
+  return cache.slice(static_cast<int64_t>(half.reader.prefix_ids.size()), cache.tokens());
+}
+
+double largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+
+TEST(Generate, StoredCachesEqualADirectPrefillAcrossBatchSizes) {
+  const TempDir out;
+  const GenerateResult result = generate(tiny_recipe(models()), tiny_context(out.path()));
+  EXPECT_EQ(result.samples, 40);
+  EXPECT_TRUE(result.complete);
+  EXPECT_GT(result.shards, 1);
+  EXPECT_GT(result.alignment_covered, .99);
+  const PairReader reader = PairReader::open(out / "datasets/tiny");
+  const Half source = load_half("source", "qwen3"), target = load_half("target", "qwen2.5");
+  EXPECT_GT(target.reader.prefix_ids.size(), 3U);
+  for (int64_t i = 0; i < reader.samples(); ++i) {
+    const PairSample sample = reader.sample(i);
+    ASSERT_EQ(sample.record.id, i);
+    const KvCache a = direct(source, sample.record.source.ids), b = direct(target, sample.record.target.ids);
+    EXPECT_LT(largest_difference(sample.source.keys(), a.keys()), 1e-5);
+    EXPECT_LT(largest_difference(sample.source.values(), a.values()), 1e-5);
+    EXPECT_LT(largest_difference(sample.target.keys(), b.keys()), 1e-5);
+    EXPECT_LT(largest_difference(sample.target.values(), b.values()), 1e-5);
+    EXPECT_TRUE(at::equal(sample.source.positions(), a.positions()));
+    EXPECT_TRUE(at::equal(sample.target.positions(), b.positions()));
+    // Both tokenizations are of the stored text.
+    EXPECT_EQ(source.tokenizer.decode({sample.record.source.ids.begin(), sample.record.source.ids.end()}), sample.record.text);
+    EXPECT_EQ(target.tokenizer.decode({sample.record.target.ids.begin(), sample.record.target.ids.end()}), sample.record.text);
+  }
+}
+
+// With one sample a batch, the direct prefill is the same batch: bit for bit.
+TEST(Generate, StoredCachesAreADirectPrefillBitForBitForTheSameBatch) {
+  const TempDir single;
+  Recipe recipe = tiny_recipe(models(), "  max_samples: 9\n");
+  recipe.data.batch_tokens = 1;
+  generate(recipe, tiny_context(single.path()));
+  const PairReader reader = PairReader::open(single / "datasets/tiny");
+  const Half source = load_half("source", "qwen3"), target = load_half("target", "qwen2.5");
+  ASSERT_EQ(reader.samples(), 9);
+  for (int64_t i = 0; i < reader.samples(); ++i) {
+    const PairSample sample = reader.sample(i);
+    const KvCache a = direct(source, sample.record.source.ids), b = direct(target, sample.record.target.ids);
+    EXPECT_TRUE(at::equal(sample.source.keys(), a.keys()));
+    EXPECT_TRUE(at::equal(sample.source.values(), a.values()));
+    EXPECT_TRUE(at::equal(sample.target.keys(), b.keys()));
+    EXPECT_TRUE(at::equal(sample.target.values(), b.values()));
+  }
+}
+
+TEST(Generate, WithoutChatTheSpanStandsAtTheBeginning) {
+  const TempDir out;
+  generate(tiny_recipe(models(), "  chat: false\n  max_samples: 6\n"), tiny_context(out.path()));
+  const PairReader reader = PairReader::open(out / "datasets/tiny");
+  const Half target = load_half("target", "qwen2.5", false);
+  EXPECT_TRUE(target.reader.prefix_ids.empty());
+  for (int64_t i = 0; i < 6; ++i) {
+    const PairSample sample = reader.sample(i);
+    EXPECT_EQ(sample.target.positions()[0][0].item<int64_t>(), 0);
+    EXPECT_LT(largest_difference(sample.target.keys(), direct(target, sample.record.target.ids).keys()), 1e-5);
+  }
+}
+
+TEST(Generate, EveryStorageTypeKeepsItsPromiseAndSaysItsError) {
+  const TempDir exact;
+  generate(tiny_recipe(models(), "  max_samples: 12\n"), tiny_context(exact.path()));
+  const PairReader truth = PairReader::open(exact / "datasets/tiny");
+  for (const auto& [type, bound] : {std::pair{"bfloat16", 8e-3}, {"float16", 1e-3}, {"int8", 2e-2}}) {
+    const TempDir out;
+    generate(tiny_recipe(models(), cat("  max_samples: 12\n  storage_dtype: ", type, "\n")), tiny_context(out.path()));
+    const PairReader reader = PairReader::open(out / "datasets/tiny");
+    for (int64_t i = 0; i < 12; ++i) {
+      const at::Tensor want = truth.sample(i).target.keys(), got = reader.sample(i).target.keys();
+      EXPECT_LT(largest_difference(got, want) / want.abs().max().item<double>(), bound) << type;
+    }
+    const auto& error = reader.manifest().shards.begin()->second.quantisation;
+    EXPECT_GT(error["target"]["keys"]["relative_rms"].get<double>(), 0.0) << type;
+    EXPECT_LT(error["source"]["values"]["relative_rms"].get<double>(), bound) << type;
+    EXPECT_TRUE(verify_pairs(out / "datasets/tiny").clean());
+  }
+}
+
+TEST(Generate, SubsamplingKeepsTokensAndTheirSources) {
+  const TempDir all, some;
+  generate(tiny_recipe(models(), "  max_samples: 10\n  queries: true\n"), tiny_context(all.path()));
+  generate(tiny_recipe(models(), "  max_samples: 10\n  queries: true\n  tokens_per_sample: 5\n"), tiny_context(some.path()));
+  const PairReader whole = PairReader::open(all / "datasets/tiny"), part = PairReader::open(some / "datasets/tiny");
+  for (int64_t i = 0; i < 10; ++i) {
+    const PairSample a = whole.sample(i), b = part.sample(i);
+    ASSERT_EQ(a.record.text, b.record.text);
+    ASSERT_EQ(b.record.target.row_token.size(), 5U);
+    for (size_t k = 0; k < 5; ++k) {
+      const int64_t token = b.record.target.row_token[k];
+      EXPECT_TRUE(at::equal(b.target.keys().select(3, static_cast<int64_t>(k)), a.target.keys().select(3, token)));
+      EXPECT_TRUE(at::equal(b.target_queries.select(3, static_cast<int64_t>(k)), a.target_queries.select(3, token)));
+      const int64_t from = b.record.target_source_row[k];
+      EXPECT_TRUE(at::equal(b.source.values().select(3, from), a.source.values().select(3, b.record.alignment[static_cast<size_t>(token)])));
+    }
+  }
+  EXPECT_TRUE(verify_pairs(some / "datasets/tiny").clean());
+}
+
+TEST(Generate, SequentialAndRanksMakeTheSameShards) {
+  const TempDir plain, sequential, ranks;
+  generate(tiny_recipe(models()), tiny_context(plain.path()));
+  generate(tiny_recipe(models(), "  sequential: true\n"), tiny_context(sequential.path()));
+  EXPECT_EQ(hashes(plain.path()).size(), hashes(sequential.path()).size());
+  EXPECT_FALSE(std::filesystem::exists(sequential / "datasets/tiny/.stage"));
+  const PairReader a = PairReader::open(plain / "datasets/tiny"), b = PairReader::open(sequential / "datasets/tiny");
+  for (int64_t i = 0; i < a.samples(); ++i) {
+    EXPECT_EQ(a.sample(i).source.fingerprint(), b.sample(i).source.fingerprint());
+    EXPECT_EQ(a.sample(i).target.fingerprint(), b.sample(i).target.fingerprint());
+  }
+  // Begun by three ranks, one of which never runs; finished by two.
+  generate(tiny_recipe(models()), tiny_context(ranks.path(), 0, 3));
+  generate(tiny_recipe(models()), tiny_context(ranks.path(), 2, 3));
+  EXPECT_THROW(PairReader::open(ranks / "datasets/tiny"), Error);
+  generate(tiny_recipe(models()), tiny_context(ranks.path(), 1, 2));
+  const GenerateResult last = generate(tiny_recipe(models()), tiny_context(ranks.path(), 0, 2));
+  EXPECT_TRUE(last.complete);
+  EXPECT_GT(last.resumed_samples, 0);
+  EXPECT_EQ(hashes(ranks.path()), hashes(plain.path()));
+  EXPECT_FALSE(std::filesystem::exists(ranks / "datasets/tiny" / rank_manifest_name(0)));
+}
+
+TEST(Generate, AFinishedSetIsLeftAloneAndAMissingShardIsMadeAgain) {
+  const TempDir out;
+  generate(tiny_recipe(models()), tiny_context(out.path()));
+  const auto before = hashes(out.path());
+  const GenerateResult again = generate(tiny_recipe(models()), tiny_context(out.path()));
+  EXPECT_EQ(again.resumed_samples, 40);
+  EXPECT_EQ(again.samples, 40);
+  std::filesystem::remove(out / "datasets/tiny/shard-000001.h5");
+  const GenerateResult repaired = generate(tiny_recipe(models()), tiny_context(out.path()));
+  EXPECT_LT(repaired.resumed_samples, 40);
+  EXPECT_EQ(repaired.samples, 40);
+  EXPECT_EQ(hashes(out.path()), before);
+  EXPECT_TRUE(verify_pairs(out / "datasets/tiny").clean());
+}
+
+TEST(Generate, AnotherRecipesFolderIsRefusedNamingTheField) {
+  const TempDir out;
+  generate(tiny_recipe(models(), "  max_samples: 5\n"), tiny_context(out.path()));
+  const auto refused = [&](const std::string& data) {
+    const Error e = caught([&] { generate(tiny_recipe(models(), "  max_samples: 5\n" + data), tiny_context(out.path())); });
+    EXPECT_EQ(e.code(), ExitCode::kInput);
+    return std::string(e.what());
+  };
+  EXPECT_THAT(refused("  storage_dtype: int8\n"), HasSubstr("storage differs"));
+  EXPECT_THAT(refused("  seed: 9\n"), HasSubstr("plan.seed differs"));
+  EXPECT_THAT(refused("  chat: false\n"), HasSubstr("source.chat differs"));
+  RunContext restart = tiny_context(out.path());
+  restart.restart = true;
+  EXPECT_EQ(generate(tiny_recipe(models(), "  max_samples: 5\n  seed: 9\n"), restart).resumed_samples, 0);
+}
+
+TEST(Generate, BadInputIsNamed) {
+  const TempDir out;
+  const std::filesystem::path file = out.write("c.jsonl", "{\"text\": \"good one here\"}\n{\"text\": oops}\n{\"text\": \"another good one\"}\n");
+  const std::string data = "  files: [" + file.string() + "]\n";
+  Recipe recipe = tiny_recipe(models(), data);
+  recipe.data.kind = "jsonl";
+  recipe.data.split = "all";
+  const Error bad = caught([&] { generate(recipe, tiny_context(out.path())); });
+  EXPECT_THAT(bad.what(), HasSubstr("c.jsonl:2"));
+  EXPECT_EQ(bad.code(), ExitCode::kInput);
+  RunContext skipping = tiny_context(out.path());
+  skipping.skip_bad = true;
+  const GenerateResult result = generate(recipe, skipping);
+  EXPECT_EQ(result.samples, 2);
+  EXPECT_EQ(result.skipped_documents, 1);
+
+  const TempDir fresh;
+  Recipe identity = tiny_recipe(models());
+  identity.pair.alignment = "identity";
+  EXPECT_THAT(caught([&] { generate(identity, tiny_context(fresh.path())); }).what(), HasSubstr("last_char"));
+
+  std::string words;
+  for (int i = 0; i < 800; ++i) words += cat("word", i, " ");
+  Recipe longer = recipe;
+  longer.data.files = {fresh.write("long.txt", words).string()};
+  longer.data.kind = "plain";
+  longer.data.max_length = 5000;
+  const Error too_long = caught([&] { generate(longer, tiny_context(fresh.path())); });
+  EXPECT_THAT(too_long.what(), HasSubstr("data.max_length"));
+  longer.data.max_length = 100;
+  const int64_t cut = generate(longer, tiny_context(fresh.path())).tokens;
+  EXPECT_LE(cut, 100);
+  EXPECT_GT(cut, 90);
+}
+
+TEST(Generate, StoppedByASignalItGoesOnLater) {
+  const TempDir out, whole;
+  generate(tiny_recipe(models()), tiny_context(whole.path()));
+  request_stop(SIGTERM);
+  const Error e = caught([&] { generate(tiny_recipe(models()), tiny_context(out.path())); });
+  request_stop(0);
+  EXPECT_EQ(e.code(), ExitCode::kTerminated);
+  generate(tiny_recipe(models()), tiny_context(out.path()));
+  EXPECT_EQ(hashes(out.path()), hashes(whole.path()));
+}
+
+}  // namespace
+}  // namespace kvlingua
