@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -13,6 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "datasets/generate.h"
+#include "datasets/verify.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/guard.h"
 #include "kvlingua/base/log.h"
@@ -26,6 +29,7 @@
 #include "kvlingua/config/run_context.h"
 #include "kvlingua/io/hub.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/io/manifest.h"
 #include "kvlingua/model/inspect.h"
 #include "trainers/lm_trainer.h"
 
@@ -157,12 +161,56 @@ int nano_lm(const CommandLine& command) {
   return 0;
 }
 
+int run_generate(const CommandLine& command) {
+  const Recipe recipe = load_recipe(command);
+  const GenerateResult result = generate(recipe, context_of(command, recipe));
+  if (!command.json.empty()) write_json(command.json, result.to_json());
+  return 0;
+}
+
+// A folder with a manifest that is no pair set: a checkpoint, or whatever else keeps one.
+Json verify_manifest(const std::filesystem::path& folder) {
+  Json problems = Json::array();
+  const Manifest manifest = Manifest::load(folder / Manifest::kFileName);
+  for (const ManifestDamage& damage : manifest.verify(folder)) {
+    problems.push_back({{"file", damage.path}, {"what", damage.reason}});
+  }
+  return {{"kind", "files"},
+          {"directory", folder.string()},
+          {"files", manifest.entries().size()},
+          {"problems", problems}};
+}
+
+int run_verify(const CommandLine& command) {
+  Json results = Json::array();
+  bool clean = true;
+  for (const std::string& named : command.arguments) {
+    const std::filesystem::path folder = resolve_path(named);
+    const Json result =
+        is_pair_set(folder) ? verify_pairs(folder).to_json() : verify_manifest(folder);
+    for (const Json& problem : result["problems"]) {
+      clean = false;
+      std::string where = (folder / problem["file"].get<std::string>()).string();
+      if (problem.contains("sample")) where += cat(": sample ", problem["sample"].get<int64_t>());
+      if (!command.json_on_stdout()) {
+        write_stdout(cat(where, ": ", problem["what"].get<std::string>(), "\n"));
+      }
+    }
+    if (result["problems"].empty() && !command.json_on_stdout()) {
+      write_stdout(cat(folder.string(), ": clean\n"));
+    }
+    results.push_back(result);
+  }
+  if (!command.json.empty()) write_json(command.json, results);
+  return static_cast<int>(clean ? ExitCode::kOk : ExitCode::kCorrupt);
+}
+
 using VerbFunction = int (*)(const CommandLine&);
 const std::map<std::string, VerbFunction>& verbs() {
   static const std::map<std::string, VerbFunction> table = {
-      {"preflight", run_stage}, {"generate", run_stage}, {"train", run_stage},
-      {"evaluate", run_stage},  {"sweep", run_stage},    {"identity", run_stage},
-      {"quickstart", run_stage}, {"inspect", run_inspect},
+      {"preflight", run_stage},  {"generate", run_generate}, {"verify", run_verify},
+      {"train", run_stage},      {"evaluate", run_stage},    {"sweep", run_stage},
+      {"identity", run_stage},   {"quickstart", run_stage},  {"inspect", run_inspect},
       {"nano-lm", nano_lm}};
   return table;
 }
