@@ -1,10 +1,12 @@
 // Reading YAML into options: every problem with its place, and the nearest name for a key nobody
 // knows.
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <sstream>
 
 #include "kvlingua/config/options.h"
 #include "scalar.h"
@@ -353,6 +355,37 @@ class Checker : public OptionVisitor {
   std::vector<std::string> sizes_;  // dotted paths of the open sections
 };
 
+// Listens to nothing: for going over a document without building it.
+class Silent : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// The one document of a text. YAML::LoadAll() is not used: a stray bracket after the document makes
+// it yield empty documents without end.
+YAML::Node load_one(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  Silent silent;
+  if (!parser.HandleNextDocument(silent)) return YAML::Node();
+  if (parser.HandleNextDocument(silent)) {
+    throw YAML::Exception(YAML::Mark::null_mark(),
+                          "something stands after the end of the document");
+  }
+  return YAML::Load(text);
+}
+
 Problem syntax_problem(const std::string& where, const YAML::Exception& error, bool has_lines) {
   Problem problem;
   problem.parts = {
@@ -381,18 +414,7 @@ std::vector<Problem> read_options(const Visit& options, std::string_view yaml,
     return problems;
   }
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
-    if (documents.size() > 1) {
-      problems.push_back({0,
-                          0,
-                          {.code = ExitCode::kUsage,
-                           .where = file,
-                           .what = "holds several YAML documents",
-                           .expected = "one"}});
-      return problems;
-    }
-    Reader reader(file, true, problems, places);
-    reader.run(documents.empty() ? YAML::Node() : documents.front(), options);
+    Reader(file, true, problems, places).run(load_one(std::string(yaml)), options);
   } catch (const YAML::Exception& error) {
     problems.push_back(syntax_problem(file, error, true));
   }
@@ -417,7 +439,7 @@ std::vector<Problem> set_option(const Visit& options, std::string_view assignmen
   };
   if (equals == std::string_view::npos || equals == 0) return bad_form();
   try {
-    YAML::Node value = YAML::Load(std::string(assignment.substr(equals + 1)));
+    YAML::Node value = load_one(std::string(assignment.substr(equals + 1)));
     if (value.IsNull()) value = YAML::Node(std::string());  // a.b= empties a word
     std::string_view keys = assignment.substr(0, equals);
     while (true) {

@@ -76,7 +76,10 @@ TEST(Recipe, RefusesDoubledKeysBrokenYamlAndSeveralDocuments) {
   EXPECT_EQ(error_of(std::string(kPair) + "data: {seed: 1, seed: 2}"),
             "r.yaml:4:17: key seed is given twice; remove one of them");
   EXPECT_THAT(error_of("pair: [1, 2\ndata: {"), testing::HasSubstr("not valid YAML"));
-  EXPECT_THAT(error_of("a: 1\n---\nb: 2\n"), testing::HasSubstr("several YAML documents"));
+  EXPECT_THAT(error_of("a: 1\n---\nb: 2\n"),
+              testing::HasSubstr("something stands after the end of the document"));
+  EXPECT_THAT(error_of("a: 1\n]"), testing::HasSubstr("not valid YAML"));
+  EXPECT_THAT(error_of(kPair, {"data.seed=[1]]"}), testing::HasSubstr("not valid YAML"));
   EXPECT_THAT(error_of("- 1\n"), testing::HasSubstr("a recipe is a map of sections"));
   EXPECT_THAT(error_of(std::string(5 << 20, ' ')), testing::HasSubstr("too large"));
 }
