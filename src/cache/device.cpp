@@ -6,8 +6,13 @@
 #include <ATen/cuda/CUDAContextLight.h>
 #endif
 
+#include <ATen/Parallel.h>
+
+#include <fstream>
+
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/device_name.h"
+#include "kvlingua/io/system.h"
 
 namespace kvlingua {
 namespace {
@@ -28,6 +33,26 @@ bool native_bfloat16(at::Device device) {
   (void)device;
   return true;
 #endif
+}
+
+std::string first_line_with(const char* file, std::string_view word) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (line.find(word) != std::string::npos) return line;
+  }
+  return {};
+}
+
+// "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build": the word
+// that begins with digits and holds a dot.
+std::string driver_version() {
+  std::istringstream words(first_line_with("/proc/driver/nvidia/version", "NVRM"));
+  for (std::string word; words >> word;) {
+    if (word.find_first_not_of("0123456789.") == std::string::npos &&
+        word.find('.') != std::string::npos)
+      return word;
+  }
+  return {};
 }
 
 }  // namespace
@@ -66,6 +91,30 @@ at::ScalarType resolve_dtype(std::string_view name, at::Device device) {
   }
   if (device.is_cpu()) return at::kFloat;
   return native_bfloat16(device) ? at::kBFloat16 : at::kHalf;
+}
+
+DeviceFacts device_facts(at::Device device) {
+  DeviceFacts facts;
+  facts.driver = driver_version();
+  facts.threads = at::get_num_threads();
+#ifdef KVLINGUA_CUDA
+  const long runtime =
+      at::detail::getCUDAHooks().hasCUDART() ? at::detail::getCUDAHooks().versionCUDART() : 0;
+  if (runtime > 0) facts.cuda_runtime = cat(runtime / 1000, ".", runtime % 1000 / 10);
+  if (device.is_cuda()) {
+    const cudaDeviceProp* properties = at::cuda::getDeviceProperties(device.index());
+    facts.name = properties->name;
+    facts.memory = static_cast<int64_t>(properties->totalGlobalMem);
+    facts.capability = cat(properties->major, ".", properties->minor);
+    facts.bfloat16 = native_bfloat16(device);
+    return facts;
+  }
+#endif
+  const std::string model = first_line_with("/proc/cpuinfo", "model name");
+  facts.name = model.empty() ? "CPU" : model.substr(std::min(model.size(), model.find(':') + 2));
+  facts.memory = static_cast<int64_t>(available_memory_bytes());
+  facts.bfloat16 = !first_line_with("/proc/cpuinfo", " avx512_bf16").empty();
+  return facts;
 }
 
 }  // namespace kvlingua

@@ -5,6 +5,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace kvlingua {
@@ -16,5 +17,18 @@ at::Device resolve_device(std::string_view name, int64_t local_rank = 0);
 // "auto", "float32", "bfloat16", "float16". auto: float32 on the CPU, on a GPU bfloat16 where it is
 // native, else float16. Throws Error (kUsage).
 at::ScalarType resolve_dtype(std::string_view name, at::Device device);
+
+// What is known of a device, for tables, plans and reports.
+struct DeviceFacts {
+  std::string name;  // "NVIDIA H200", or the processor's
+  int64_t memory =
+      0;  // bytes it has: of the GPU, or what this process can still use of the machine
+  bool bfloat16 = false;     // native
+  std::string capability;    // "9.0"; empty for the CPU
+  std::string driver;        // "580.65.06"; empty when there is none
+  std::string cuda_runtime;  // "13.0"; empty for a CPU-only build
+  int64_t threads = 0;       // CPU threads torch uses
+};
+DeviceFacts device_facts(at::Device device);
 
 }  // namespace kvlingua

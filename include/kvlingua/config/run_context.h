@@ -13,8 +13,9 @@
 namespace kvlingua {
 
 struct RunContext {
-  std::string device = "cpu";   // resolved: cpu, cuda:0, cuda:1 ... (never auto)
-  std::optional<int64_t> seed;  // --seed; empty: what the recipe says
+  std::string device_asked = "auto";  // as the recipe or --device says
+  std::string device = "cpu";         // resolved: cpu, cuda:0, cuda:1 ... (never auto)
+  std::optional<int64_t> seed;        // --seed; empty: what the recipe says
   RunPaths paths;
   World world;
   int verbosity = 0;                 // -1 quiet (no progress), 0, 1 verbose

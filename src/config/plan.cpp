@@ -1,0 +1,345 @@
+#include "kvlingua/config/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+namespace kvlingua {
+namespace {
+
+double d(int64_t value) { return static_cast<double>(value); }
+
+struct Inputs {
+  const Recipe& recipe;
+  const ModelNumbers& source;
+  const ModelNumbers& target;
+  const CorpusNumbers& corpus;
+  const MachineNumbers& machine;
+
+  double length() const { return std::max(1.0, corpus.tokens_per_sample); }
+  double span_tokens() const { return d(corpus.samples) * length(); }
+};
+
+// Source channels that one ridge problem gathers, and that one target layer reads.
+int64_t gathered_channels(const RidgeOptions& ridge, const ModelNumbers& source) {
+  const int64_t candidates =
+      ridge.candidate_layers > 0 ? std::min(ridge.candidate_layers, source.layers) : source.layers;
+  const int64_t both = ridge.features == "both" ? 2 : 1;
+  return both * candidates * source.kv_channels();
+}
+int64_t read_channels(const RidgeOptions& ridge, const ModelNumbers& source) {
+  const int64_t gathered = gathered_channels(ridge, source);
+  if (ridge.source_layers == 0) return gathered;
+  const int64_t both = ridge.features == "both" ? 2 : 1;
+  return std::min(gathered, both * ridge.source_layers * source.kv_channels());
+}
+
+int64_t ridge_parameters(const RidgeOptions& ridge, const ModelNumbers& source,
+                         const ModelNumbers& target) {
+  const int64_t in = read_channels(ridge, source);
+  const int64_t inputs = ridge.layout == "head_matched"
+                             ? std::max<int64_t>(1, in / std::max<int64_t>(1, source.kv_heads))
+                             : in;
+  return 2 * target.layers * target.kv_channels() * (inputs + 1);
+}
+
+int64_t mlp_parameters(const ProjectorOptions& options, const ModelNumbers& source,
+                       const ModelNumbers& target) {
+  const MlpOptions& mlp = options.mlp;
+  const int64_t networks = 2 * target.layers, in = read_channels(options.ridge, source);
+  const int64_t first = mlp.rank > 0 ? (in + mlp.hidden) * mlp.rank : in * mlp.hidden;
+  return networks * (first + mlp.hidden + (mlp.depth - 1) * (mlp.hidden + 1) * mlp.hidden +
+                     mlp.hidden * target.kv_channels());
+}
+
+int64_t c2c_parameters(const C2cOptions& c2c, const ModelNumbers& source,
+                       const ModelNumbers& target) {
+  const int64_t h = c2c.hidden_dim, i = c2c.intermediate_dim, cs = source.kv_channels(),
+                ct = target.kv_channels();
+  const int64_t tower = (cs + ct + 1) * h + (h + 2 * i * h) + (h + 2 * h * h) +
+                        (h + 1) * target.kv_heads + (c2c.num_layers - 2) * (h + 2 * i * h) +
+                        (h + 1) * ct + 1;
+  return 2 * target.layers * tower;
+}
+
+// Forward through one model: the widest layer's temporaries, `tokens` at once.
+double activation_bytes(const ModelNumbers& m, double tokens) {
+  const double widest =
+      std::max(3.0 * d(m.intermediate) + 2.0 * d(m.hidden),
+               d(m.heads * m.head_dim) * 3.0 + 4.0 * d(m.kv_channels()) + 2.0 * d(m.hidden));
+  return tokens * widest * d(m.compute_bytes);
+}
+
+// What backward keeps of one layer, per token: inputs of norms, projections, attention and the
+// gated MLP.
+double saved_bytes_per_token(const ModelNumbers& m) {
+  const double layer = 4.0 * d(m.hidden) + 3.0 * d(m.heads * m.head_dim) +
+                       4.0 * d(m.kv_channels()) + 4.0 * d(m.intermediate);
+  return layer * d(m.compute_bytes);
+}
+
+double operations(const ModelNumbers& m) { return 30.0 * d(m.layers); }  // of one forward
+
+double forward_seconds(const Inputs& in, const ModelNumbers& m, double tokens, double batches) {
+  const double compute = tokens * m.flops_per_token(in.length()) / in.machine.flops;
+  return std::max(compute, batches * operations(m) * in.machine.launch_seconds);
+}
+
+// Largest batch whose memory fits, by bisection; memory grows with the batch.
+int64_t largest(const std::function<double(double)>& memory, double limit) {
+  if (memory(1) > limit) return 0;
+  int64_t low = 1, high = int64_t{1} << 30;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (memory(d(middle)) <= limit ? low : high) = middle;
+  }
+  return low;
+}
+
+StagePlan stage(const Inputs& in, std::string name, const std::function<double(double)>& memory,
+                std::string key, int64_t batch) {
+  StagePlan plan{.name = std::move(name), .batch_key = std::move(key), .batch = batch};
+  const auto total = [&](double b) { return in.machine.base_memory + memory(b); };
+  plan.memory = total(d(batch));
+  plan.fits = plan.memory <= in.machine.memory;
+  plan.largest_batch = plan.batch_key.empty() ? 0 : largest(total, in.machine.memory);
+  return plan;
+}
+
+// `one_at_a_time`: the stage can do with one model after the other (data.sequential).
+double resident_weights(const Inputs& in, bool one_at_a_time) {
+  const auto held = [](const ModelNumbers& m, bool streaming) {
+    return streaming ? d(m.weight_bytes() - m.head_parameters * m.compute_bytes) /
+                               d(std::max<int64_t>(1, m.layers)) * 2 +
+                           d(m.head_parameters * m.compute_bytes)
+                     : d(m.weight_bytes());
+  };
+  const double source = held(in.source, in.recipe.pair.source.layer_streaming);
+  const double target = held(in.target, in.recipe.pair.target.layer_streaming);
+  if (in.recipe.pair.source.name == in.recipe.pair.target.name)
+    return source;  // one model, loaded once
+  return one_at_a_time && in.recipe.data.sequential ? std::max(source, target) : source + target;
+}
+
+StagePlan generate_stage(const Inputs& in, double stored) {
+  const DataOptions& data = in.recipe.data;
+  const double weights = resident_weights(in, true);
+  const auto memory = [&, weights](double tokens) {
+    const double caches = in.source.kv_bytes(d(in.source.compute_bytes)) +
+                          in.target.kv_bytes(d(in.target.compute_bytes));
+    return weights + tokens * caches +
+           std::max(activation_bytes(in.source, tokens), activation_bytes(in.target, tokens));
+  };
+  StagePlan plan = stage(in, "generate", memory, "data.batch_tokens", data.batch_tokens);
+  const double batches = std::ceil(in.span_tokens() / d(std::max<int64_t>(1, data.batch_tokens)));
+  plan.disk = stored;
+  const double prefill = forward_seconds(in, in.source, in.span_tokens(), batches) +
+                         forward_seconds(in, in.target, in.span_tokens(), batches);
+  plan.seconds = std::max(prefill, stored / in.machine.disk_rate);  // they overlap
+  return plan;
+}
+
+StagePlan ridge_stage(const Inputs& in) {
+  const RidgeOptions& ridge = in.recipe.projector.ridge;
+  const double f = d(gathered_channels(ridge, in.source)),
+               g = d(in.target.layers * in.target.kv_channels());
+  const double problems = ridge.features == "both" ? 1 : 2;
+  const double targets = ridge.features == "both" ? 2 * g : g;
+  const double element = 8;
+  const double sums = problems * (f * f + f * targets + 3 * f + 3 * targets) * element;
+  const double parts = ridge.holdout > 0 ? 2 : 1;  // fitted and held-out rows are gathered apart
+  const double solve = 2 * f * f * element;        // factor and a copy of one problem
+  const double weights = d(ridge_parameters(ridge, in.source, in.target)) * 4;
+  const auto memory = [=](double) { return sums * parts + solve + weights * 2; };
+  StagePlan plan = stage(in, "ridge", memory, "", 0);
+  const double rows = in.span_tokens();
+  const double gather = 2 * problems * rows * (f * f + f * targets);
+  const double solves =
+      ridge.source_layers == 0
+          ? problems * (f * f * f / 3 + 2 * f * f * targets)
+          : 2 * d(in.target.layers) * std::pow(d(read_channels(ridge, in.source)), 3) / 3;
+  plan.seconds =
+      gather / in.machine.flops_float32 +
+      solves * d(static_cast<int64_t>(ridge.lambda.size())) / (in.machine.flops_float32 / 2);
+  plan.disk = weights;
+  return plan;
+}
+
+// Weights, gradient and two moments in float32, and the copy that a background checkpoint takes.
+double training_state_bytes(const Inputs& in, double parameters,
+                            const OptimizerOptions& optimizer) {
+  const double copies = 4 + (optimizer.ema > 0 ? 1 : 0) +
+                        (in.recipe.checkpoint.background && !in.machine.cuda ? 3 : 0);
+  return parameters * 4 * copies;
+}
+
+double checkpoint_bytes(const Inputs& in, double parameters) {
+  return parameters * 4 * 3 * d(in.recipe.checkpoint.keep_last + in.recipe.checkpoint.keep_best);
+}
+
+StagePlan regression_stage(const Inputs& in, double parameters) {
+  const RegressionOptions& options = in.recipe.train.regression;
+  const ProjectorOptions& projector = in.recipe.projector;
+  const double state = training_state_bytes(in, parameters, options.optimizer);
+  const double networks = 2 * d(in.target.layers);
+  const double inputs = 2 * d(in.source.layers * in.source.kv_channels()),
+               outputs = networks * d(in.target.kv_channels());
+  const double hidden = networks * d(projector.mlp.hidden + projector.mlp.rank) *
+                        (2.0 + 2.0 * d(projector.mlp.depth));
+  const auto memory = [=](double rows) {
+    return state + rows * 4 * (3 * inputs + hidden + 6 * outputs);
+  };
+  StagePlan plan =
+      stage(in, "regression", memory, "train.regression.batch.size", options.batch.size);
+  const double rows = options.batch.steps > 0
+                          ? d(options.batch.steps * options.batch.size * options.batch.accumulation)
+                          : options.batch.epochs * in.span_tokens();
+  const double steps = std::max(1.0, rows / d(options.batch.size * options.batch.accumulation));
+  plan.seconds = 6 * parameters * rows / in.machine.flops_float32 +
+                 steps * parameters * 4 * 6 / in.machine.bandwidth +
+                 steps * 200 * in.machine.launch_seconds;
+  plan.disk = checkpoint_bytes(in, parameters);
+  return plan;
+}
+
+StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOptions& batch,
+                             const OptimizerOptions& optimizer, double length, bool recompute,
+                             const std::string& name, const std::string& key) {
+  const double answer = std::min<double>(d(in.recipe.train.distillation.max_answer), length);
+  const double context = length, question = 24;  // a question and its frame
+  const double state = training_state_bytes(in, parameters, optimizer);
+  const double weights = resident_weights(in, false);
+  const double kept_layers = recompute ? 1 + std::sqrt(d(in.target.layers)) : d(in.target.layers);
+  const ProjectorOptions& projector = in.recipe.projector;
+  const double networks = 2 * d(in.target.layers);
+  const double width = projector.kind == "c2c"
+                           ? 12.0 * d(projector.c2c.hidden_dim)
+                           : 4.0 * d(projector.mlp.hidden) + 6.0 * d(in.target.kv_channels());
+  const auto memory = [=, &in](double items) {
+    const double read = items * (question + answer);
+    const double caches = items * context * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
+    const double logits =
+        3 * items * answer * d(in.target.vocab) * 4;  // student, teacher, gradient
+    return weights + state + caches + items * context * networks * width * 4 +
+           read * kept_layers * saved_bytes_per_token(in.target) + logits +
+           activation_bytes(in.source, items * context);
+  };
+  StagePlan plan = stage(in, name, memory, key, batch.size);
+  const double items = d(batch.size * batch.accumulation);
+  const double steps =
+      batch.steps > 0 ? d(batch.steps) : std::max(1.0, batch.epochs * d(in.corpus.samples) / items);
+  const double read = items * (question + answer);
+  const double target_flops = in.target.flops_per_token(context) + 2 * d(in.target.head_parameters);
+  const double flops =
+      items * context *
+          (in.source.flops_per_token(context) + in.target.flops_per_token(context)) +  // contexts
+      read * target_flops * (recompute ? 4 : 3) +  // teacher, student, gradient to its past
+      items * context * 6 * parameters;
+  const double micro = d(batch.accumulation);
+  const double launches =
+      micro * (operations(in.source) + 4 * operations(in.target)) * in.machine.launch_seconds;
+  plan.seconds = steps * (std::max(flops / in.machine.flops, launches) +
+                          parameters * 4 * 6 / in.machine.bandwidth);
+  plan.disk = checkpoint_bytes(in, parameters);
+  return plan;
+}
+
+StagePlan evaluate_stage(const Inputs& in, double parameters) {
+  const EvalOptions& eval = in.recipe.eval;
+  const double weights = resident_weights(in, false) + parameters * 4;
+  const double length = in.length() + 24 + d(eval.max_new_tokens);
+  const auto memory = [&, weights, length](double items) {
+    const double caches = items * length *
+                          (in.source.kv_bytes(d(in.source.compute_bytes)) +
+                           3 * in.target.kv_bytes(d(in.target.compute_bytes)));
+    return weights + caches + activation_bytes(in.target, items * length) +
+           2 * items * d(in.target.vocab) * 4;
+  };
+  StagePlan plan = stage(in, "evaluate", memory, "eval.batch_size", eval.batch_size);
+  const double per_condition =
+      d(static_cast<int64_t>(eval.families.size() * eval.forms.size() * eval.seeds.size())) *
+      d(eval.items);
+  const double conditions = d(static_cast<int64_t>(eval.conditions.size()));
+  const double batches = std::ceil(per_condition / d(eval.batch_size));
+  const double prefill =
+      per_condition * length *
+      (in.source.flops_per_token(length) + conditions * in.target.flops_per_token(length)) /
+      in.machine.flops;
+  // A decoding step reads every weight once, or is bound by arithmetic or by launches.
+  const double step = std::max({d(in.target.weight_bytes()) / in.machine.bandwidth,
+                                d(eval.batch_size) * 2 * d(in.target.parameters) / in.machine.flops,
+                                operations(in.target) * in.machine.launch_seconds});
+  plan.seconds = prefill + conditions * batches * d(eval.max_new_tokens) * step;
+  plan.disk = 64 << 20;
+  return plan;
+}
+
+}  // namespace
+
+double ModelNumbers::flops_per_token(double context) const {
+  const double body = static_cast<double>(parameters - head_parameters);
+  return 2 * body + 2.0 * static_cast<double>(layers * heads * head_dim) *
+                        context;  // causal: half of 4 * context
+}
+
+double storage_element_bytes(const std::string& storage_dtype) {
+  if (storage_dtype == "float32") return 4;
+  return storage_dtype == "int8" ? 1 : 2;
+}
+
+int64_t projector_parameters(const ProjectorOptions& options, const ModelNumbers& source,
+                             const ModelNumbers& target) {
+  if (options.kind == "ridge") return ridge_parameters(options.ridge, source, target);
+  if (options.kind == "mlp")
+    return ridge_parameters(options.ridge, source, target) +
+           mlp_parameters(options, source, target);
+  if (options.kind == "c2c") return c2c_parameters(options.c2c, source, target);
+  return 0;
+}
+
+Plan make_plan(const Recipe& recipe, const ModelNumbers& source, const ModelNumbers& target,
+               const CorpusNumbers& corpus, const MachineNumbers& machine) {
+  const Inputs in{recipe, source, target, corpus, machine};
+  Plan plan;
+  const double element = storage_element_bytes(recipe.data.storage_dtype);
+  plan.bytes_per_token = source.kv_bytes(element) + target.kv_bytes(element);
+  // int8 keeps a float32 scale for each head's key and value.
+  if (recipe.data.storage_dtype == "int8")
+    plan.bytes_per_token +=
+        2 * 4 * d(source.layers * source.kv_heads + target.layers * target.kv_heads);
+  const double kept = recipe.data.tokens_per_sample > 0
+                          ? std::min(d(recipe.data.tokens_per_sample), in.length())
+                          : in.length();
+  plan.dataset_tokens = recipe.data.online ? 0 : d(corpus.samples) * kept;
+  plan.dataset_bytes = plan.dataset_tokens * plan.bytes_per_token;
+  plan.projector_parameters = projector_parameters(recipe.projector, source, target);
+  const double parameters = d(plan.projector_parameters);
+
+  if (!recipe.data.online) plan.stages.push_back(generate_stage(in, plan.dataset_bytes));
+  for (const std::string& name : recipe.train.stages) {
+    if (name == "ridge") plan.stages.push_back(ridge_stage(in));
+    if (name == "regression") plan.stages.push_back(regression_stage(in, parameters));
+    if (name == "distillation") {
+      const DistillationOptions& o = recipe.train.distillation;
+      plan.stages.push_back(distillation_stage(in, parameters, o.batch, o.optimizer, in.length(),
+                                               o.checkpoint_activations, name,
+                                               "train.distillation.batch.size"));
+    }
+    if (name == "c2c") {
+      const C2cTrainOptions& o = recipe.train.c2c;
+      plan.stages.push_back(distillation_stage(
+          in, parameters, o.batch, o.optimizer, std::min(in.length(), d(o.max_length)),
+          o.checkpoint_activations, name, "train.c2c.batch.size"));
+    }
+  }
+  plan.stages.push_back(evaluate_stage(in, parameters));
+  for (const StagePlan& stage : plan.stages) {
+    plan.fits_memory = plan.fits_memory && stage.fits;
+    plan.seconds += stage.seconds;
+    plan.disk += stage.disk;
+  }
+  plan.fits_disk = machine.disk_free < 0 || plan.disk <= machine.disk_free;
+  return plan;
+}
+
+}  // namespace kvlingua
