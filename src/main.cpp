@@ -5,17 +5,18 @@
 // everything else to stderr; whatever is thrown becomes one line and an exit code.
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <functional>
-#include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 
+#include "datasets/corpus.h"
 #include "datasets/generate.h"
 #include "datasets/verify.h"
+#include "eval/evaluate.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/guard.h"
 #include "kvlingua/base/log.h"
@@ -31,7 +32,13 @@
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/manifest.h"
 #include "kvlingua/model/inspect.h"
+#include "kvlingua/model/preflight.h"
+#include "kvlingua/text/tokenizer.h"
 #include "trainers/lm_trainer.h"
+#if __has_include("trainers/train.h")
+#include "trainers/train.h"
+#define KVLINGUA_TRAIN
+#endif
 
 namespace kvlingua {
 namespace {
@@ -48,9 +55,8 @@ Recipe load_recipe(const CommandLine& command) {
 RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   RunContext context;
   context.world = World::from_environment();
-  context.device = resolve_device(command.device.empty() ? recipe.pair.device : command.device,
-                                  context.world.local_rank)
-                       .str();
+  context.device_asked = command.device.empty() ? recipe.pair.device : command.device;
+  context.device = resolve_device(context.device_asked, context.world.local_rank).str();
   context.seed = command.seed;
   context.paths = run_paths(command.out, recipe.dataset_name(), recipe.run_name());
   context.verbosity = command.verbosity;
@@ -65,26 +71,76 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   return context;
 }
 
-int not_in_this_version(const std::string& what) {
+[[noreturn]] void not_in_this_version(const std::string& what) {
   throw Error({.where = what, .what = "not in this version"});
 }
 
-int run_stage(const CommandLine& command) {
-  const Recipe recipe = load_recipe(command);
-  const RunContext context = context_of(command, recipe);
-  return not_in_this_version(command.verb);
+// How many samples generation will find, and how long they are: from at most 256 of them, evenly
+// spread.
+CorpusNumbers count_corpus(const Recipe& recipe, const std::filesystem::path& target) {
+  const DataOptions& data = recipe.data;
+  const std::unique_ptr<Corpus> corpus = open_corpus(data);
+  std::optional<Tokenizer> tokenizer;
+  if (!target.empty()) tokenizer = Tokenizer::from_directory(target);
+  const int64_t size = corpus->size(), looked_at = std::min<int64_t>(size, 256);
+  double tokens = 0;
+  int64_t read = 0;
+  for (int64_t i = 0; i < looked_at; ++i) {
+    std::string text;
+    try {
+      text = corpus->read(i * (size / looked_at)).text;
+    } catch (const Error&) {
+      continue;  // generation says what is wrong with it
+    }
+    // About four bytes a token where there is no tokenizer yet.
+    const double length = tokenizer ? static_cast<double>(tokenizer->encode(text, false).size())
+                                    : static_cast<double>(text.size()) / 4;
+    tokens += std::min(length, static_cast<double>(data.max_length));
+    ++read;
+  }
+  CorpusNumbers numbers{.samples = size,
+                        .tokens_per_sample = read > 0 ? tokens / static_cast<double>(read) : 0};
+  if (data.max_samples > 0) numbers.samples = std::min(numbers.samples, data.max_samples);
+  if (data.max_tokens > 0 && numbers.tokens_per_sample > 0) {
+    numbers.samples = std::min(
+        numbers.samples,
+        static_cast<int64_t>(static_cast<double>(data.max_tokens) / numbers.tokens_per_sample) + 1);
+  }
+  return numbers;
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  if (!file.flush()) throw Error({.where = path, .what = "cannot be written"});
+void put_result(const CommandLine& command, const std::string& text, const Json& json) {
+  if (!command.json_on_stdout()) write_stdout(text);
+  if (!command.json.empty()) write_json(command.json, json);
+}
+
+Error cannot_run(const Preflight& preflight) {
+  const bool models = !preflight.source.problem.empty() || !preflight.target.problem.empty();
+  const ExitCode code = models                        ? ExitCode::kInput
+                        : !preflight.plan.fits_memory ? ExitCode::kDevice
+                        : !preflight.plan.fits_disk   ? ExitCode::kDiskFull
+                                                      : ExitCode::kFailed;
+  const size_t others = preflight.problems.size() - 1;
+  return Error(
+      {.code = code,
+       .where = preflight.recipe.name,
+       .what = "cannot run here",
+       .remedy = preflight.problems.front() + (others > 0 ? cat(" (and ", others, " more)") : "")});
+}
+
+int run_preflight_verb(const CommandLine& command) {
+  const Recipe recipe = load_recipe(command);
+  const RunContext context = context_of(command, recipe);
+  const Preflight preflight = run_preflight(recipe, context, count_corpus);
+  put_result(command, to_text(preflight), to_json(preflight));
+  if (!preflight.can_run()) throw cannot_run(preflight);
+  return 0;
 }
 
 int run_inspect(const CommandLine& command) {
   InspectOptions options;
   options.name = command.arguments[0];
-  options.directory = resolve_model(options.name);
+  options.directory = resolve_model(resolve_path(options.name));
   options.prompts = command.prompt;
   if (!command.prompts.empty()) {
     std::istringstream lines(read_text_file(command.prompts));
@@ -100,13 +156,8 @@ int run_inspect(const CommandLine& command) {
   options.bench = command.bench;
   if (command.limit > 0) options.bench_limit = command.limit;
   const Json report = inspect(options);
-  if (!command.out.empty()) write_text(command.out, inspect_metadata(report).dump(1) + "\n");
-  if (command.json_on_stdout()) {
-    std::cout << report.dump(1) << std::endl;
-  } else {
-    if (!command.json.empty()) write_text(command.json, report.dump(1) + "\n");
-    std::cout << inspect_table(report) << std::flush;
-  }
+  if (!command.out.empty()) write_json(command.out, inspect_metadata(report));
+  put_result(command, inspect_table(report), report);
   return static_cast<int>(inspect_repeats(report) ? ExitCode::kOk : ExitCode::kGate);
 }
 
@@ -161,12 +212,55 @@ int nano_lm(const CommandLine& command) {
   return 0;
 }
 
-int run_generate(const CommandLine& command) {
-  const Recipe recipe = load_recipe(command);
-  const GenerateResult result = generate(recipe, context_of(command, recipe));
-  if (!command.json.empty()) write_json(command.json, result.to_json());
-  return 0;
+// What a stage gives back: a few lines for people, its JSON, and whether its gate was met.
+struct StageOutcome {
+  std::string text;
+  Json json;
+  ExitCode code = ExitCode::kOk;
+};
+
+StageOutcome generate_stage(const Recipe& recipe, const RunContext& context) {
+  const GenerateResult result = generate(recipe, context);
+  return {
+      cat(result.directory.string(), ": ", result.samples, " samples, ", result.tokens, " tokens, ",
+          bytes_text(static_cast<double>(result.bytes)), " in ", result.shards, " shards\n"),
+      result.to_json()};
 }
+
+StageOutcome train_stage([[maybe_unused]] const Recipe& recipe,
+                         [[maybe_unused]] const RunContext& context) {
+#ifdef KVLINGUA_TRAIN
+  const TrainResult result = train(recipe, context);
+  return {result.dry_run ? recipe.to_yaml() + "\n" + result.plan : result.summary(),
+          result.to_json()};
+#else
+  not_in_this_version("train");
+#endif
+}
+
+StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
+  const EvaluateResult result = evaluate(recipe, context);
+  std::string text;
+  if (result.judged && result.report.contains("criteria")) {
+    for (const auto& [name, criterion] : result.report["criteria"].items()) {
+      text += cat(name, ": ", criterion.value("verdict", std::string("?")), "\n");
+    }
+  }
+  if (!result.folder.empty())
+    text += cat("report: ", (result.folder / "report.html").string(), "\n");
+  return {text, result.to_json(), result.exit_code()};
+}
+
+using Stage = StageOutcome (*)(const Recipe&, const RunContext&);
+int run_stage(const CommandLine& command, Stage stage) {
+  const Recipe recipe = load_recipe(command);
+  const StageOutcome outcome = stage(recipe, context_of(command, recipe));
+  put_result(command, outcome.text, outcome.json);
+  return static_cast<int>(outcome.code);
+}
+int run_generate(const CommandLine& command) { return run_stage(command, generate_stage); }
+int run_train(const CommandLine& command) { return run_stage(command, train_stage); }
+int run_evaluate(const CommandLine& command) { return run_stage(command, evaluate_stage); }
 
 // A folder with a manifest that is no pair set: a checkpoint, or whatever else keeps one.
 Json verify_manifest(const std::filesystem::path& folder) {
@@ -205,13 +299,60 @@ int run_verify(const CommandLine& command) {
   return static_cast<int>(clean ? ExitCode::kOk : ExitCode::kCorrupt);
 }
 
+// Everything in one go. Each stage finds what it has done already and goes on from there.
+int run_quickstart(const CommandLine& command) {
+  for (const std::string& part : command.parts) {
+    if (part == "sweep" || part == "identity") not_in_this_version(part);
+  }
+  const auto wanted = [&](std::string_view part) {
+    return command.parts.empty() ||
+           std::find(command.parts.begin(), command.parts.end(), part) != command.parts.end();
+  };
+  const Recipe recipe = load_recipe(command);
+  const RunContext context = context_of(command, recipe);
+  const Preflight preflight = run_preflight(recipe, context, count_corpus);
+  Json results = {{"preflight", to_json(preflight)}};
+  ExitCode code = ExitCode::kOk;
+  // The plan: on stdout when it is what was asked for, else before the work.
+  if (!command.json_on_stdout()) write_stdout(to_text(preflight) + "\n");
+  if (!preflight.can_run() || command.dry_run) {
+    if (!command.json.empty()) write_json(command.json, results);
+    if (!preflight.can_run()) throw cannot_run(preflight);
+    return 0;
+  }
+  if (wanted("train")) {
+    using NamedStage = std::pair<const char*, Stage>;
+    for (const auto& [name, stage] :
+         {NamedStage("generate", generate_stage), NamedStage("train", train_stage)}) {
+      const StageOutcome outcome = stage(recipe, context);
+      results[name] = outcome.json;
+      if (!command.json_on_stdout()) write_stdout(outcome.text);
+    }
+  }
+  if (wanted("validate")) {
+    const StageOutcome outcome = evaluate_stage(recipe, context);
+    results["evaluate"] = outcome.json;
+    code = outcome.code;
+    if (!command.json_on_stdout()) {
+      write_stdout(outcome.text +
+                   "next, on a machine with a GPU: scripts/phase2b_quickstart.sh --recipe "
+                   "recipe/phase2b/qwen3-0.6b_qwen2.5-0.5b.yaml\n");
+    }
+  }
+  if (!command.json.empty()) write_json(command.json, results);
+  return static_cast<int>(code);
+}
+
 using VerbFunction = int (*)(const CommandLine&);
 const std::map<std::string, VerbFunction>& verbs() {
-  static const std::map<std::string, VerbFunction> table = {
-      {"preflight", run_stage},  {"generate", run_generate}, {"verify", run_verify},
-      {"train", run_stage},      {"evaluate", run_stage},    {"sweep", run_stage},
-      {"identity", run_stage},   {"quickstart", run_stage},  {"inspect", run_inspect},
-      {"nano-lm", nano_lm}};
+  static const std::map<std::string, VerbFunction> table = {{"preflight", run_preflight_verb},
+                                                            {"generate", run_generate},
+                                                            {"verify", run_verify},
+                                                            {"train", run_train},
+                                                            {"evaluate", run_evaluate},
+                                                            {"quickstart", run_quickstart},
+                                                            {"inspect", run_inspect},
+                                                            {"nano-lm", nano_lm}};
   return table;
 }
 
@@ -227,7 +368,8 @@ void set_verbosity(int verbosity) {
 int run(const CommandLine& command) {
   try {
     const auto verb = verbs().find(command.verb);
-    return verb == verbs().end() ? not_in_this_version(command.verb) : verb->second(command);
+    if (verb == verbs().end()) not_in_this_version(command.verb);
+    return verb->second(command);
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
     const std::string line = printable(text.substr(0, text.find('\n')), 300);
