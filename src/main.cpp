@@ -309,7 +309,8 @@ int run_quickstart(const CommandLine& command) {
            std::find(command.parts.begin(), command.parts.end(), part) != command.parts.end();
   };
   const Recipe recipe = load_recipe(command);
-  const RunContext context = context_of(command, recipe);
+  RunContext context = context_of(command, recipe);
+  context.limit = 0;  // --limit is for the evaluation: pairs and training are always whole
   const Preflight preflight = run_preflight(recipe, context, count_corpus);
   Json results = {{"preflight", to_json(preflight)}};
   ExitCode code = ExitCode::kOk;
@@ -330,6 +331,7 @@ int run_quickstart(const CommandLine& command) {
     }
   }
   if (wanted("validate")) {
+    context.limit = command.limit;
     const StageOutcome outcome = evaluate_stage(recipe, context);
     results["evaluate"] = outcome.json;
     code = outcome.code;
