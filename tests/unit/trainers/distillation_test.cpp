@@ -1,0 +1,171 @@
+// Distillation on tiny random models: a lossless projector has no loss, gradients are those of the
+// loss, training lowers it, and a resumed run is the same run.
+#include "trainers/distillation.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
+#include "kvlingua/projector/factory.h"
+#include "kvlingua/projector/identity.h"
+#include "kvlingua/projector/ridge.h"
+#include "support/tiny_model.h"
+#include "trainers/trainer.h"
+
+namespace kvlingua {
+namespace {
+
+std::vector<int64_t> tokens(Random& random, int64_t n) {
+  std::vector<int64_t> ids;
+  for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<int64_t>(random.below(90)));
+  return ids;
+}
+
+// Items of different lengths; both models read the same ids.
+std::vector<DistillationItem> make_items(int64_t n) {
+  Random random(4);
+  std::vector<DistillationItem> items;
+  for (int64_t i = 0; i < n; ++i) {
+    DistillationItem item;
+    item.span = tokens(random, 4 + static_cast<int64_t>(random.below(5)));
+    item.source_span = item.span;
+    for (size_t t = 0; t < item.span.size(); ++t)
+      item.source_index.push_back(static_cast<int64_t>(t));
+    item.rest = tokens(random, 2 + static_cast<int64_t>(random.below(3)));
+    item.answer = tokens(random, 1 + static_cast<int64_t>(random.below(4)));
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+struct Fixture {
+  CausalLM source = kvlingua::testing::tiny_model(Architecture::kQwen3, 1);
+  CausalLM target = kvlingua::testing::tiny_model(Architecture::kQwen2, 2);
+  std::unique_ptr<Projector> projector;
+  DistillationOptions options;
+  FrozenPair pair;
+
+  Fixture() {
+    pair = {&source, &target, {1, 2, 3}, {4, 5}};
+    options.batch.size = 3;
+    ProjectorOptions p;
+    p.kind = "ridge";
+    projector = make_projector(source.kv_shape(), target.kv_shape(), p);
+    at::manual_seed(3);
+    for (auto& [name, tensor] : projector->parameters())
+      tensor.copy_(at::randn(tensor.sizes()) * 0.1);
+  }
+  DistillationObjective objective(const Projector& p, int64_t cache_bytes = int64_t{1} << 30) {
+    return DistillationObjective(p, pair, make_items(40),
+                                 ChannelStatistics::identity(target.kv_shape()), options, 7,
+                                 nullptr, cache_bytes);
+  }
+};
+
+TEST(Distillation, ALosslessCacheHasNoDivergence) {
+  Fixture f;
+  f.pair = {&f.target, &f.target, {4, 5}, {4, 5}};
+  f.options.anchor = 1;
+  const IdentityProjector identity(f.target.kv_shape(), f.target.kv_shape());
+  DistillationObjective objective = f.objective(identity);
+  const c10::NoGradGuard no_grad;
+  const auto losses = objective.losses({0, 5, 11, 12});
+  EXPECT_LT(losses.kl.item<double>(), 1e-6);
+  EXPECT_LT(losses.anchor.item<double>(), 1e-6);
+  // Another item's context, by contrast, shows.
+  Fixture other;
+  DistillationObjective wrong = other.objective(*other.projector);
+  EXPECT_GT(wrong.losses({0, 5, 11, 12}).kl.item<double>(), 1e-2);
+}
+
+TEST(Distillation, BatchesDoNotChangeLosses) {
+  Fixture f;
+  f.options.ce_weight = 1;
+  f.options.anchor = 1;
+  DistillationObjective objective = f.objective(*f.projector),
+                        alone = f.objective(*f.projector, /*cache_bytes=*/0);
+  const c10::NoGradGuard no_grad;
+  const auto all = objective.losses({3, 8, 20});
+  double kl = 0, ce = 0;
+  for (const int64_t i : {3, 8, 20}) {
+    const auto one = alone.losses({i});
+    kl += one.kl.item<double>() / 3;
+    ce += one.cross_entropy.item<double>() / 3;
+  }
+  EXPECT_NEAR(all.kl.item<double>(), kl, 1e-5);
+  EXPECT_NEAR(all.cross_entropy.item<double>(), ce, 1e-4);
+}
+
+TEST(Distillation, GradientsEqualFiniteDifferences) {
+  for (const bool recompute : {false, true}) {
+    Fixture f;
+    f.options.ce_weight = 0.5;
+    f.options.anchor = 0.5;
+    f.options.checkpoint_activations = recompute;
+    DistillationObjective objective = f.objective(*f.projector);
+    const auto loss = [&] {
+      const auto l = objective.losses({1, 2, 9});
+      return l.kl + 0.5 * l.cross_entropy + 0.5 * l.anchor;
+    };
+    for (auto& [name, tensor] : f.projector->parameters()) tensor.requires_grad_(true);
+    loss().backward();
+    const c10::NoGradGuard no_grad;
+    for (auto& [name, tensor] : f.projector->parameters()) {
+      const at::Tensor direction = tensor.grad() / tensor.grad().norm();
+      const double analytic = tensor.grad().norm().item<double>(),
+                   h = 1e-2 / std::max(1.0, analytic);
+      tensor.add_(direction, h);
+      const double up = loss().item<double>();
+      tensor.sub_(direction, 2 * h);
+      const double down = loss().item<double>();
+      tensor.add_(direction, h);
+      EXPECT_NEAR((up - down) / (2 * h), analytic, 2e-2 * analytic)
+          << name << (recompute ? ", recomputed" : "");
+      EXPECT_GT(analytic, 1e-3);
+    }
+    for (const auto& [name, tensor] : f.target.parameters())
+      EXPECT_FALSE(tensor.grad().defined()) << name;
+  }
+}
+
+TEST(Distillation, TrainsAndResumesWithTheSameBits) {
+  TrainerOptions options;
+  options.optimizer.lr = 1e-2;
+  options.total_steps = 30;
+  options.save_every = 7;
+  options.log_every = 5;
+  options.validate_every = 10;
+  const auto run = [&](const Checkpoint* from) {
+    Fixture f;
+    std::vector<Checkpoint> saved;
+    DistillationObjective objective = f.objective(*f.projector);
+    Observers none;
+    if (from != nullptr)
+      f.projector->load_state({from->projector.begin(), from->projector.end()}, "checkpoint");
+    Trainer trainer(*f.projector, objective, options, none, [&](const Checkpoint& c) {
+      saved.push_back(c.snapshot());
+      return std::string("somewhere");
+    });
+    TrainState state;
+    state.stage = "distillation";
+    if (from != nullptr) {
+      trainer.resume(*from, "checkpoint");
+      state = from->state;
+    }
+    trainer.fit(state);
+    return saved;
+  };
+  const std::vector<Checkpoint> whole = run(nullptr);
+  EXPECT_LT(whole.back().state.last_loss, 0.7 * whole.back().state.first_loss);
+  const std::vector<Checkpoint> rest = run(&whole[1]);
+  for (size_t i = 0; i < whole.back().projector.size(); ++i) {
+    EXPECT_TRUE(rest.back().projector[i].second.equal(whole.back().projector[i].second))
+        << whole.back().projector[i].first;
+  }
+  EXPECT_EQ(rest.back().state.validation, whole.back().state.validation);
+}
+
+}  // namespace
+}  // namespace kvlingua

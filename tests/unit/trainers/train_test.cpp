@@ -1,0 +1,186 @@
+// The train verb on two tiny random models of different architecture and the built-in corpus.
+#include "trainers/train.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "checkpoints/load_projector.h"
+#include "checkpoints/store.h"
+#include "datasets/generate.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/io/json_lines.h"
+#include "kvlingua/projector/ridge.h"
+#include "support/temp_dir.h"
+#include "support/tiny_pair.h"
+#include "trainers/pair_source.h"
+#include "trainers/ridge_fit.h"
+#include "trainers/validation.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Pairs are generated once for all tests of this file.
+class Train : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    set_log_level(LogLevel::kError);
+    dir_ = new TempDir();
+    kvlingua::testing::save_tiny_pair(dir_->path());
+    generate(recipe(), kvlingua::testing::tiny_context(dir_->path()));
+  }
+  static void TearDownTestSuite() { delete dir_; }
+
+  static Recipe recipe(const std::vector<std::string>& set = {}) {
+    std::vector<std::string> all{"data.synthetic.documents=400",
+                                 "data.queries=true",
+                                 "projector.mlp.hidden=24",
+                                 "projector.ridge.lambda=[1e-5, 1e-4, 1e-3, 1e-2]",
+                                 "train.stages=[ridge, regression]",
+                                 "train.regression.batch.size=64",
+                                 "train.regression.batch.steps=60",
+                                 "train.regression.optimizer.lr=3e-3",
+                                 "train.regression.validate_every=20",
+                                 "checkpoint.every=10",
+                                 "data.validation=0.2"};
+    all.insert(all.end(), set.begin(), set.end());
+    Recipe r =
+        Recipe::from_yaml(kvlingua::testing::tiny_recipe(dir_->path()).to_yaml(), "tiny.yaml", all);
+    return r;
+  }
+  static RunContext context(const std::string& run) {
+    RunContext c = kvlingua::testing::tiny_context(dir_->path());
+    c.paths.run = dir_->path() / "checkpoints" / run;
+    return c;
+  }
+
+  static TempDir* dir_;
+};
+TempDir* Train::dir_ = nullptr;
+
+double r2(const nlohmann::ordered_json& validation, const std::string& part) {
+  return validation.at(part + "_r2").get<double>();
+}
+
+TEST_F(Train, RidgeBeatsTokenIdentityAndMlpBeatsRidge) {
+  const TrainResult result = train(recipe(), context("order"));
+  ASSERT_EQ(result.stages.size(), 2u);
+  const auto& ridge = result.stages[0]["validation"];
+  const auto& mlp = result.stages[1]["validation"];
+  for (const std::string part : {"key", "value"}) {
+    EXPECT_GT(r2(ridge, part), r2(ridge["baselines"]["token_mean"], part)) << part;
+    EXPECT_GT(r2(mlp, part), r2(ridge, part)) << part;
+    EXPECT_NEAR(r2(ridge["baselines"]["mean"], part), 0, 0.02) << part;
+  }
+  EXPECT_GT(mlp["attention_output_cosine"].get<double>(),
+            ridge["baselines"]["token_mean"]["attention_output_cosine"].get<double>());
+  EXPECT_EQ(ridge["per_layer"]["key_r2"].size(), 2u);
+  EXPECT_EQ(load_projector(context("order").paths.run).projector->kind(), "mlp");
+  EXPECT_EQ(load_projector(context("order").paths.run / "ridge").projector->kind(), "ridge");
+  EXPECT_EQ(load_projector(context("order").paths.run / "ridge-aligned")
+                .projector->config()["options"]["source_layers"],
+            1);
+  EXPECT_GT(read_json_lines(context("order").paths.run / "metrics.jsonl").size(), 5u);
+}
+
+// Source rows dealt to other samples' targets: nothing to learn, and held-out R2 says so.
+TEST_F(Train, ShuffledPairsGiveZero) {
+  const fs::path set = context("x").paths.dataset;
+  const auto rows = make_pair_source(set, {.batch_size = 256, .seed = 3, .epochs = 1});
+  const KvShape source{3, 2, 16}, target{2, 2, 8};
+  RidgeOptions options;
+  options.lambda = {1e-2, 1e-1, 1, 10};
+  RidgeSumsPair sums = make_ridge_sums(source, target, options, at::kCPU);
+  while (auto batch = rows->next()) {
+    at::manual_seed(3);
+    const at::Tensor order = at::randperm(batch->rows());
+    const CacheRows shuffled{batch->source.keys_NLHD.index_select(0, order),
+                             batch->source.values_NLHD.index_select(0, order)};
+    // The last quarter of each batch is held out.
+    const int64_t cut = batch->rows() * 3 / 4;
+    sums.train.add(shuffled.slice(0, cut), batch->target.slice(0, cut));
+    sums.heldout.add(shuffled.slice(cut, batch->rows()), batch->target.slice(cut, batch->rows()));
+  }
+  const RidgeSolution solution = solve_ridge(sums.train, &sums.heldout, options);
+  EXPECT_LT(solution.heldout_r2.abs().max().item<double>(), 0.05);
+}
+
+TEST_F(Train, SkipsWhatIsDoneAndRestartsOnDemand) {
+  const RunContext c = context("skip");
+  const TrainResult first = train(recipe(), c);
+  const auto time = fs::last_write_time(c.paths.run / "regression" / "manifest.json");
+  const TrainResult second = train(recipe(), c);
+  EXPECT_EQ(fs::last_write_time(c.paths.run / "regression" / "manifest.json"), time);
+  EXPECT_EQ(first.stages.size(), second.stages.size());
+  EXPECT_EQ(second.stages[1]["last_loss"], first.stages[1]["last_loss"]);
+  RunContext again = c;
+  again.restart = true;
+  const TrainResult third = train(recipe(), again);
+  EXPECT_NE(fs::last_write_time(c.paths.run / "regression" / "manifest.json"), time);
+  EXPECT_EQ(third.stages[1]["last_loss"],
+            first.stages[1]["last_loss"]);  // the same recipe, the same run
+}
+
+TEST_F(Train, PartsOfTheDataAddUpToTheWhole) {
+  // Ridge over the set, and ridge over it once more with its own sums added: every row twice, the
+  // same map.
+  const RunContext once = context("once"), twice = context("twice");
+  train(recipe({"train.stages=[ridge]"}), once);
+  train(recipe({"train.stages=[ridge]",
+                "projector.ridge.add_sums=[" + (once.paths.run / "ridge-sums").string() + "]"}),
+        twice);
+  const at::Tensor a = load_projector(once.paths.run).projector->parameters()[0].second;
+  const at::Tensor b = load_projector(twice.paths.run).projector->parameters()[0].second;
+  EXPECT_LT(((a - b).norm() / a.norm()).item<double>(), 1e-5);
+}
+
+TEST_F(Train, DryRunPlansAndWritesNothing) {
+  RunContext c = context("dry");
+  c.dry_run = true;
+  const TrainResult result = train(recipe(), c);
+  EXPECT_TRUE(result.dry_run);
+  EXPECT_FALSE(fs::exists(c.paths.run));
+  EXPECT_NE(result.plan.find("regression"), std::string::npos);
+  EXPECT_EQ(result.stages[1]["steps"], 60);
+  EXPECT_GT(result.stages[1]["memory_bytes"].get<uint64_t>(), 1000u);
+}
+
+TEST_F(Train, RegressionAloneStartsFromStatistics) {
+  RunContext c = context("alone");
+  const TrainResult result =
+      train(recipe({"train.stages=[regression]", "train.regression.attention_weight=0.5",
+                    "train.regression.batch.size=4", "train.regression.train_base=true"}),
+            c);
+  EXPECT_GT(r2(result.stages[0]["validation"], "value"), 0.05);
+}
+
+TEST_F(Train, BadInputIsOneLine) {
+  const auto message = [&](const Recipe& r, const RunContext& c) {
+    try {
+      train(r, c);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  RunContext none = context("bad");
+  none.paths.dataset = dir_->path() / "datasets" / "nothing";
+  EXPECT_NE(message(recipe(), none).find("nothing"), std::string::npos);
+  RunContext file = context("bad");
+  std::ofstream(dir_->path() / "plain") << "x";
+  file.paths.run = dir_->path() / "plain" / "run";
+  EXPECT_NE(message(recipe(), file), "no error");
+  RunContext many = context("bad");
+  many.world.size = 2;
+  EXPECT_NE(message(recipe(), many).find("WORLD_SIZE"), std::string::npos);
+  EXPECT_NE(message(recipe({"projector.kind=noise", "train.stages=[regression]"}), context("bad"))
+                .find("nothing to train"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace kvlingua

@@ -1,0 +1,27 @@
+// Pair sets as batch sources: rows for ridge and regression, whole sequences for validation and for
+// the attention-output term.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "datasets/pair_loader.h"
+#include "trainers/batch_source.h"
+
+namespace kvlingua {
+
+struct PairSourceOptions {
+  LoadUnit unit = LoadUnit::kRows;
+  LoadUse use = LoadUse::kTrain;
+  int64_t batch_size = 1024;
+  bool shuffle = true;
+  uint64_t seed = 0;
+  int64_t epochs = 0;  // 0: endless
+  at::Device device = at::kCPU;
+};
+
+// Sequences give token ids, a mask and, when the set holds queries, an AttentionContext.
+std::unique_ptr<BatchSource> make_pair_source(const std::filesystem::path& dataset,
+                                              const PairSourceOptions& options);
+
+}  // namespace kvlingua
