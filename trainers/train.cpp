@@ -207,7 +207,7 @@ TrainResult TrainRun::execute() {
     if (found) mine = read_checkpoint(found->path);
     if (mine && mine->state.stage_finished) {
       remark(stage + ": done already, " + found->path.string());
-      result_.stages.push_back(mine->state.results.back());
+      result_.stages.push_back(OrderedJson::parse(mine->state.results.back().dump()));
       continue;
     }
     TrainState state;

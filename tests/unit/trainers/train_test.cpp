@@ -66,18 +66,21 @@ double r2(const nlohmann::ordered_json& validation, const std::string& part) {
   return validation.at(part + "_r2").get<double>();
 }
 
-TEST_F(Train, RidgeBeatsTokenIdentityAndMlpBeatsRidge) {
+TEST_F(Train, MlpBeatsRidgeBeatsTheMean) {
   const TrainResult result = train(recipe(), context("order"));
   ASSERT_EQ(result.stages.size(), 2u);
   const auto& ridge = result.stages[0]["validation"];
   const auto& mlp = result.stages[1]["validation"];
+  // Random weights mix so little that a cache entry is its token's identity: that baseline is
+  // beaten by trained models only (tests/slow/trainers/nano_train_test.cpp).
   for (const std::string part : {"key", "value"}) {
-    EXPECT_GT(r2(ridge, part), r2(ridge["baselines"]["token_mean"], part)) << part;
+    EXPECT_GT(r2(ridge, part), 0.3) << part;
     EXPECT_GT(r2(mlp, part), r2(ridge, part)) << part;
     EXPECT_NEAR(r2(ridge["baselines"]["mean"], part), 0, 0.02) << part;
+    EXPECT_TRUE(ridge["baselines"].contains("token_mean"));
   }
   EXPECT_GT(mlp["attention_output_cosine"].get<double>(),
-            ridge["baselines"]["token_mean"]["attention_output_cosine"].get<double>());
+            ridge["baselines"]["mean"]["attention_output_cosine"].get<double>());
   EXPECT_EQ(ridge["per_layer"]["key_r2"].size(), 2u);
   EXPECT_EQ(load_projector(context("order").paths.run).projector->kind(), "mlp");
   EXPECT_EQ(load_projector(context("order").paths.run / "ridge").projector->kind(), "ridge");
