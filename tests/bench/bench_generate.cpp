@@ -1,0 +1,226 @@
+// Paired caches: generation end to end against prefill alone, the loader from the page cache,
+// memory against corpus size.
+//
+//   bench_generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
+// Without models: the shapes of the nano pair with random weights. Each number is the median of
+// several runs.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "datasets/batch_plan.h"
+#include "datasets/generate.h"
+#include "datasets/pair_loader.h"
+#include "datasets/pair_run.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/io/system.h"
+#include "support/temp_dir.h"
+#include "support/tiny_pair.h"
+
+namespace kvlingua {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return x[x.size() / 2];
+}
+
+struct Arguments {
+  std::string source, target, child;
+  int64_t documents = 600, batch_tokens = 4096, repeat = 3;
+};
+
+// The nano pair's shapes (Qwen3-style source, Qwen2-style target) with random weights.
+void save_nano_shapes(const std::filesystem::path& directory) {
+  testing::save_tiny_model(directory / "source", Architecture::kQwen3, 790, 1, 5);
+  testing::save_tiny_model(directory / "target", Architecture::kQwen2, 790, 2, 4);
+  ModelConfig source = testing::tiny_config(Architecture::kQwen3),
+              target = testing::tiny_config(Architecture::kQwen2);
+  for (ModelConfig* c : {&source, &target})
+    c->vocab_size = ModelConfig::from_directory(directory / "source").vocab_size;
+  source.hidden_size = 160, source.intermediate_size = 320, source.num_layers = 5,
+  source.head_dim = source.rope.head_dim = 64;
+  target.hidden_size = 128, target.intermediate_size = 352, target.num_layers = 4,
+  target.head_dim = target.rope.head_dim = 32;
+  CausalLM::random(source, {}, 1).save(directory / "source", at::kFloat);
+  CausalLM::random(target, {}, 2).save(directory / "target", at::kFloat);
+}
+
+Recipe recipe_for(const Arguments& a, const std::filesystem::path& models, int64_t documents) {
+  Recipe recipe = testing::tiny_recipe(models);
+  if (!a.source.empty()) {
+    recipe.pair.source.name = a.source;
+    recipe.pair.target.name = a.target;
+    recipe.pair.source.chat = recipe.pair.target.chat = "auto";
+    recipe.data.synthetic.style = "english";
+  }
+  recipe.data.synthetic.documents = documents;
+  recipe.data.batch_tokens = a.batch_tokens;
+  recipe.data.max_length = 512;
+  recipe.data.shard_bytes = 256 << 20;
+  return recipe;
+}
+
+// The same batches through both models, nothing kept.
+double prefill_alone(const Recipe& recipe) {
+  const CausalLM source = CausalLM::load(recipe.pair.source.name),
+                 target = CausalLM::load(recipe.pair.target.name);
+  const Tokenizer st = Tokenizer::from_directory(recipe.pair.source.name),
+                  tt = Tokenizer::from_directory(recipe.pair.target.name);
+  const SampleBuilder builder(make_span_reader(st, recipe.pair.source, true, 1 << 20),
+                              make_span_reader(tt, recipe.pair.target, true, 1 << 20), recipe.data,
+                              AlignmentKind::kLastChar, 1);
+  const auto corpus = open_corpus(recipe.data);
+  const BatchPlan plan = plan_batches(*corpus, builder, recipe.data, 1,
+                                      {.source_row_bytes = 1, .target_row_bytes = 1});
+  const PairSetInfo info;
+  std::vector<std::vector<SampleRecord>> batches;
+  for (int64_t b = 0; b < plan.batches(); ++b)
+    batches.push_back(batch_records({*corpus, builder, plan, info}, b));
+  const double start = now();
+  for (const auto& batch : batches) {
+    prefill_spans(source, builder.source().prefix_ids, batch, Side::kSource);
+    prefill_spans(target, builder.target().prefix_ids, batch, Side::kTarget);
+  }
+  return now() - start;
+}
+
+// Peak memory of a process of its own that generates `documents`.
+double peak_of_child(const Arguments& a, const std::filesystem::path& models, int64_t documents) {
+  const TempDir out;
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string n = std::to_string(documents), tokens = std::to_string(a.batch_tokens);
+    execl("/proc/self/exe", "bench_generate", "--child", out.path().c_str(), "--models",
+          models.c_str(), "--documents", n.c_str(), "--batch-tokens", tokens.c_str(), "--source",
+          a.source.c_str(), "--target", a.target.c_str(), nullptr);
+    _exit(127);
+  }
+  int status = 0;
+  rusage usage{};
+  wait4(child, &status, 0, &usage);
+  if (status != 0) std::fprintf(stderr, "the child failed\n");
+  return static_cast<double>(usage.ru_maxrss) / 1024.0;
+}
+
+void bench_loader(const std::filesystem::path& set) {
+  const PairReader probe = PairReader::open(set);
+  const double row =
+      static_cast<double>(probe.info().source_row_bytes() + probe.info().target_row_bytes());
+  PairLoaderOptions options;
+  options.batch_size = 2048;
+  PairLoader loader(PairReader::open(set), options);
+  const auto steps = std::max<int64_t>(20, 3 * loader.batches_per_epoch());
+  for (int i = 0; i < 3; ++i) loader.next();
+  double start = now();
+  int64_t rows = 0;
+  for (int64_t i = 0; i < steps; ++i) rows += loader.next()->rows.size();
+  const double rate = static_cast<double>(rows) * row / (now() - start) / 1e9;
+  std::printf("loader, aligned rows      %8.2f GB/s   %.2fM rows/s\n", rate,
+              static_cast<double>(rows) / (now() - start) / 1e6);
+  // The least a regression step does: one linear map from all source layers to one target layer's
+  // width, forward and backward.
+  const double waited = loader.wait_seconds();
+  start = now();
+  for (int i = 0; i < 10; ++i) {
+    const auto batch = loader.next();
+    const at::Tensor x = batch->rows.source_keys.flatten(1), y = batch->rows.target_keys.flatten(1);
+    const at::Tensor w = at::zeros({x.size(1), y.size(1)});
+    const at::Tensor error = at::matmul(x, w) - y;
+    at::matmul(x.t(), error);
+  }
+  std::printf("loader, linear step       %8.1f %% of the time waited for\n",
+              100 * (loader.wait_seconds() - waited) / (now() - start));
+}
+
+int run(const Arguments& a, const std::filesystem::path& given_models) {
+  set_log_level(LogLevel::kError);
+  const TempDir own;
+  std::filesystem::path models = given_models;
+  if (models.empty()) {
+    models = own.path();
+    if (a.source.empty()) save_nano_shapes(models);
+  }
+  const Recipe recipe = recipe_for(a, models, a.documents);
+  if (!a.child.empty()) {
+    generate(recipe, testing::tiny_context(a.child));
+    return 0;
+  }
+  std::vector<double> alone, whole, loop, wait;
+  GenerateResult result;
+  TempDir set;
+  for (int64_t i = 0; i < a.repeat; ++i) {
+    alone.push_back(prefill_alone(recipe));
+    std::filesystem::remove_all(set / "datasets");
+    const double start = now();
+    result = generate(recipe, testing::tiny_context(set.path()));
+    whole.push_back(now() - start);
+    loop.push_back(result.seconds);
+    wait.push_back(result.write_wait_seconds);
+  }
+  const auto tokens = static_cast<double>(result.tokens);
+  std::printf("%lld samples, %.0f target tokens, %.1f MB, %d threads, median of %lld\n",
+              static_cast<long long>(result.samples), tokens,
+              static_cast<double>(result.bytes) / 1e6, at::get_num_threads(),
+              static_cast<long long>(a.repeat));
+  std::printf("prefill alone             %8.0f tokens/s   %6.2f s\n", tokens / median(alone),
+              median(alone));
+  std::printf(
+      "generate, models loaded   %8.0f tokens/s   %6.2f s   %5.1f %% of prefill alone; waited for "
+      "the writer %.3f s\n",
+      tokens / median(loop), median(loop), 100 * median(alone) / median(loop), median(wait));
+  std::printf(
+      "generate, all of it       %8.0f tokens/s   %6.2f s   (plan, loading, hashing of models)\n",
+      tokens / median(whole), median(whole));
+  bench_loader(set / "datasets/tiny");
+  const double one = peak_of_child(a, models, a.documents),
+               ten = peak_of_child(a, models, 10 * a.documents);
+  std::printf("peak memory               %8.0f MiB for %lld documents, %.0f MiB for %lld\n", one,
+              static_cast<long long>(a.documents), ten, static_cast<long long>(10 * a.documents));
+  return 0;
+}
+
+}  // namespace
+}  // namespace kvlingua
+
+int main(int argc, char** argv) {
+  kvlingua::Arguments a;
+  std::filesystem::path models;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string name = argv[i], value = argv[i + 1];
+    if (name == "--source")
+      a.source = value;
+    else if (name == "--target")
+      a.target = value;
+    else if (name == "--child")
+      a.child = value;
+    else if (name == "--models")
+      models = value;
+    else if (name == "--documents")
+      a.documents = std::atoll(value.c_str());
+    else if (name == "--batch-tokens")
+      a.batch_tokens = std::atoll(value.c_str());
+    else if (name == "--repeat")
+      a.repeat = std::atoll(value.c_str());
+    else
+      return std::fprintf(stderr, "unknown option %s\n", name.c_str()), 2;
+  }
+  try {
+    return kvlingua::run(a, models);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}
