@@ -13,14 +13,17 @@ namespace {
 constexpr int64_t kWindowBatches = 32;
 
 int64_t width(const PlannedSample& s, const SampleBuilder& builder) {
-  return std::max<int64_t>(s.source_tokens + static_cast<int64_t>(builder.source().prefix_ids.size()),
-                           s.target_tokens + static_cast<int64_t>(builder.target().prefix_ids.size()));
+  return std::max<int64_t>(
+      s.source_tokens + static_cast<int64_t>(builder.source().prefix_ids.size()),
+      s.target_tokens + static_cast<int64_t>(builder.target().prefix_ids.size()));
 }
 
 // Cuts a window, sorted by length, into batches of at most batch_tokens padded tokens of one model.
-void add_batches(std::vector<PlannedSample>& window, const SampleBuilder& builder, int64_t batch_tokens, BatchPlan& plan) {
+void add_batches(std::vector<PlannedSample>& window, const SampleBuilder& builder,
+                 int64_t batch_tokens, BatchPlan& plan) {
   std::sort(window.begin(), window.end(), [](const PlannedSample& a, const PlannedSample& b) {
-    return std::tuple(a.target_tokens, a.source_tokens, a.document) < std::tuple(b.target_tokens, b.source_tokens, b.document);
+    return std::tuple(a.target_tokens, a.source_tokens, a.document) <
+           std::tuple(b.target_tokens, b.source_tokens, b.document);
   });
   size_t begin = 0;
   while (begin < window.size()) {
@@ -32,18 +35,21 @@ void add_batches(std::vector<PlannedSample>& window, const SampleBuilder& builde
       widest = next;
       ++end;
     }
-    plan.samples.insert(plan.samples.end(), window.begin() + static_cast<std::ptrdiff_t>(begin), window.begin() + static_cast<std::ptrdiff_t>(end));
+    plan.samples.insert(plan.samples.end(), window.begin() + static_cast<std::ptrdiff_t>(begin),
+                        window.begin() + static_cast<std::ptrdiff_t>(end));
     plan.batch_offsets.push_back(static_cast<int64_t>(plan.samples.size()));
     begin = end;
   }
   window.clear();
 }
 
-void add_shards(BatchPlan& plan, const SampleBuilder& builder, const DataOptions& data, const PlanBudget& budget) {
+void add_shards(BatchPlan& plan, const SampleBuilder& builder, const DataOptions& data,
+                const PlanBudget& budget) {
   PlannedShard shard;
   for (int64_t b = 0; b < plan.batches(); ++b) {
     int64_t source_widest = 0, target_widest = 0, count = 0;
-    for (int64_t i = plan.batch_offsets[static_cast<size_t>(b)]; i < plan.batch_offsets[static_cast<size_t>(b) + 1]; ++i) {
+    for (int64_t i = plan.batch_offsets[static_cast<size_t>(b)];
+         i < plan.batch_offsets[static_cast<size_t>(b) + 1]; ++i) {
       const PlannedSample& s = plan.samples[static_cast<size_t>(i)];
       shard.source_rows += s.source_rows;
       shard.target_rows += s.target_rows;
@@ -53,10 +59,12 @@ void add_shards(BatchPlan& plan, const SampleBuilder& builder, const DataOptions
       target_widest = std::max<int64_t>(target_widest, s.target_tokens);
       ++count;
     }
-    plan.padded_tokens += count * (source_widest + target_widest + static_cast<int64_t>(builder.source().prefix_ids.size()) +
+    plan.padded_tokens += count * (source_widest + target_widest +
+                                   static_cast<int64_t>(builder.source().prefix_ids.size()) +
                                    static_cast<int64_t>(builder.target().prefix_ids.size()));
     shard.last_batch = b + 1;
-    const int64_t bytes = shard.source_rows * budget.source_row_bytes + shard.target_rows * budget.target_row_bytes;
+    const int64_t bytes =
+        shard.source_rows * budget.source_row_bytes + shard.target_rows * budget.target_row_bytes;
     if (bytes >= data.shard_bytes || b + 1 == plan.batches()) {
       plan.source_rows += shard.source_rows;
       plan.target_rows += shard.target_rows;
@@ -68,8 +76,9 @@ void add_shards(BatchPlan& plan, const SampleBuilder& builder, const DataOptions
 
 }  // namespace
 
-BatchPlan plan_batches(const Corpus& corpus, const SampleBuilder& builder, const DataOptions& data, uint64_t seed,
-                       const PlanBudget& budget, const std::function<void(int64_t)>& progress) {
+BatchPlan plan_batches(const Corpus& corpus, const SampleBuilder& builder, const DataOptions& data,
+                       uint64_t seed, const PlanBudget& budget,
+                       const std::function<void(int64_t)>& progress) {
   BatchPlan plan;
   const Shuffle shuffle(corpus.size(), seed);
   std::vector<PlannedSample> window;
@@ -91,8 +100,10 @@ BatchPlan plan_batches(const Corpus& corpus, const SampleBuilder& builder, const
       ++plan.left_out;
       continue;
     }
-    PlannedSample s{number, static_cast<int32_t>(sample->source.ids.size()), static_cast<int32_t>(sample->target.ids.size()),
-                    static_cast<int32_t>(sample->source.row_token.size()), static_cast<int32_t>(sample->target.row_token.size())};
+    PlannedSample s{number, static_cast<int32_t>(sample->source.ids.size()),
+                    static_cast<int32_t>(sample->target.ids.size()),
+                    static_cast<int32_t>(sample->source.row_token.size()),
+                    static_cast<int32_t>(sample->target.row_token.size())};
     // The token budget counts stored target tokens, and is never overrun.
     if (data.max_tokens > 0 && tokens + s.target_rows > data.max_tokens) break;
     tokens += s.target_rows;
@@ -109,7 +120,8 @@ BatchPlan plan_batches(const Corpus& corpus, const SampleBuilder& builder, const
     throw Error({.code = ExitCode::kInput,
                  .where = "data",
                  .what = "nothing to store",
-                 .got = cat(corpus.size(), " documents, ", plan.left_out, " left out by length or split, ", plan.skipped_documents, " malformed"),
+                 .got = cat(corpus.size(), " documents, ", plan.left_out,
+                            " left out by length or split, ", plan.skipped_documents, " malformed"),
                  .remedy = "look at data.min_length, data.max_tokens and data.split"});
   }
   add_shards(plan, builder, data, budget);

@@ -16,8 +16,8 @@ namespace {
 
 using nlohmann::json;
 
-[[noreturn]] void bad_record(const std::string& where, const std::string& what, const std::string& got,
-                             const std::string& expected) {
+[[noreturn]] void bad_record(const std::string& where, const std::string& what,
+                             const std::string& got, const std::string& expected) {
   throw Error({.code = ExitCode::kInput,
                .where = where,
                .what = what,
@@ -30,7 +30,9 @@ using nlohmann::json;
 std::string text_field(const json& object, const std::string& field, const std::string& where) {
   const auto it = object.find(field);
   if (it == object.end()) bad_record(where, cat("no field \"", field, "\""), "", "");
-  if (!it->is_string()) bad_record(where, cat("field \"", field, "\" is no text"), printable(it->dump(), 40), "a string");
+  if (!it->is_string())
+    bad_record(where, cat("field \"", field, "\" is no text"), printable(it->dump(), 40),
+               "a string");
   return it->get<std::string>();
 }
 
@@ -44,9 +46,11 @@ std::string role_of(const std::string& name, const std::string& where) {
 // One record of a chat file, in either of the two layouts.
 Document conversation(const json& object, const std::string& where) {
   const bool share = object.contains("conversations");
-  if (!share && !object.contains("messages")) bad_record(where, "no \"messages\" and no \"conversations\"", "", "");
+  if (!share && !object.contains("messages"))
+    bad_record(where, "no \"messages\" and no \"conversations\"", "", "");
   const json& turns = object[share ? "conversations" : "messages"];
-  if (!turns.is_array() || turns.empty()) bad_record(where, "the conversation is no list of turns", printable(turns.dump(), 40), "");
+  if (!turns.is_array() || turns.empty())
+    bad_record(where, "the conversation is no list of turns", printable(turns.dump(), 40), "");
   Document document;
   for (const json& turn : turns) {
     if (!turn.is_object()) bad_record(where, "a turn is no object", printable(turn.dump(), 40), "");
@@ -63,8 +67,10 @@ Document conversation(const json& object, const std::string& where) {
 
 class FileCorpus : public Corpus {
  public:
-  explicit FileCorpus(const DataOptions& options) : kind_(options.kind), field_(options.text_field) {
-    const auto layout = kind_ == "plain" || kind_ == "jsonl" ? RecordLayout::kLines : RecordLayout::kLinesOrArray;
+  explicit FileCorpus(const DataOptions& options)
+      : kind_(options.kind), field_(options.text_field) {
+    const auto layout =
+        kind_ == "plain" || kind_ == "jsonl" ? RecordLayout::kLines : RecordLayout::kLinesOrArray;
     Sha256 hash;
     for (const std::string& name : options.files) {
       files_.push_back(std::make_unique<RecordFile>(name, layout));
@@ -85,7 +91,8 @@ class FileCorpus : public Corpus {
   int64_t size() const override { return size_; }
 
   Document read(int64_t i) const override {
-    const size_t f = static_cast<size_t>(std::upper_bound(first_.begin(), first_.end(), i) - first_.begin()) - 1;
+    const size_t f =
+        static_cast<size_t>(std::upper_bound(first_.begin(), first_.end(), i) - first_.begin()) - 1;
     const int64_t record = i - first_[f];
     const std::string bytes = files_[f]->read(record);
     const auto where = [&] { return files_[f]->place(record); };
@@ -105,7 +112,11 @@ class FileCorpus : public Corpus {
   json describe() const override {
     json names = json::array();
     for (const auto& file : files_) names.push_back(file->path().filename().string());
-    return {{"kind", kind_}, {"files", names}, {"text_field", field_}, {"sha256", sha256_}, {"documents", size_}};
+    return {{"kind", kind_},
+            {"files", names},
+            {"text_field", field_},
+            {"sha256", sha256_},
+            {"documents", size_}};
   }
 
  private:
@@ -115,16 +126,20 @@ class FileCorpus : public Corpus {
     try {
       object = parse_json(bytes, "record");
     } catch (const Error& error) {
-      bad_record(where(), "malformed JSON", error.parts().got.empty() ? error.parts().what : error.parts().got, "one JSON object");
+      bad_record(where(), "malformed JSON",
+                 error.parts().got.empty() ? error.parts().what : error.parts().got,
+                 "one JSON object");
     }
-    if (!object.is_object()) bad_record(where(), "the record is no JSON object", printable(bytes, 40), "{...}");
+    if (!object.is_object())
+      bad_record(where(), "the record is no JSON object", printable(bytes, 40), "{...}");
     Document document;
     if (kind_ == "jsonl") {
       document.text = text_field(object, field_, where());
     } else {
       document = conversation(object, where());
     }
-    if (object.contains("group") && object["group"].is_string()) document.group = object["group"].get<std::string>();
+    if (object.contains("group") && object["group"].is_string())
+      document.group = object["group"].get<std::string>();
     return document;
   }
 
@@ -134,7 +149,8 @@ class FileCorpus : public Corpus {
   int64_t size_ = 0;
 };
 
-// Natural English contexts: statements of the families (families.h), drawn and put together by (seed, index).
+// Natural English contexts: statements of the families (families.h), drawn and put together by
+// (seed, index).
 class EnglishContexts {
  public:
   EnglishContexts(const SyntheticOptions& options, Split split) : options_(options) {
@@ -142,7 +158,11 @@ class EnglishContexts {
       // Families differ in how many distinct items they have.
       for (int64_t n = 512; n > 0; n /= 2) {
         try {
-          for (const FamilyItem& item : make_family({.family = family, .split = split, .n = n, .seed = static_cast<uint64_t>(options.seed), .style = FamilyStyle::kEnglish})) {
+          for (const FamilyItem& item : make_family({.family = family,
+                                        .split = split,
+                                        .n = n,
+                                        .seed = static_cast<uint64_t>(options.seed),
+                                        .style = FamilyStyle::kEnglish})) {
             pools_[family].push_back(item.context);
           }
           break;
@@ -156,8 +176,10 @@ class EnglishContexts {
     Random random(mix(static_cast<uint64_t>(options_.seed), index));
     std::vector<std::string> parts;
     if (random.chance(options_.identity)) parts.push_back(random.pick(pools_.at("identity")));
-    if (random.chance(options_.counterfactual)) parts.push_back(random.pick(pools_.at("counterfact")));
-    if (parts.empty() || random.chance(options_.distractors)) parts.push_back(random.pick(pools_.at("needle")));
+    if (random.chance(options_.counterfactual))
+      parts.push_back(random.pick(pools_.at("counterfact")));
+    if (parts.empty() || random.chance(options_.distractors))
+      parts.push_back(random.pick(pools_.at("needle")));
     random.shuffle(parts);
     std::string text;
     for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
@@ -169,13 +191,17 @@ class EnglishContexts {
   std::map<std::string, std::vector<std::string>> pools_;
 };
 
-// Contexts of the built-in language, or of natural English. Train and held-out contexts share no invented value.
+// Contexts of the built-in language, or of natural English. Train and held-out contexts share no
+// invented value.
 class BuiltInCorpus : public Corpus {
  public:
   explicit BuiltInCorpus(const DataOptions& options)
-      : options_(options.synthetic), split_(options.split), nano_(static_cast<uint64_t>(options_.seed), mix_of(options_)) {
+      : options_(options.synthetic),
+        split_(options.split),
+        nano_(static_cast<uint64_t>(options_.seed), mix_of(options_)) {
     if (options_.style != "english") return;
-    for (Split split : {Split::kTrain, Split::kHeldOut}) english_.push_back(EnglishContexts(options_, split));
+    for (Split split : {Split::kTrain, Split::kHeldOut})
+      english_.push_back(EnglishContexts(options_, split));
   }
 
   int64_t size() const override { return options_.documents; }
@@ -185,18 +211,25 @@ class BuiltInCorpus : public Corpus {
     const bool held_out = split_ == "heldout" || (split_ == "all" && i % 4 == 3);
     const auto index = static_cast<uint64_t>(i);
     Document document;
-    document.text = english_.empty() ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain) : english_[held_out ? 1 : 0].context(index);
+    document.text = english_.empty()
+                        ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain)
+                        : english_[held_out ? 1 : 0].context(index);
     document.group = document.text;
     return document;
   }
 
   json describe() const override {
-    const json shares = {{"identity", options_.identity}, {"counterfactual", options_.counterfactual}, {"distractors", options_.distractors}};
-    // The text is a function of these and of the generator: hashing some of it notices a changed generator.
+    const json shares = {{"identity", options_.identity},
+                         {"counterfactual", options_.counterfactual},
+                         {"distractors", options_.distractors}};
+    // The text is a function of these and of the generator: hashing some of it notices a changed
+    // generator.
     Sha256 hash;
-    for (int64_t i = 0; i < std::min<int64_t>(size(), 64); ++i) hash.update(read(i).text).update("\n");
-    return {{"kind", "synthetic"}, {"style", options_.style}, {"seed", options_.seed}, {"split", split_}, {"shares", shares},
-            {"sha256", hash.hex()}, {"documents", size()}};
+    for (int64_t i = 0; i < std::min<int64_t>(size(), 64); ++i)
+      hash.update(read(i).text).update("\n");
+    return {{"kind", "synthetic"}, {"style", options_.style}, {"seed", options_.seed},
+            {"split", split_},     {"shares", shares},        {"sha256", hash.hex()},
+            {"documents", size()}};
   }
 
  private:
@@ -221,7 +254,8 @@ std::unique_ptr<Corpus> open_corpus(const DataOptions& options) {
   return std::make_unique<FileCorpus>(options);
 }
 
-Shuffle::Shuffle(int64_t n, uint64_t seed) : n_(static_cast<uint64_t>(n)), seed_(seed), half_bits_(1) {
+Shuffle::Shuffle(int64_t n, uint64_t seed)
+    : n_(static_cast<uint64_t>(n)), seed_(seed), half_bits_(1) {
   while (half_bits_ < 31 && (uint64_t{1} << (2 * half_bits_)) < n_) ++half_bits_;
 }
 

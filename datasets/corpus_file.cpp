@@ -16,7 +16,8 @@ namespace {
 constexpr int64_t kBlock = 1 << 20;
 constexpr int64_t kLongestRecord = int64_t{64} << 20;
 
-[[noreturn]] void unusable(const std::string& where, const std::string& what, const std::string& remedy) {
+[[noreturn]] void unusable(const std::string& where, const std::string& what,
+                           const std::string& remedy) {
   throw Error({.code = ExitCode::kInput, .where = where, .what = what, .remedy = remedy});
 }
 
@@ -25,14 +26,20 @@ void refuse_other_kinds(const std::filesystem::path& path, std::string_view head
   const std::string stem = path.stem().string();
   if (begins("PAR1") || begins("ARROW1") || path.extension() == ".parquet") {
     unusable(path.string(), "Parquet and Arrow files are not read",
-             cat("convert it: python3 -c \"import pandas; pandas.read_parquet('", path.filename().string(), "').to_json('", stem,
+             cat("convert it: python3 -c \"import pandas; pandas.read_parquet('",
+                 path.filename().string(), "').to_json('", stem,
                  ".jsonl', orient='records', lines=True)\""));
   }
-  if (begins("\x1f\x8b")) unusable(path.string(), "compressed files are not read", cat("gunzip -k ", path.filename().string()));
-  if (begins("\x28\xb5\x2f\xfd")) unusable(path.string(), "compressed files are not read", cat("zstd -d ", path.filename().string()));
+  if (begins("\x1f\x8b"))
+    unusable(path.string(), "compressed files are not read",
+             cat("gunzip -k ", path.filename().string()));
+  if (begins("\x28\xb5\x2f\xfd"))
+    unusable(path.string(), "compressed files are not read",
+             cat("zstd -d ", path.filename().string()));
 }
 
-// Follows one JSON text byte by byte, as far as needed to tell where the elements of its outermost array lie.
+// Follows one JSON text byte by byte, as far as needed to tell where the elements of its outermost
+// array lie.
 class ArrayScanner {
  public:
   bool in_element() const { return depth_ > 1 || in_string_; }
@@ -50,14 +57,18 @@ class ArrayScanner {
       return 0;
     }
     switch (c) {
-      case '"': in_string_ = true; return 0;
+      case '"':
+        in_string_ = true;
+        return 0;
       case '[':
       case '{':
         started_ = true;
         return ++depth_ == 2 ? 1 : 0;
       case ']':
-      case '}': return --depth_ == 1 ? -1 : 0;
-      default: return 0;
+      case '}':
+        return --depth_ == 1 ? -1 : 0;
+      default:
+        return 0;
     }
   }
 
@@ -69,9 +80,11 @@ class ArrayScanner {
 }  // namespace
 
 RecordFile::RecordFile(const std::filesystem::path& path, RecordLayout layout) : path_(path) {
-  if (std::filesystem::is_directory(path)) unusable(path.string(), "is a folder", "name the files in it under data.files");
+  if (std::filesystem::is_directory(path))
+    unusable(path.string(), "is a folder", "name the files in it under data.files");
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd_ < 0) unusable(path.string(), cat("cannot be read: ", std::strerror(errno)), "check data.files");
+  if (fd_ < 0)
+    unusable(path.string(), cat("cannot be read: ", std::strerror(errno)), "check data.files");
   try {
     scan(layout);
   } catch (...) {
@@ -91,16 +104,19 @@ void RecordFile::scan(RecordLayout layout) {
   while (true) {
     const ssize_t n = ::pread(fd_, block.data(), block.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) unusable(path_.string(), cat("cannot be read: ", std::strerror(errno)), "check data.files");
+    if (n < 0)
+      unusable(path_.string(), cat("cannot be read: ", std::strerror(errno)), "check data.files");
     if (n == 0) break;
     const std::string_view bytes(block.data(), static_cast<size_t>(n));
     hash.update(bytes);
     size_t from = 0;
     if (first) {
       refuse_other_kinds(path_, bytes.substr(0, 16));
-      if (bytes.substr(0, 3) == "\xef\xbb\xbf") begin = static_cast<int64_t>(from = 3);  // a byte order mark
+      if (bytes.substr(0, 3) == "\xef\xbb\xbf")
+        begin = static_cast<int64_t>(from = 3);  // a byte order mark
       const size_t start = bytes.find_first_not_of(" \t\r\n", from);
-      array = layout == RecordLayout::kLinesOrArray && start != std::string_view::npos && bytes[start] == '[';
+      array = layout == RecordLayout::kLinesOrArray && start != std::string_view::npos &&
+              bytes[start] == '[';
       first = false;
     }
     for (size_t i = from; i < bytes.size(); ++i) {
@@ -122,7 +138,8 @@ void RecordFile::scan(RecordLayout layout) {
   }
   if (array && !scanner.ended()) {
     records_.push_back({begin, offset});
-    unusable(place(size() - 1), "the JSON array does not end", "the file seems to be cut off: fetch it again");
+    unusable(place(size() - 1), "the JSON array does not end",
+             "the file seems to be cut off: fetch it again");
   }
   if (!array && !line_blank) records_.push_back({begin, offset});
   sha256_ = hash.hex();
@@ -142,7 +159,8 @@ std::string RecordFile::read(int64_t i) const {
   std::string bytes(static_cast<size_t>(length), '\0');
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pread(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(extent.begin + static_cast<int64_t>(done)));
+    const ssize_t n = ::pread(fd_, bytes.data() + done, bytes.size() - done,
+                              static_cast<off_t>(extent.begin + static_cast<int64_t>(done)));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) unusable(path_.string(), "the file changed while it was read", "start again");
     done += static_cast<size_t>(n);
@@ -156,7 +174,8 @@ std::string RecordFile::place(int64_t i) const {
   std::string block(static_cast<size_t>(kBlock), '\0');
   int64_t line = 1;
   for (int64_t at = 0; at < end;) {
-    const ssize_t n = ::pread(fd_, block.data(), static_cast<size_t>(std::min(kBlock, end - at)), static_cast<off_t>(at));
+    const ssize_t n = ::pread(fd_, block.data(), static_cast<size_t>(std::min(kBlock, end - at)),
+                              static_cast<off_t>(at));
     if (n <= 0) break;
     line += std::count(block.data(), block.data() + n, '\n');
     at += n;
@@ -167,7 +186,9 @@ std::string RecordFile::place(int64_t i) const {
 std::optional<size_t> first_invalid_utf8(std::string_view text) {
   size_t i = 0;
   while (i < text.size()) {
-    const auto byte = [&](size_t k) { return static_cast<unsigned char>(i + k < text.size() ? text[i + k] : 0); };
+    const auto byte = [&](size_t k) {
+      return static_cast<unsigned char>(i + k < text.size() ? text[i + k] : 0);
+    };
     const unsigned char lead = byte(0);
     if (lead < 0x80) {
       ++i;

@@ -1,8 +1,9 @@
 // RecordFile: a file of records, indexed by one pass that holds a block at a time.
 //
-// Records are lines, or the elements of one top-level JSON array (a conversation file as OpenHermes-2.5 is distributed:
-// 1.9 GB in one array). The pass finds where records begin, hashes the file, and refuses kinds of files that are not
-// read by their first bytes. It does not parse: that happens record by record, when one is asked for.
+// Records are lines, or the elements of one top-level JSON array (a conversation file as
+// OpenHermes-2.5 is distributed: 1.9 GB in one array). The pass finds where records begin, hashes
+// the file, and refuses kinds of files that are not read by their first bytes. It does not parse:
+// that happens record by record, when one is asked for.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ enum class RecordLayout { kLines, kLinesOrArray };
 
 class RecordFile {
  public:
-  // Throws Error (kInput): missing, unreadable, Parquet/Arrow/compressed (with how to convert), an array that does not end.
+  // Throws Error (kInput): missing, unreadable, Parquet/Arrow/compressed (with how to convert), an
+  // array that does not end.
   RecordFile(const std::filesystem::path& path, RecordLayout layout);
   ~RecordFile();
   RecordFile(const RecordFile&) = delete;
@@ -27,7 +29,8 @@ class RecordFile {
   int64_t size() const { return static_cast<int64_t>(records_.size()); }
   const std::filesystem::path& path() const { return path_; }
   const std::string& sha256() const { return sha256_; }
-  // The record's bytes, without line end. Throws Error (kInput) when the file has shrunk or the record is too long.
+  // The record's bytes, without line end. Throws Error (kInput) when the file has shrunk or the
+  // record is too long.
   std::string read(int64_t i) const;
   // "file:line" of a record; reads the file up to there.
   std::string place(int64_t i) const;
@@ -44,7 +47,8 @@ class RecordFile {
   std::string sha256_;
 };
 
-// Byte offset of the first byte that is not part of well-formed UTF-8 (no overlong forms, no surrogates); none when all is.
+// Byte offset of the first byte that is not part of well-formed UTF-8 (no overlong forms, no
+// surrogates); none when all is.
 std::optional<size_t> first_invalid_utf8(std::string_view text);
 
 }  // namespace kvlingua

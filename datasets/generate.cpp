@@ -35,10 +35,14 @@ double now() {
 
 std::string dtype_name(at::ScalarType type) {
   switch (type) {
-    case at::kFloat: return "float32";
-    case at::kHalf: return "float16";
-    case at::kBFloat16: return "bfloat16";
-    default: return c10::toString(type);
+    case at::kFloat:
+      return "float32";
+    case at::kHalf:
+      return "float16";
+    case at::kBFloat16:
+      return "bfloat16";
+    default:
+      return c10::toString(type);
   }
 }
 
@@ -97,22 +101,25 @@ class FolderLock {
   int fd_ = -1;
 };
 
-void refuse_other_recipe(const fs::path& directory, const PairSetInfo& there, const PairSetInfo& mine) {
+void refuse_other_recipe(const fs::path& directory, const PairSetInfo& there,
+                         const PairSetInfo& mine) {
   const auto difference = first_difference(there.identity(), mine.identity());
   if (!difference) return;
-  throw Error({.code = ExitCode::kInput,
-               .where = directory.string(),
-               .what = cat("the folder holds pairs of another recipe: ", difference->field, " differs"),
-               .got = difference->first,
-               .expected = difference->second,
-               .remedy = "choose another data.name or --out, or make it anew with --restart"});
+  throw Error(
+      {.code = ExitCode::kInput,
+       .where = directory.string(),
+       .what = cat("the folder holds pairs of another recipe: ", difference->field, " differs"),
+       .got = difference->first,
+       .expected = difference->second,
+       .remedy = "choose another data.name or --out, or make it anew with --restart"});
 }
 
 void remove_set(const fs::path& directory) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(directory, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("manifest.") || name.starts_with("shard-") || name == ".stage") fs::remove_all(entry.path(), ignored);
+    if (name.starts_with("manifest.") || name.starts_with("shard-") || name == ".stage")
+      fs::remove_all(entry.path(), ignored);
   }
 }
 
@@ -122,7 +129,8 @@ void forget_missing(const fs::path& directory, PairManifest& manifest) {
     std::error_code error;
     const auto bytes = fs::file_size(directory / item.second.file, error);
     const bool gone = error || static_cast<int64_t>(bytes) != item.second.bytes;
-    if (gone) log_warning(cat((directory / item.second.file).string(), ": missing or cut: made again"));
+    if (gone)
+      log_warning(cat((directory / item.second.file).string(), ": missing or cut: made again"));
     return gone;
   });
 }
@@ -141,9 +149,11 @@ class Generation {
     data_.skip_bad = data_.skip_bad || context.skip_bad;
     for (std::string& file : data_.files) file = resolve_path(file);
     corpus_ = open_corpus(data_);
-    builder_.emplace(make_span_reader(source_.tokenizer, source_.options, data_.chat, source_.config.max_position_embeddings),
-                     make_span_reader(target_.tokenizer, target_.options, data_.chat, target_.config.max_position_embeddings), data_,
-                     alignment_kind_from_name(recipe.pair.alignment), seed_);
+    builder_.emplace(make_span_reader(source_.tokenizer, source_.options, data_.chat,
+                                      source_.config.max_position_embeddings),
+                     make_span_reader(target_.tokenizer, target_.options, data_.chat,
+                                      target_.config.max_position_embeddings),
+                     data_, alignment_kind_from_name(recipe.pair.alignment), seed_);
     make_info();
   }
 
@@ -160,7 +170,8 @@ class Generation {
   int64_t remaining_bytes() const;
   void publish_if_complete();
   int64_t max_samples() const {
-    if (context_.limit == 0 || data_.max_samples == 0) return std::max(context_.limit, data_.max_samples);
+    if (context_.limit == 0 || data_.max_samples == 0)
+      return std::max(context_.limit, data_.max_samples);
     return std::min(context_.limit, data_.max_samples);
   }
 
@@ -176,8 +187,8 @@ class Generation {
   PairSetInfo info_;
   BatchPlan plan_;
   std::optional<FolderLock> lock_;
-  PairManifest done_;                // what all ranks have published
-  std::vector<int64_t> shards_;      // this rank's, still to be made
+  PairManifest done_;            // what all ranks have published
+  std::vector<int64_t> shards_;  // this rank's, still to be made
 };
 
 void Generation::make_info() {
@@ -230,23 +241,36 @@ int64_t Generation::remaining_bytes() const {
 
 void Generation::print_plan() const {
   const auto samples = static_cast<int64_t>(plan_.samples.size());
-  const int64_t per_token = info_.source_row_bytes() + info_.target_row_bytes() + info_.query_row_bytes();
-  log_info(cat("source  ", info_.source.name, ": ", info_.source.shape.describe(), ", ", info_.source.dtype));
-  log_info(cat("target  ", info_.target.name, ": ", info_.target.shape.describe(), ", ", info_.target.dtype));
-  log_info(cat("corpus  ", corpus_->describe()["kind"].get<std::string>(), ", ", corpus_->size(), " documents: ", samples, " samples, ",
-               plan_.left_out, " left out, ", plan_.skipped_documents, " malformed"));
-  log_info(cat("plan    ", count_text(static_cast<double>(plan_.target_tokens)), " target and ",
-               count_text(static_cast<double>(plan_.source_tokens)), " source tokens in ", plan_.batches(), " batches and ", plan_.shards.size(),
-               " shards, ", static_cast<int>(100.0 * static_cast<double>(plan_.source_tokens + plan_.target_tokens) / static_cast<double>(plan_.padded_tokens)),
-               " % of what the models read"));
-  log_info(cat("storage ", to_string(info_.storage), ", ", per_token, " bytes a token, ", bytes_text(static_cast<double>(remaining_bytes())),
-               " to write, ", bytes_text(static_cast<double>(free_disk_bytes(directory_))), " free in ", directory_.string()));
-  // Two operations a parameter and token; what the machine reaches is measured by the first batches and shown by the progress.
-  const double operations = 2.0 * (static_cast<double>(source_.config.parameter_count()) * static_cast<double>(plan_.source_tokens) +
-                                   static_cast<double>(target_.config.parameter_count()) * static_cast<double>(plan_.target_tokens));
+  const int64_t per_token =
+      info_.source_row_bytes() + info_.target_row_bytes() + info_.query_row_bytes();
+  log_info(cat("source  ", info_.source.name, ": ", info_.source.shape.describe(), ", ",
+               info_.source.dtype));
+  log_info(cat("target  ", info_.target.name, ": ", info_.target.shape.describe(), ", ",
+               info_.target.dtype));
+  log_info(cat("corpus  ", corpus_->describe()["kind"].get<std::string>(), ", ", corpus_->size(),
+               " documents: ", samples, " samples, ", plan_.left_out, " left out, ",
+               plan_.skipped_documents, " malformed"));
+  log_info(
+      cat("plan    ", count_text(static_cast<double>(plan_.target_tokens)), " target and ",
+          count_text(static_cast<double>(plan_.source_tokens)), " source tokens in ",
+          plan_.batches(), " batches and ", plan_.shards.size(), " shards, ",
+          static_cast<int>(100.0 * static_cast<double>(plan_.source_tokens + plan_.target_tokens) /
+                           static_cast<double>(plan_.padded_tokens)),
+          " % of what the models read"));
+  log_info(cat("storage ", to_string(info_.storage), ", ", per_token, " bytes a token, ",
+               bytes_text(static_cast<double>(remaining_bytes())), " to write, ",
+               bytes_text(static_cast<double>(free_disk_bytes(directory_))), " free in ",
+               directory_.string()));
+  // Two operations a parameter and token; what the machine reaches is measured by the first batches
+  // and shown by the progress.
+  const double operations = 2.0 * (static_cast<double>(source_.config.parameter_count()) *
+                                       static_cast<double>(plan_.source_tokens) +
+                                   static_cast<double>(target_.config.parameter_count()) *
+                                       static_cast<double>(plan_.target_tokens));
   const double rate = device_.is_cpu() ? 3e10 * cpu_count() : 5e13;
-  log_info(cat("time    about ", duration_text(operations / rate / static_cast<double>(context_.world.size)), " of prefill, at ",
-               count_text(rate), " operations a second"));
+  log_info(cat("time    about ",
+               duration_text(operations / rate / static_cast<double>(context_.world.size)),
+               " of prefill, at ", count_text(rate), " operations a second"));
 }
 
 void Generation::refuse_small_disk() const {
@@ -258,7 +282,8 @@ void Generation::refuse_small_disk() const {
                .what = "the pairs do not fit on this disk",
                .got = cat(bytes_text(static_cast<double>(available)), " free"),
                .expected = bytes_text(static_cast<double>(needed)),
-               .remedy = "lower data.max_tokens, set data.tokens_per_sample or data.storage_dtype, or use another --out"});
+               .remedy = "lower data.max_tokens, set data.tokens_per_sample or data.storage_dtype, "
+                         "or use another --out"});
 }
 
 void Generation::open_folder() {
@@ -266,7 +291,10 @@ void Generation::open_folder() {
   lock_.emplace(directory_, context_.world.rank);
   if (context_.restart) {
     if (!context_.world.alone()) {
-      throw Error({.code = ExitCode::kUsage, .where = "--restart", .what = "not with several ranks", .remedy = "remove the folder first"});
+      throw Error({.code = ExitCode::kUsage,
+                   .where = "--restart",
+                   .what = "not with several ranks",
+                   .remedy = "remove the folder first"});
     }
     remove_set(directory_);
   }
@@ -286,7 +314,8 @@ void Generation::open_folder() {
   done_.skipped_documents = plan_.skipped_documents;
   forget_missing(directory_, done_);
   for (int64_t shard = 0; shard < done_.planned_shards; ++shard) {
-    if (shard % context_.world.size == context_.world.rank && done_.shards.count(shard) == 0) shards_.push_back(shard);
+    if (shard % context_.world.size == context_.world.rank && done_.shards.count(shard) == 0)
+      shards_.push_back(shard);
   }
 }
 
@@ -306,7 +335,8 @@ CausalLM Generation::load(const ModelFiles& files, ModelRecord& record) {
 
 void Generation::run_shards(GenerateResult& result) {
   std::optional<CausalLM> source, target;
-  // Both are opened before the first shard even when only one may stay: shards name both models' weights.
+  // Both are opened before the first shard even when only one may stay: shards name both models'
+  // weights.
   if (data_.sequential) {
     load(target_, info_.target);
     source.emplace(load(source_, info_.source));
@@ -320,7 +350,9 @@ void Generation::run_shards(GenerateResult& result) {
   std::string file(kManifestFile);
   if (!alone) {
     file = rank_manifest_name(context_.world.rank);
-    std::erase_if(mine.shards, [&](const auto& item) { return item.first % context_.world.size != context_.world.rank; });
+    std::erase_if(mine.shards, [&](const auto& item) {
+      return item.first % context_.world.size != context_.world.rank;
+    });
   }
   save_pair_manifest(directory_, file, mine);
   if (alone) remove_rank_manifests(directory_);
@@ -330,7 +362,8 @@ void Generation::run_shards(GenerateResult& result) {
   int64_t tokens = 0;
   for (int64_t shard : shards_) {
     const PlannedShard& p = plan_.shards[static_cast<size_t>(shard)];
-    for (int64_t i = plan_.batch_offsets[static_cast<size_t>(p.first_batch)]; i < plan_.batch_offsets[static_cast<size_t>(p.last_batch)]; ++i) {
+    for (int64_t i = plan_.batch_offsets[static_cast<size_t>(p.first_batch)];
+         i < plan_.batch_offsets[static_cast<size_t>(p.last_batch)]; ++i) {
       tokens += plan_.samples[static_cast<size_t>(i)].target_tokens;
     }
   }
@@ -351,10 +384,12 @@ void Generation::run_shards(GenerateResult& result) {
   result.seconds = now() - start;
   result.prefill_seconds = run.prefill_seconds();
   result.write_wait_seconds = writer.wait_seconds();
-  result.tokens_per_second = result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
+  result.tokens_per_second =
+      result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
 }
 
-// Joins the ranks' manifests once all is there; several ranks may find that at once and write the same.
+// Joins the ranks' manifests once all is there; several ranks may find that at once and write the
+// same.
 void Generation::publish_if_complete() {
   const auto all = load_pair_manifest(directory_);
   if (!all || !all->complete() || context_.world.alone()) return;
@@ -380,7 +415,8 @@ GenerateResult Generation::run() {
   print_plan();
   refuse_small_disk();
   result.resumed_samples = done_.samples();
-  if (result.resumed_samples > 0) log_info(cat("resuming: ", result.resumed_samples, " samples are there"));
+  if (result.resumed_samples > 0)
+    log_info(cat("resuming: ", result.resumed_samples, " samples are there"));
   if (!shards_.empty()) run_shards(result);
   publish_if_complete();
   const PairManifest all = load_pair_manifest(directory_).value_or(done_);
@@ -394,8 +430,10 @@ GenerateResult Generation::run() {
     result.alignment_covered += shard.alignment_covered * static_cast<double>(shard.samples);
   }
   if (result.samples > 0) result.alignment_covered /= static_cast<double>(result.samples);
-  log_info(cat(result.samples, " samples in ", result.shards, " shards, ", bytes_text(static_cast<double>(result.bytes)), " in ", directory_.string(),
-               "; alignment covers ", static_cast<int>(1000 * result.alignment_covered) / 10.0, " % of target tokens"));
+  log_info(cat(result.samples, " samples in ", result.shards, " shards, ",
+               bytes_text(static_cast<double>(result.bytes)), " in ", directory_.string(),
+               "; alignment covers ", static_cast<int>(1000 * result.alignment_covered) / 10.0,
+               " % of target tokens"));
   return result;
 }
 
@@ -417,6 +455,8 @@ nlohmann::ordered_json GenerateResult::to_json() const {
           {"alignment_covered", alignment_covered}};
 }
 
-GenerateResult generate(const Recipe& recipe, const RunContext& context) { return Generation(recipe, context).run(); }
+GenerateResult generate(const Recipe& recipe, const RunContext& context) {
+  return Generation(recipe, context).run();
+}
 
 }  // namespace kvlingua

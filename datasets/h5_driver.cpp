@@ -86,10 +86,13 @@ herr_t read(H5FD_t* base, H5FD_mem_t, hid_t, haddr_t address, size_t size, void*
   return guarded(file, [&] {
     size_t done = 0;
     while (done < size) {
-      const ssize_t n = ::pread(file->fd, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(address + done));
+      const ssize_t n = ::pread(file->fd, static_cast<char*>(buffer) + done, size - done,
+                                static_cast<off_t>(address + done));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) {
-        throw Error({.where = file->path.string(), .what = "cannot read back what was written", .got = std::strerror(errno)});
+        throw Error({.where = file->path.string(),
+                     .what = "cannot read back what was written",
+                     .got = std::strerror(errno)});
       }
       if (n == 0) break;  // past the end: zeros, as HDF5's own driver gives
       done += static_cast<size_t>(n);

@@ -63,18 +63,27 @@ hid_t half_type() {
 
 hid_t h5_type(Type type) {
   switch (type) {
-    case Type::kUint8: return H5T_STD_U8LE;
-    case Type::kInt8: return H5T_STD_I8LE;
-    case Type::kUint16: return H5T_STD_U16LE;
-    case Type::kInt32: return H5T_STD_I32LE;
-    case Type::kInt64: return H5T_STD_I64LE;
-    case Type::kFloat16: return half_type();
-    case Type::kFloat32: return H5T_IEEE_F32LE;
+    case Type::kUint8:
+      return H5T_STD_U8LE;
+    case Type::kInt8:
+      return H5T_STD_I8LE;
+    case Type::kUint16:
+      return H5T_STD_U16LE;
+    case Type::kInt32:
+      return H5T_STD_I32LE;
+    case Type::kInt64:
+      return H5T_STD_I64LE;
+    case Type::kFloat16:
+      return half_type();
+    case Type::kFloat32:
+      return H5T_IEEE_F32LE;
   }
   return -1;
 }
 
-std::vector<hsize_t> as_sizes(const std::vector<int64_t>& dims) { return {dims.begin(), dims.end()}; }
+std::vector<hsize_t> as_sizes(const std::vector<int64_t>& dims) {
+  return {dims.begin(), dims.end()};
+}
 
 int64_t product(const std::vector<int64_t>& dims, size_t from) {
   int64_t n = 1;
@@ -84,7 +93,8 @@ int64_t product(const std::vector<int64_t>& dims, size_t from) {
 
 std::string shape_text(const std::vector<int64_t>& dims) {
   std::string text = "[";
-  for (size_t i = 0; i < dims.size(); ++i) text += cat(i ? ", " : "", dims[i] < 0 ? "any" : std::to_string(dims[i]));
+  for (size_t i = 0; i < dims.size(); ++i)
+    text += cat(i ? ", " : "", dims[i] < 0 ? "any" : std::to_string(dims[i]));
   return text + "]";
 }
 
@@ -94,7 +104,8 @@ std::string innermost_error() {
   H5Ewalk2(
       H5E_DEFAULT, H5E_WALK_UPWARD,
       [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
-        if (n == 0 && error->desc != nullptr) *static_cast<std::string*>(out) = printable(error->desc);
+        if (n == 0 && error->desc != nullptr)
+          *static_cast<std::string*>(out) = printable(error->desc);
         return 0;
       },
       &text);
@@ -106,12 +117,16 @@ std::string innermost_error() {
 int64_t size_of(Type type) {
   switch (type) {
     case Type::kUint8:
-    case Type::kInt8: return 1;
+    case Type::kInt8:
+      return 1;
     case Type::kUint16:
-    case Type::kFloat16: return 2;
+    case Type::kFloat16:
+      return 2;
     case Type::kInt32:
-    case Type::kFloat32: return 4;
-    case Type::kInt64: return 8;
+    case Type::kFloat32:
+      return 4;
+    case Type::kInt64:
+      return 8;
   }
   return 0;
 }
@@ -123,7 +138,10 @@ void File::check_writes() const {
 void File::fail(const std::string& what, const std::string& place) const {
   check_writes();
   const std::string where = place.empty() ? path_.string() : cat(path_.string(), ": ", place);
-  throw Error({.code = writing_ ? ExitCode::kFailed : ExitCode::kCorrupt, .where = where, .what = what, .got = innermost_error()});
+  throw Error({.code = writing_ ? ExitCode::kFailed : ExitCode::kCorrupt,
+               .where = where,
+               .what = what,
+               .got = innermost_error()});
 }
 
 std::unique_ptr<File> File::create(const std::filesystem::path& path) {
@@ -174,7 +192,8 @@ void File::make_group(const std::string& name) {
 
 void File::write_attribute(const std::string& name, std::string_view text) {
   be_quiet();
-  // Long texts do not fit an attribute (64 KiB) in the oldest file format: they become a byte array.
+  // Long texts do not fit an attribute (64 KiB) in the oldest file format: they become a byte
+  // array.
   if (text.size() > 60000) {
     write(name, Type::kUint8, {static_cast<int64_t>(text.size())}, text.data());
     return;
@@ -184,7 +203,8 @@ void File::write_attribute(const std::string& name, std::string_view text) {
   H5Tset_strpad(type, H5T_STR_NULLPAD);
   H5Tset_cset(type, H5T_CSET_UTF8);
   const Scoped space(H5Screate(H5S_SCALAR), H5Sclose);
-  const Scoped attribute(H5Acreate2(id_, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  const Scoped attribute(H5Acreate2(id_, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT),
+                         H5Aclose);
   const char empty = 0;
   if (!attribute.ok() || H5Awrite(attribute, type, text.empty() ? &empty : text.data()) < 0) {
     fail("attribute cannot be written", name);
@@ -194,8 +214,10 @@ void File::write_attribute(const std::string& name, std::string_view text) {
 void File::write_attribute(const std::string& name, int64_t value) {
   be_quiet();
   const Scoped space(H5Screate(H5S_SCALAR), H5Sclose);
-  const Scoped attribute(H5Acreate2(id_, name.c_str(), H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-  if (!attribute.ok() || H5Awrite(attribute, H5T_NATIVE_INT64, &value) < 0) fail("attribute cannot be written", name);
+  const Scoped attribute(
+      H5Acreate2(id_, name.c_str(), H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  if (!attribute.ok() || H5Awrite(attribute, H5T_NATIVE_INT64, &value) < 0)
+    fail("attribute cannot be written", name);
 }
 
 std::string File::read_text_attribute(const std::string& name) const {
@@ -208,7 +230,8 @@ std::string File::read_text_attribute(const std::string& name) const {
   const Scoped attribute(H5Aopen(id_, name.c_str(), H5P_DEFAULT), H5Aclose);
   if (!attribute.ok()) fail("attribute cannot be read", name);
   const Scoped type(H5Aget_type(attribute), H5Tclose);
-  if (!type.ok() || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0) fail("attribute is no text", name);
+  if (!type.ok() || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0)
+    fail("attribute is no text", name);
   std::string text(H5Tget_size(type), '\0');
   if (H5Aread(attribute, type, text.data()) < 0) fail("attribute cannot be read", name);
   while (!text.empty() && text.back() == '\0') text.pop_back();
@@ -219,11 +242,13 @@ int64_t File::read_int_attribute(const std::string& name) const {
   be_quiet();
   const Scoped attribute(H5Aopen(id_, name.c_str(), H5P_DEFAULT), H5Aclose);
   int64_t value = 0;
-  if (!attribute.ok() || H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0) fail("attribute cannot be read", name);
+  if (!attribute.ok() || H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0)
+    fail("attribute cannot be read", name);
   return value;
 }
 
-void File::write(const std::string& name, Type type, const std::vector<int64_t>& dims, const void* data) {
+void File::write(const std::string& name, Type type, const std::vector<int64_t>& dims,
+                 const void* data) {
   be_quiet();
   const Scoped creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation, false);
@@ -237,9 +262,13 @@ void File::write(const std::string& name, Type type, const std::vector<int64_t>&
     H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   }
   const auto sizes = as_sizes(dims);
-  const Scoped space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr), H5Sclose);
-  const Scoped set(H5Dcreate2(id_, name.c_str(), h5_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
-  if (!set.ok() || (bytes > 0 && H5Dwrite(set, h5_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)) {
+  const Scoped space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr),
+                     H5Sclose);
+  const Scoped set(
+      H5Dcreate2(id_, name.c_str(), h5_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT),
+      H5Dclose);
+  if (!set.ok() ||
+      (bytes > 0 && H5Dwrite(set, h5_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)) {
     fail("array cannot be written", name);
   }
   check_writes();
@@ -257,8 +286,8 @@ Array File::create_growing(const std::string& name, Type type, const std::vector
   const auto start = as_sizes(array.dims_);
   auto limit = start, chunk = as_sizes(dims);
   limit[0] = H5S_UNLIMITED;
-  chunk[0] = static_cast<hsize_t>(
-      std::clamp<int64_t>(kChunkBytes / std::max<int64_t>(array.row_bytes_, 1), 1, std::max<int64_t>(dims[0], 1)));
+  chunk[0] = static_cast<hsize_t>(std::clamp<int64_t>(
+      kChunkBytes / std::max<int64_t>(array.row_bytes_, 1), 1, std::max<int64_t>(dims[0], 1)));
   const Scoped creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation, false);
   H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data());
@@ -266,8 +295,10 @@ Array File::create_growing(const std::string& name, Type type, const std::vector
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   const Scoped access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
   H5Pset_chunk_cache(access, 101, kChunkCacheBytes, 1.0);
-  const Scoped space(H5Screate_simple(static_cast<int>(start.size()), start.data(), limit.data()), H5Sclose);
-  const hid_t set = H5Dcreate2(id_, name.c_str(), h5_type(type), space, H5P_DEFAULT, creation, access);
+  const Scoped space(H5Screate_simple(static_cast<int>(start.size()), start.data(), limit.data()),
+                     H5Sclose);
+  const hid_t set =
+      H5Dcreate2(id_, name.c_str(), h5_type(type), space, H5P_DEFAULT, creation, access);
   if (set < 0) fail("array cannot be made", name);
   array.handle_ = shared_handle(set);
   return array;
@@ -283,9 +314,11 @@ void Array::append(const void* data, int64_t count) {
   const hid_t set = raw(handle_);
   if (H5Dset_extent(set, extent.data()) < 0) file_->fail("array cannot grow", name_);
   const Scoped in_file(H5Dget_space(set), H5Sclose);
-  const Scoped in_memory(H5Screate_simple(static_cast<int>(block.size()), block.data(), nullptr), H5Sclose);
+  const Scoped in_memory(H5Screate_simple(static_cast<int>(block.size()), block.data(), nullptr),
+                         H5Sclose);
   H5Sselect_hyperslab(in_file, H5S_SELECT_SET, offset.data(), nullptr, block.data(), nullptr);
-  if (H5Dwrite(set, h5_type(type_), in_memory, in_file, H5P_DEFAULT, data) < 0) file_->fail("array cannot be written", name_);
+  if (H5Dwrite(set, h5_type(type_), in_memory, in_file, H5P_DEFAULT, data) < 0)
+    file_->fail("array cannot be written", name_);
   file_->check_writes();
   dims_[0] += count;
 }
@@ -293,7 +326,8 @@ void Array::append(const void* data, int64_t count) {
 bool File::has(const std::string& name) const {
   be_quiet();
   // H5Lexists fails on a missing group in the middle of a path: ask level by level.
-  for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+  for (size_t slash = name.find('/'); slash != std::string::npos;
+       slash = name.find('/', slash + 1)) {
     if (H5Lexists(id_, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return false;
   }
   return H5Lexists(id_, name.c_str(), H5P_DEFAULT) > 0;
@@ -303,7 +337,8 @@ Array File::array(const std::string& name, Type type, const std::vector<int64_t>
   be_quiet();
   if (!has(name)) fail("array is missing", name);
   const Scoped access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
-  // Readers take long runs of rows: a chunk cache would only copy. Two chunks, for runs that end inside one.
+  // Readers take long runs of rows: a chunk cache would only copy. Two chunks, for runs that end
+  // inside one.
   H5Pset_chunk_cache(access, 101, 2 * kChunkBytes + 4096, 1.0);
   const hid_t set = H5Dopen2(id_, name.c_str(), access);
   if (set < 0) fail("array cannot be opened", name);
@@ -347,7 +382,8 @@ void Array::read(int64_t begin, int64_t count, void* data) const {
   block[0] = static_cast<hsize_t>(count);
   const hid_t set = raw(handle_);
   const Scoped in_file(H5Dget_space(set), H5Sclose);
-  const Scoped in_memory(H5Screate_simple(static_cast<int>(block.size()), block.data(), nullptr), H5Sclose);
+  const Scoped in_memory(H5Screate_simple(static_cast<int>(block.size()), block.data(), nullptr),
+                         H5Sclose);
   H5Sselect_hyperslab(in_file, H5S_SELECT_SET, offset.data(), nullptr, block.data(), nullptr);
   if (H5Dread(set, h5_type(type_), in_memory, in_file, H5P_DEFAULT, data) < 0) {
     file_->fail(cat("rows ", begin, " to ", begin + count - 1, " cannot be read"), name_);

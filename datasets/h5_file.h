@@ -1,8 +1,10 @@
-// A thin, typed layer over the HDF5 C library: one file, simple arrays, string attributes, errors as kvlingua::Error.
+// A thin, typed layer over the HDF5 C library: one file, simple arrays, string attributes, errors
+// as kvlingua::Error.
 //
-// Written files go through a file driver of our own (h5_driver.h) over kvlingua/io/file_ops.h, so that a full disk is
-// seen as what it is and crash tests reach every write HDF5 makes. HDF5 takes a global lock: calls from several threads
-// are safe and serialised. Knows nothing of pair sets. HDF5 C API: docs.hdfgroup.org/hdf5/v1_10.
+// Written files go through a file driver of our own (h5_driver.h) over kvlingua/io/file_ops.h, so
+// that a full disk is seen as what it is and crash tests reach every write HDF5 makes. HDF5 takes a
+// global lock: calls from several threads are safe and serialised. Knows nothing of pair sets. HDF5
+// C API: docs.hdfgroup.org/hdf5/v1_10.
 #pragma once
 
 #include <hdf5.h>
@@ -32,9 +34,11 @@ class Array {
   int64_t rows() const { return dims_.empty() ? 0 : dims_[0]; }
   int64_t row_bytes() const { return row_bytes_; }
   Type type() const { return type_; }
-  // Appends `count` rows (only arrays created with create_growing). Throws Error: kDiskFull, kFailed.
+  // Appends `count` rows (only arrays created with create_growing). Throws Error: kDiskFull,
+  // kFailed.
   void append(const void* data, int64_t count);
-  // Reads rows [begin, begin + count). Throws Error (kCorrupt): checksum mismatch, unreadable chunk.
+  // Reads rows [begin, begin + count). Throws Error (kCorrupt): checksum mismatch, unreadable
+  // chunk.
   void read(int64_t begin, int64_t count, void* data) const;
 
  private:
@@ -64,13 +68,14 @@ class File {
   int64_t read_int_attribute(const std::string& name) const;
 
   // A small array, contiguous, written at once.
-  void write(const std::string& name, Type type, const std::vector<int64_t>& dims, const void* data);
-  // An array that grows along its first dimension: chunked, with fletcher32 checksums. dims[0] is the expected number of
-  // rows, used to size chunks (about one MiB).
+  void write(const std::string& name, Type type, const std::vector<int64_t>& dims,
+             const void* data);
+  // An array that grows along its first dimension: chunked, with fletcher32 checksums. dims[0] is
+  // the expected number of rows, used to size chunks (about one MiB).
   Array create_growing(const std::string& name, Type type, const std::vector<int64_t>& dims);
   bool has(const std::string& name) const;
-  // Throws Error (kCorrupt) when the array is not there, or its type or inner dimensions are others. A dimension of -1
-  // accepts any size.
+  // Throws Error (kCorrupt) when the array is not there, or its type or inner dimensions are
+  // others. A dimension of -1 accepts any size.
   Array array(const std::string& name, Type type, const std::vector<int64_t>& dims) const;
   // Whole small arrays.
   template <class T>

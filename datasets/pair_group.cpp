@@ -8,8 +8,10 @@
 namespace kvlingua {
 namespace {
 
-// Samples of a block that are read together. Training takes nearly all samples: one run; validation takes few.
-std::vector<std::pair<int64_t, int64_t>> runs_of(const ShardIndex& index, const PairBlock& block, LoadUse use) {
+// Samples of a block that are read together. Training takes nearly all samples: one run; validation
+// takes few.
+std::vector<std::pair<int64_t, int64_t>> runs_of(const ShardIndex& index, const PairBlock& block,
+                                                 LoadUse use) {
   if (use != LoadUse::kValidation) return {{block.first, block.last}};
   std::vector<std::pair<int64_t, int64_t>> runs;
   for (int64_t i = block.first; i < block.last; ++i) {
@@ -33,15 +35,18 @@ StoredRows empty_rows(const KvShape& shape, StorageType storage, int64_t rows) {
   out.keys = at::empty({rows, shape.layers, shape.kv_heads, shape.head_dim}, options);
   out.values = at::empty_like(out.keys);
   if (storage == StorageType::kInt8) {
-    out.key_scales = at::empty({rows, shape.layers, shape.kv_heads}, at::TensorOptions().dtype(at::kFloat));
+    out.key_scales =
+        at::empty({rows, shape.layers, shape.kv_heads}, at::TensorOptions().dtype(at::kFloat));
     out.value_scales = at::empty_like(out.key_scales);
   }
   return out;
 }
 
 // Copies row rows[i] of `from` to row places[i] of `to` (place i when `places` is empty).
-void copy_rows(const at::Tensor& from, const std::vector<int64_t>& rows, at::Tensor& to, const std::vector<int64_t>& places = {}) {
-  const auto bytes = static_cast<size_t>(from.numel() / std::max<int64_t>(from.size(0), 1)) * from.element_size();
+void copy_rows(const at::Tensor& from, const std::vector<int64_t>& rows, at::Tensor& to,
+               const std::vector<int64_t>& places = {}) {
+  const auto bytes =
+      static_cast<size_t>(from.numel() / std::max<int64_t>(from.size(0), 1)) * from.element_size();
   const char* source = static_cast<const char*>(from.const_data_ptr());
   char* target = static_cast<char*>(to.mutable_data_ptr());
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -57,26 +62,33 @@ at::Tensor room_like(const at::Tensor& rows, int64_t count, bool pinned, bool ze
   return zero ? at::zeros(sizes, options) : at::empty(sizes, options);
 }
 
-// Rows of several groups (a batch may straddle two) into one tensor. `member` picks the tensor of a group.
+// Rows of several groups (a batch may straddle two) into one tensor. `member` picks the tensor of a
+// group.
 struct RowPick {
   const LoadedGroup* group;
   std::vector<int64_t> rows, places;
 };
 
 template <class Member>
-at::Tensor pick_rows(const std::vector<RowPick>& picks, int64_t count, bool pinned, bool zero, Member member) {
+at::Tensor pick_rows(const std::vector<RowPick>& picks, int64_t count, bool pinned, bool zero,
+                     Member member) {
   if (picks.empty() || !member(*picks.front().group).defined()) return {};
   at::Tensor out = room_like(member(*picks.front().group), count, pinned, zero);
   for (const RowPick& pick : picks) copy_rows(member(*pick.group), pick.rows, out, pick.places);
   return out;
 }
 
-StoredRows pick_side(const std::vector<RowPick>& picks, int64_t count, bool pinned, bool zero, StoredRows LoadedGroup::*side) {
+StoredRows pick_side(const std::vector<RowPick>& picks, int64_t count, bool pinned, bool zero,
+                     StoredRows LoadedGroup::*side) {
   StoredRows out;
-  out.keys = pick_rows(picks, count, pinned, zero, [&](const LoadedGroup& g) { return (g.*side).keys; });
-  out.values = pick_rows(picks, count, pinned, zero, [&](const LoadedGroup& g) { return (g.*side).values; });
-  out.key_scales = pick_rows(picks, count, pinned, zero, [&](const LoadedGroup& g) { return (g.*side).key_scales; });
-  out.value_scales = pick_rows(picks, count, pinned, zero, [&](const LoadedGroup& g) { return (g.*side).value_scales; });
+  out.keys =
+      pick_rows(picks, count, pinned, zero, [&](const LoadedGroup& g) { return (g.*side).keys; });
+  out.values =
+      pick_rows(picks, count, pinned, zero, [&](const LoadedGroup& g) { return (g.*side).values; });
+  out.key_scales = pick_rows(picks, count, pinned, zero,
+                             [&](const LoadedGroup& g) { return (g.*side).key_scales; });
+  out.value_scales = pick_rows(picks, count, pinned, zero,
+                               [&](const LoadedGroup& g) { return (g.*side).value_scales; });
   return out;
 }
 
@@ -94,20 +106,31 @@ void read_run(const ShardFile& file, int64_t shard, std::pair<int64_t, int64_t> 
   const int64_t t0 = x.target_row_offsets[a], t1 = x.target_row_offsets[b];
   file.rows_into(Side::kSource, s0, s1, g.source, done.source);
   file.rows_into(Side::kTarget, t0, t1, g.target, done.target);
-  for (int64_t row : file.target_source_rows(t0, t1)) g.source_row.push_back(row - s0 + done.source);
-  const auto source_positions = file.row_positions(Side::kSource, s0, s1), target_positions = file.row_positions(Side::kTarget, t0, t1);
-  g.source_positions.insert(g.source_positions.end(), source_positions.begin(), source_positions.end());
-  g.target_positions.insert(g.target_positions.end(), target_positions.begin(), target_positions.end());
-  if (g.queries.defined()) g.queries.narrow(0, done.target, t1 - t0).copy_(file.target_queries(t0, t1));
-  if (g.attention_outputs.defined()) g.attention_outputs.narrow(0, done.target, t1 - t0).copy_(file.target_attention_outputs(t0, t1));
+  for (int64_t row : file.target_source_rows(t0, t1))
+    g.source_row.push_back(row - s0 + done.source);
+  const auto source_positions = file.row_positions(Side::kSource, s0, s1),
+             target_positions = file.row_positions(Side::kTarget, t0, t1);
+  g.source_positions.insert(g.source_positions.end(), source_positions.begin(),
+                            source_positions.end());
+  g.target_positions.insert(g.target_positions.end(), target_positions.begin(),
+                            target_positions.end());
+  if (g.queries.defined())
+    g.queries.narrow(0, done.target, t1 - t0).copy_(file.target_queries(t0, t1));
+  if (g.attention_outputs.defined())
+    g.attention_outputs.narrow(0, done.target, t1 - t0)
+        .copy_(file.target_attention_outputs(t0, t1));
   for (size_t i = a; i < b; ++i) {
     if (!takes_part(x.use[i], use)) continue;
-    GroupSample sample{shard, static_cast<int64_t>(i), x.source_row_offsets[i] - s0 + done.source,
-                       x.source_row_offsets[i + 1] - s0 + done.source, x.target_row_offsets[i] - t0 + done.target,
+    GroupSample sample{shard,
+                       static_cast<int64_t>(i),
+                       x.source_row_offsets[i] - s0 + done.source,
+                       x.source_row_offsets[i + 1] - s0 + done.source,
+                       x.target_row_offsets[i] - t0 + done.target,
                        x.target_row_offsets[i + 1] - t0 + done.target};
     const auto number = static_cast<int64_t>(g.samples.size());
     if (unit == LoadUnit::kSequences) g.sample_of_item.push_back(number);
-    for (int64_t row = sample.target_begin; unit == LoadUnit::kRows && row < sample.target_end; ++row) {
+    for (int64_t row = sample.target_begin; unit == LoadUnit::kRows && row < sample.target_end;
+         ++row) {
       g.row_of_item.push_back(row);
       g.sample_of_item.push_back(number);
     }
@@ -117,11 +140,14 @@ void read_run(const ShardFile& file, int64_t shard, std::pair<int64_t, int64_t> 
   done.target += t1 - t0;
 }
 
-at::Tensor long_tensor(const std::vector<int64_t>& values) { return at::tensor(values, at::TensorOptions().dtype(at::kLong)); }
+at::Tensor long_tensor(const std::vector<int64_t>& values) {
+  return at::tensor(values, at::TensorOptions().dtype(at::kLong));
+}
 
 }  // namespace
 
-std::vector<PairBlock> make_blocks(const PairReader& reader, LoadUnit unit, LoadUse use, int64_t block_bytes) {
+std::vector<PairBlock> make_blocks(const PairReader& reader, LoadUnit unit, LoadUse use,
+                                   int64_t block_bytes) {
   const int64_t source_bytes = reader.info().source_row_bytes();
   const int64_t target_bytes = reader.info().target_row_bytes() + reader.info().query_row_bytes();
   std::vector<PairBlock> blocks;
@@ -132,7 +158,8 @@ std::vector<PairBlock> make_blocks(const PairReader& reader, LoadUnit unit, Load
       const auto at = static_cast<size_t>(i);
       const int64_t target_rows = x.target_row_offsets[at + 1] - x.target_row_offsets[at];
       block.last = i + 1;
-      block.bytes += target_rows * target_bytes + (x.source_row_offsets[at + 1] - x.source_row_offsets[at]) * source_bytes;
+      block.bytes += target_rows * target_bytes +
+                     (x.source_row_offsets[at + 1] - x.source_row_offsets[at]) * source_bytes;
       if (takes_part(x.use[at], use)) block.items += unit == LoadUnit::kRows ? target_rows : 1;
       if (block.bytes >= block_bytes || i + 1 == x.samples()) {
         blocks.push_back(block);
@@ -143,8 +170,10 @@ std::vector<PairBlock> make_blocks(const PairReader& reader, LoadUnit unit, Load
   return blocks;
 }
 
-std::shared_ptr<const LoadedGroup> load_group(const PairReader& reader, const std::vector<PairBlock>& blocks,
-                                              const PairGroup& group, const PairLoaderOptions& options) {
+std::shared_ptr<const LoadedGroup> load_group(const PairReader& reader,
+                                              const std::vector<PairBlock>& blocks,
+                                              const PairGroup& group,
+                                              const PairLoaderOptions& options) {
   struct Run {
     int64_t shard;
     std::pair<int64_t, int64_t> samples;
@@ -165,8 +194,10 @@ std::shared_ptr<const LoadedGroup> load_group(const PairReader& reader, const st
   auto g = std::make_shared<LoadedGroup>();
   g->source = empty_rows(info.source.shape, info.storage, total.source);
   g->target = empty_rows(info.target.shape, info.storage, total.target);
-  const StorageType query_type = info.storage == StorageType::kInt8 ? StorageType::kFloat16 : info.storage;
-  const std::vector<int64_t> query_sizes{total.target, info.target.shape.layers, info.target.query_heads, info.target.shape.head_dim};
+  const StorageType query_type =
+      info.storage == StorageType::kInt8 ? StorageType::kFloat16 : info.storage;
+  const std::vector<int64_t> query_sizes{total.target, info.target.shape.layers,
+                                         info.target.query_heads, info.target.shape.head_dim};
   const auto query_options = at::TensorOptions().dtype(storage_scalar_type(query_type));
   if (info.queries) g->queries = at::empty(query_sizes, query_options);
   if (info.attention_outputs) g->attention_outputs = at::empty(query_sizes, query_options);
@@ -192,22 +223,27 @@ GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& i
     source_positions.push_back(g.source_positions[static_cast<size_t>(from)]);
     target_positions.push_back(g.target_positions[static_cast<size_t>(row)]);
     const GroupSample& sample = g.samples[static_cast<size_t>(g.sample_of_item[item])];
-    out.rest.sample_ids.push_back(reader.shard(sample.shard).index().id[static_cast<size_t>(sample.local)]);
+    out.rest.sample_ids.push_back(
+        reader.shard(sample.shard).index().id[static_cast<size_t>(sample.local)]);
   }
   const auto n = static_cast<int64_t>(items.size());
   out.source = pick_side(source, n, pinned, false, &LoadedGroup::source);
   out.target = pick_side(target, n, pinned, false, &LoadedGroup::target);
-  out.rest.target_queries = pick_rows(target, n, pinned, false, [](const LoadedGroup& g) { return g.queries; });
-  out.rest.target_attention_outputs = pick_rows(target, n, pinned, false, [](const LoadedGroup& g) { return g.attention_outputs; });
+  out.rest.target_queries =
+      pick_rows(target, n, pinned, false, [](const LoadedGroup& g) { return g.queries; });
+  out.rest.target_attention_outputs =
+      pick_rows(target, n, pinned, false, [](const LoadedGroup& g) { return g.attention_outputs; });
   out.rest.source_positions = long_tensor(source_positions);
   out.rest.target_positions = long_tensor(target_positions);
   return out;
 }
 
-GatheredSequences gather_sequences(const PairReader& reader, const std::vector<ItemRef>& items, bool pinned, bool pad_left) {
+GatheredSequences gather_sequences(const PairReader& reader, const std::vector<ItemRef>& items,
+                                   bool pinned, bool pad_left) {
   GatheredSequences out;
   const auto sample_of = [](const ItemRef& ref) -> const GroupSample& {
-    return ref.group->samples[static_cast<size_t>(ref.group->sample_of_item[static_cast<size_t>(ref.item)])];
+    return ref.group
+        ->samples[static_cast<size_t>(ref.group->sample_of_item[static_cast<size_t>(ref.item)])];
   };
   const auto batch = static_cast<int64_t>(items.size());
   for (const ItemRef& ref : items) {
@@ -247,8 +283,10 @@ GatheredSequences gather_sequences(const PairReader& reader, const std::vector<I
   }
   out.source = pick_side(source, batch * ts, pinned, true, &LoadedGroup::source);
   out.target = pick_side(target, batch * tt, pinned, true, &LoadedGroup::target);
-  out.rest.target_queries = pick_rows(target, batch * tt, pinned, true, [](const LoadedGroup& g) { return g.queries; });
-  out.rest.target_attention_outputs = pick_rows(target, batch * tt, pinned, true, [](const LoadedGroup& g) { return g.attention_outputs; });
+  out.rest.target_queries =
+      pick_rows(target, batch * tt, pinned, true, [](const LoadedGroup& g) { return g.queries; });
+  out.rest.target_attention_outputs = pick_rows(
+      target, batch * tt, pinned, true, [](const LoadedGroup& g) { return g.attention_outputs; });
   return out;
 }
 

@@ -34,7 +34,8 @@ std::string to_string(LoadUse use) {
 class DeviceCopier {
  public:
   explicit DeviceCopier(at::Device device) : device_(device) {
-    if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, false);
+    if (!device.is_cpu())
+      stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, false);
   }
   bool pinned() const { return stream_.has_value(); }
   // Makes the copy stream current for the calling thread.
@@ -65,9 +66,11 @@ struct Ready {
 
 template <class F>
 void for_each_tensor(PairBatch& b, F&& f) {
-  for (at::Tensor* t : {&b.rows.source_keys, &b.rows.source_values, &b.rows.target_keys, &b.rows.target_values, &b.rows.source_positions,
-                        &b.rows.target_positions, &b.rows.target_queries, &b.rows.target_attention_outputs, &b.sequences.alignment,
-                        &b.sequences.target_queries, &b.sequences.target_attention_outputs}) {
+  for (at::Tensor* t :
+       {&b.rows.source_keys, &b.rows.source_values, &b.rows.target_keys, &b.rows.target_values,
+        &b.rows.source_positions, &b.rows.target_positions, &b.rows.target_queries,
+        &b.rows.target_attention_outputs, &b.sequences.alignment, &b.sequences.target_queries,
+        &b.sequences.target_attention_outputs}) {
     if (t->defined()) f(*t);
   }
   for (const KvCache* c : {&b.sequences.source, &b.sequences.target}) {
@@ -109,7 +112,8 @@ struct PairLoader::Impl {
   std::exception_ptr failure;
   std::thread group_thread, batch_thread;
 
-  Impl(PairReader r, const PairLoaderOptions& o) : reader(std::move(r)), options(o), copier(o.device) {}
+  Impl(PairReader r, const PairLoaderOptions& o)
+      : reader(std::move(r)), options(o), copier(o.device) {}
   ~Impl() { halt(); }
 
   void prepare();
@@ -122,7 +126,9 @@ struct PairLoader::Impl {
   RowBatch finish_rows(GatheredRows gathered) const;
   SequenceBatch finish_sequences(GatheredSequences gathered) const;
   bool over(int64_t of_epoch) const { return options.epochs > 0 && of_epoch >= options.epochs; }
-  int64_t first_item(int64_t of_index) const { return (of_index * options.world + options.rank) * options.batch_size; }
+  int64_t first_item(int64_t of_index) const {
+    return (of_index * options.world + options.rank) * options.batch_size;
+  }
   void fail() {
     const std::lock_guard lock(mutex);
     if (!failure) failure = std::current_exception();
@@ -132,18 +138,22 @@ struct PairLoader::Impl {
 
 void PairLoader::Impl::prepare() {
   const int64_t buffer = std::max<int64_t>(options.buffer_bytes, 3 << 10);
-  // Three groups are in memory: the one in use, the one a batch may straddle into, and the one being read.
+  // Three groups are in memory: the one in use, the one a batch may straddle into, and the one
+  // being read.
   order = {.shuffle = options.shuffle, .seed = options.seed, .group_bytes = buffer / 3};
-  blocks = make_blocks(reader, options.unit, options.use, std::min<int64_t>(4 << 20, std::max<int64_t>(buffer / 24, 1 << 10)));
+  blocks = make_blocks(reader, options.unit, options.use,
+                       std::min<int64_t>(4 << 20, std::max<int64_t>(buffer / 24, 1 << 10)));
   for (const PairBlock& block : blocks) items += block.items;
   const int64_t step = options.batch_size * options.world;
   batches = options.drop_last ? items / step : (items - first_item(0) + step - 1) / step;
   if (batches < 1 || options.batch_size < 1) {
     throw Error({.code = ExitCode::kInput,
                  .where = reader.directory().string(),
-                 .what = cat("too few ", to_string(options.unit), " for one batch (", to_string(options.use), ")"),
+                 .what = cat("too few ", to_string(options.unit), " for one batch (",
+                             to_string(options.use), ")"),
                  .got = cat(items),
-                 .expected = cat("at least ", step, " (batch ", options.batch_size, " x ", options.world, " ranks)"),
+                 .expected = cat("at least ", step, " (batch ", options.batch_size, " x ",
+                                 options.world, " ranks)"),
                  .remedy = "lower the batch size, or generate more pairs"});
   }
   Sha256 hash;
@@ -187,7 +197,8 @@ void PairLoader::Impl::read_groups(int64_t e, int64_t item) {
     const std::vector<PairGroup> plan = epoch_groups(blocks, order, e);
     // Items after the last whole batch are not needed.
     const int64_t end = options.drop_last ? batches * options.batch_size * options.world : items;
-    for (size_t g = group_of(plan, std::min(item, end - 1)); g < plan.size() && plan[g].first_item < end; ++g) {
+    for (size_t g = group_of(plan, std::min(item, end - 1));
+         g < plan.size() && plan[g].first_item < end; ++g) {
       {
         std::unique_lock lock(mutex);
         changed.wait(lock, [&] { return stop || groups.size() < 2; });
@@ -205,7 +216,8 @@ void PairLoader::Impl::read_groups(int64_t e, int64_t item) {
 std::shared_ptr<const LoadedGroup> PairLoader::Impl::await_group(int64_t of_epoch, size_t number) {
   std::unique_lock lock(mutex);
   while (true) {
-    while (!groups.empty() && std::pair(groups.front().epoch, groups.front().number) < std::pair(of_epoch, number)) {
+    while (!groups.empty() &&
+           std::pair(groups.front().epoch, groups.front().number) < std::pair(of_epoch, number)) {
       groups.pop_front();
       changed.notify_all();
     }
@@ -229,7 +241,9 @@ void PairLoader::Impl::make_batches(int64_t e, int64_t i) {
         auto group = await_group(e, g);
         if (!group) return;
         const int64_t until = std::min(end, plan[g].first_item + plan[g].items);
-        for (; item < until; ++item) refs.push_back({group.get(), group->order[static_cast<size_t>(item - plan[g].first_item)]});
+        for (; item < until; ++item)
+          refs.push_back(
+              {group.get(), group->order[static_cast<size_t>(item - plan[g].first_item)]});
         held.push_back(std::move(group));
       }
       Ready made{make_batch(refs), nullptr};
@@ -237,7 +251,9 @@ void PairLoader::Impl::make_batches(int64_t e, int64_t i) {
       made.batch.index = i;
       made.copied = copier.record();
       std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return stop || static_cast<int64_t>(ready.size()) < std::max<int64_t>(options.prefetch, 1); });
+      changed.wait(lock, [&] {
+        return stop || static_cast<int64_t>(ready.size()) < std::max<int64_t>(options.prefetch, 1);
+      });
       if (stop) return;
       ready.push_back(std::move(made));
       changed.notify_all();
@@ -253,7 +269,8 @@ PairBatch PairLoader::Impl::make_batch(const std::vector<ItemRef>& refs) const {
   if (options.unit == LoadUnit::kRows) {
     batch.rows = finish_rows(gather_rows(reader, refs, copier.pinned()));
   } else {
-    batch.sequences = finish_sequences(gather_sequences(reader, refs, copier.pinned(), options.pad_left));
+    batch.sequences =
+        finish_sequences(gather_sequences(reader, refs, copier.pinned(), options.pad_left));
   }
   return batch;
 }
@@ -269,8 +286,10 @@ RowBatch PairLoader::Impl::finish_rows(GatheredRows g) const {
   out.target_values = decode(g.target.values, g.target.value_scales);
   out.source_positions = copier.move(out.source_positions);
   out.target_positions = copier.move(out.target_positions);
-  if (out.target_queries.defined()) out.target_queries = copier.move(out.target_queries).to(options.dtype);
-  if (out.target_attention_outputs.defined()) out.target_attention_outputs = copier.move(out.target_attention_outputs).to(options.dtype);
+  if (out.target_queries.defined())
+    out.target_queries = copier.move(out.target_queries).to(options.dtype);
+  if (out.target_attention_outputs.defined())
+    out.target_attention_outputs = copier.move(out.target_attention_outputs).to(options.dtype);
   return out;
 }
 
@@ -279,13 +298,20 @@ SequenceBatch PairLoader::Impl::finish_sequences(GatheredSequences g) const {
   const int64_t batch = out.alignment.size(0);
   // [B * T, L, H, D] -> [L, B, H, T, D]
   const auto arrange = [&](const at::Tensor& rows, int64_t tokens) {
-    return rows.view({batch, tokens, rows.size(1), rows.size(2), rows.size(3)}).permute({2, 0, 3, 1, 4}).contiguous();
+    return rows.view({batch, tokens, rows.size(1), rows.size(2), rows.size(3)})
+        .permute({2, 0, 3, 1, 4})
+        .contiguous();
   };
-  const auto cache = [&](const StoredRows& rows, int64_t tokens, const at::Tensor& positions, const at::Tensor& mask) {
+  const auto cache = [&](const StoredRows& rows, int64_t tokens, const at::Tensor& positions,
+                         const at::Tensor& mask) {
     const bool padded = !mask.all().item<bool>();
-    return KvCache(arrange(decode_rows(copier.move(rows.keys), copier.move(rows.key_scales), options.dtype), tokens),
-                   arrange(decode_rows(copier.move(rows.values), copier.move(rows.value_scales), options.dtype), tokens),
-                   copier.move(positions), std::nullopt, padded ? copier.move(mask) : at::Tensor());
+    return KvCache(
+        arrange(decode_rows(copier.move(rows.keys), copier.move(rows.key_scales), options.dtype),
+                tokens),
+        arrange(
+            decode_rows(copier.move(rows.values), copier.move(rows.value_scales), options.dtype),
+            tokens),
+        copier.move(positions), std::nullopt, padded ? copier.move(mask) : at::Tensor());
   };
   out.source = cache(g.source, g.source_tokens, g.source_positions, g.source_mask);
   out.target = cache(g.target, g.target_tokens, g.target_positions, g.target_mask);
@@ -368,7 +394,8 @@ void PairLoader::restore(const json& saved) {
   if (const auto difference = first_difference(mine, theirs)) {
     throw Error({.code = ExitCode::kInput,
                  .where = cat(s.reader.directory().string(), ": loader position"),
-                 .what = cat("saved with another ", difference->field.empty() ? "state" : difference->field),
+                 .what = cat("saved with another ",
+                             difference->field.empty() ? "state" : difference->field),
                  .got = difference->second,
                  .expected = difference->first,
                  .remedy = "resume with the same pair set and options, or start the stage again"});

@@ -1,14 +1,15 @@
 // PairLoader: an endless, seeded, resumable stream of batches from a pair set.
 //
-// Two units: *rows* (aligned token rows, for regression) and *sequences* (whole samples, for distillation and evaluation).
-// Order: the set is cut into blocks (runs of neighbouring samples), blocks are permuted per epoch over all shards, as many
-// as fit the buffer form a group, and rows (or samples) are permuted inside the group. So memory is bounded whatever the
-// set's size, disk reads are long, and the whole order is a pure function of (seed, epoch): a position is two numbers.
-// Ranks take batches in turn: the batches of step s are numbers s * world ... s * world + world - 1, so the global stream
-// does not depend on the number of ranks.
+// Two units: *rows* (aligned token rows, for regression) and *sequences* (whole samples, for
+// distillation and evaluation). Order: the set is cut into blocks (runs of neighbouring samples),
+// blocks are permuted per epoch over all shards, as many as fit the buffer form a group, and rows
+// (or samples) are permuted inside the group. So memory is bounded whatever the set's size, disk
+// reads are long, and the whole order is a pure function of (seed, epoch): a position is two
+// numbers. Ranks take batches in turn: the batches of step s are numbers s * world ... s * world +
+// world - 1, so the global stream does not depend on the number of ranks.
 //
-// Background threads read and gather ahead; on CUDA, batches go through pinned memory on a stream of their own.
-// Thread use: one consumer.
+// Background threads read and gather ahead; on CUDA, batches go through pinned memory on a stream
+// of their own. Thread use: one consumer.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -35,21 +36,24 @@ struct PairLoaderOptions {
   bool shuffle = true;
   uint64_t seed = 0;
   int64_t rank = 0, world = 1;
-  int64_t epochs = 0;          // 0: endless
-  bool drop_last = true;       // false: the last batch of an epoch may be short (and on some ranks missing)
+  int64_t epochs = 0;  // 0: endless
+  bool drop_last =
+      true;  // false: the last batch of an epoch may be short (and on some ranks missing)
   int64_t buffer_bytes = int64_t{256} << 20;  // what is held in memory at most, about
-  int64_t prefetch = 2;        // batches made ahead
+  int64_t prefetch = 2;                       // batches made ahead
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::ScalarType::Float;
-  bool pad_left = false;       // sequences: where padding goes
+  bool pad_left = false;  // sequences: where padding goes
 };
 
-// Aligned rows: row n of the source tensors is the entry that row n of the target takes. Keys un-rotated.
+// Aligned rows: row n of the source tensors is the entry that row n of the target takes. Keys
+// un-rotated.
 struct RowBatch {
-  at::Tensor source_keys, source_values;  // [N, Ls, Hs, Ds]
-  at::Tensor target_keys, target_values;  // [N, Lt, Ht, Dt]
+  at::Tensor source_keys, source_values;          // [N, Ls, Hs, Ds]
+  at::Tensor target_keys, target_values;          // [N, Lt, Ht, Dt]
   at::Tensor source_positions, target_positions;  // [N] int64, where each stood
-  at::Tensor target_queries, target_attention_outputs;  // [N, Lt, query_heads, Dt]; undefined unless the set has them
+  at::Tensor target_queries,
+      target_attention_outputs;     // [N, Lt, query_heads, Dt]; undefined unless the set has them
   std::vector<int64_t> sample_ids;  // [N]
   int64_t size() const { return target_keys.size(0); }
 };
@@ -57,7 +61,8 @@ struct RowBatch {
 // Whole samples, padded to the longest. Caches: batch B, un-rotated keys, masks where padded.
 struct SequenceBatch {
   KvCache source, target;
-  // [B, target rows] int64: index along the source cache's tokens; 0 at padding (see target.mask()).
+  // [B, target rows] int64: index along the source cache's tokens; 0 at padding (see
+  // target.mask()).
   at::Tensor alignment;
   at::Tensor target_queries, target_attention_outputs;  // [L, B, query_heads, T, D]; or undefined
   std::vector<SampleRecord> records;                    // text, ids, alignment over tokens
@@ -65,14 +70,15 @@ struct SequenceBatch {
 
 struct PairBatch {
   int64_t epoch = 0;
-  int64_t index = 0;  // of this rank's batches in this epoch
+  int64_t index = 0;        // of this rank's batches in this epoch
   RowBatch rows;            // unit kRows
   SequenceBatch sequences;  // unit kSequences
 };
 
 class PairLoader {
  public:
-  // Verifies the hashes of all shards. Throws Error: kInput when the set holds fewer than one batch per rank, kCorrupt.
+  // Verifies the hashes of all shards. Throws Error: kInput when the set holds fewer than one batch
+  // per rank, kCorrupt.
   PairLoader(PairReader reader, const PairLoaderOptions& options);
   ~PairLoader();
   PairLoader(const PairLoader&) = delete;
@@ -83,10 +89,12 @@ class PairLoader {
   int64_t items_per_epoch() const;    // rows or sequences of the whole use, all ranks
   // The next batch; none after `epochs`. Throws Error (kCorrupt) naming file and sample for a NaN.
   std::optional<PairBatch> next();
-  // Where the stream stands: an opaque JSON for a checkpoint. Counts what next() has returned, not what was read ahead.
+  // Where the stream stands: an opaque JSON for a checkpoint. Counts what next() has returned, not
+  // what was read ahead.
   nlohmann::json state() const;
-  // Continues there: the following batches equal, bit for bit, those of a loader that never stopped. The number of ranks may
-  // have changed if batch_size * world did not. Throws Error (kInput) naming the field when set or options are others.
+  // Continues there: the following batches equal, bit for bit, those of a loader that never
+  // stopped. The number of ranks may have changed if batch_size * world did not. Throws Error
+  // (kInput) naming the field when set or options are others.
   void restore(const nlohmann::json& state);
   // Seconds the consumer has waited for batches so far.
   double wait_seconds() const;

@@ -145,7 +145,8 @@ void save_pair_manifest(const fs::path& directory, const std::string& file, cons
 }
 
 void remove_rank_manifests(const fs::path& directory) {
-  for (const fs::path& path : rank_manifests(directory)) file_ops::remove(path);  // another rank may have been faster
+  for (const fs::path& path : rank_manifests(directory))
+    file_ops::remove(path);  // another rank may have been faster
 }
 
 }  // namespace kvlingua

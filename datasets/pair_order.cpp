@@ -7,7 +7,8 @@
 
 namespace kvlingua {
 
-std::vector<PairGroup> epoch_groups(const std::vector<PairBlock>& blocks, const OrderOptions& options, int64_t epoch) {
+std::vector<PairGroup> epoch_groups(const std::vector<PairBlock>& blocks,
+                                    const OrderOptions& options, int64_t epoch) {
   const uint64_t seed = mix(options.seed, static_cast<uint64_t>(epoch));
   std::vector<int64_t> order(blocks.size());
   std::iota(order.begin(), order.end(), 0);
@@ -37,8 +38,9 @@ std::vector<int64_t> group_permutation(const PairGroup& group, bool shuffle) {
 }
 
 size_t group_of(const std::vector<PairGroup>& groups, int64_t item) {
-  const auto after = std::upper_bound(groups.begin(), groups.end(), item,
-                                      [](int64_t value, const PairGroup& group) { return value < group.first_item; });
+  const auto after = std::upper_bound(
+      groups.begin(), groups.end(), item,
+      [](int64_t value, const PairGroup& group) { return value < group.first_item; });
   return static_cast<size_t>(after - groups.begin()) - 1;
 }
 

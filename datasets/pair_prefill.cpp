@@ -10,22 +10,28 @@
 namespace kvlingua {
 namespace {
 
-const SampleSide& of(const SampleRecord& sample, Side side) { return side == Side::kSource ? sample.source : sample.target; }
+const SampleSide& of(const SampleRecord& sample, Side side) {
+  return side == Side::kSource ? sample.source : sample.target;
+}
 
 // Entries (batch row, token) of [L, B, H, T, D] as [L, H, R, D].
 at::Tensor entries(const at::Tensor& x_LBHTD, const at::Tensor& flat) {
-  const int64_t L = x_LBHTD.size(0), B = x_LBHTD.size(1), H = x_LBHTD.size(2), T = x_LBHTD.size(3), D = x_LBHTD.size(4);
+  const int64_t L = x_LBHTD.size(0), B = x_LBHTD.size(1), H = x_LBHTD.size(2), T = x_LBHTD.size(3),
+                D = x_LBHTD.size(4);
   return x_LBHTD.permute({0, 2, 1, 3, 4}).reshape({L, H, B * T, D}).index_select(2, flat);
 }
 
 at::Tensor row_major(const at::Tensor& x_LHRD) { return x_LHRD.permute({2, 0, 1, 3}).contiguous(); }
 
-StorageType query_type(StorageType storage) { return storage == StorageType::kInt8 ? StorageType::kFloat16 : storage; }
+StorageType query_type(StorageType storage) {
+  return storage == StorageType::kInt8 ? StorageType::kFloat16 : storage;
+}
 
 }  // namespace
 
-PrefillResult prefill_spans(const CausalLM& model, const std::vector<int64_t>& prefix, const std::vector<SampleRecord>& samples,
-                            Side side, const CaptureOptions& capture) {
+PrefillResult prefill_spans(const CausalLM& model, const std::vector<int64_t>& prefix,
+                            const std::vector<SampleRecord>& samples, Side side,
+                            const CaptureOptions& capture) {
   std::vector<std::vector<int64_t>> rows;
   for (const SampleRecord& sample : samples) {
     rows.push_back(prefix);
@@ -37,20 +43,25 @@ PrefillResult prefill_spans(const CausalLM& model, const std::vector<int64_t>& p
   return model.prefill(TokenBatch::from_rows(rows), nullptr, options);
 }
 
-TakenRows take_rows(const PrefillResult& result, int64_t prefix_tokens, const std::vector<SampleRecord>& samples, Side side,
-                    StorageType storage, bool measure) {
+TakenRows take_rows(const PrefillResult& result, int64_t prefix_tokens,
+                    const std::vector<SampleRecord>& samples, Side side, StorageType storage,
+                    bool measure) {
   const KvCache& cache = result.cache;
   std::vector<int64_t> flat;
   for (size_t b = 0; b < samples.size(); ++b) {
-    for (int32_t token : of(samples[b], side).row_token) flat.push_back(static_cast<int64_t>(b) * cache.tokens() + prefix_tokens + token);
+    for (int32_t token : of(samples[b], side).row_token)
+      flat.push_back(static_cast<int64_t>(b) * cache.tokens() + prefix_tokens + token);
   }
   const at::Device device = cache.keys().device();
   const at::Tensor index = at::tensor(flat, at::TensorOptions().dtype(at::kLong)).to(device);
   const at::Tensor positions = cache.positions().reshape({-1}).index_select(0, index);
   // One rounding only: un-rotation happens in float32 unless the stored type is the computed one.
-  const auto widen = [&](const at::Tensor& x) { return x.scalar_type() == storage_scalar_type(storage) ? x : x.to(at::kFloat); };
+  const auto widen = [&](const at::Tensor& x) {
+    return x.scalar_type() == storage_scalar_type(storage) ? x : x.to(at::kFloat);
+  };
   const auto unrotate = [&](const at::Tensor& x) {
-    return cache.rope() ? rope_unrotate(x, rope_tables(*cache.rope(), positions), *cache.rope()) : x;
+    return cache.rope() ? rope_unrotate(x, rope_tables(*cache.rope(), positions), *cache.rope())
+                        : x;
   };
   TakenRows taken;
   const at::Tensor keys = row_major(unrotate(widen(entries(cache.keys(), index))));
@@ -62,10 +73,12 @@ TakenRows take_rows(const PrefillResult& result, int64_t prefix_tokens, const st
     taken.value_error = storage_error(values, taken.rows.values, taken.rows.value_scales);
   }
   if (result.queries.defined()) {
-    taken.queries = encode_rows(row_major(unrotate(widen(entries(result.queries, index)))), query_type(storage), nullptr);
+    taken.queries = encode_rows(row_major(unrotate(widen(entries(result.queries, index)))),
+                                query_type(storage), nullptr);
   }
   if (result.attention_outputs.defined()) {
-    taken.attention_outputs = encode_rows(row_major(entries(result.attention_outputs, index)), query_type(storage), nullptr);
+    taken.attention_outputs = encode_rows(row_major(entries(result.attention_outputs, index)),
+                                          query_type(storage), nullptr);
   }
   return taken;
 }
@@ -75,8 +88,11 @@ struct HostStaging::Impl {
   std::optional<c10::Stream> stream;
 };
 
-HostStaging::HostStaging(at::Device device) : impl_(std::make_unique<Impl>(Impl{device, std::nullopt})) {
-  if (!device.is_cpu()) impl_->stream = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, false);
+HostStaging::HostStaging(at::Device device)
+    : impl_(std::make_unique<Impl>(Impl{device, std::nullopt})) {
+  if (!device.is_cpu())
+    impl_->stream =
+        c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, false);
 }
 
 HostStaging::~HostStaging() = default;
@@ -90,8 +106,8 @@ std::function<void()> HostStaging::start(TakenRows& taken) {
   computed.record(guard.getStream(impl_->device));
   computed.block(*impl_->stream);
   const c10::StreamGuard on(*impl_->stream);
-  for (at::Tensor* t : {&taken.rows.keys, &taken.rows.values, &taken.rows.key_scales, &taken.rows.value_scales, &taken.queries,
-                        &taken.attention_outputs}) {
+  for (at::Tensor* t : {&taken.rows.keys, &taken.rows.values, &taken.rows.key_scales,
+                        &taken.rows.value_scales, &taken.queries, &taken.attention_outputs}) {
     if (!t->defined()) continue;
     at::Tensor host = at::empty(t->sizes(), t->options().device(at::kCPU).pinned_memory(true));
     host.copy_(*t, /*non_blocking=*/true);

@@ -14,7 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 void verify_file(const fs::path& path, const ShardEntry& entry) {
-  const auto damaged = [&](const std::string& what, const std::string& got, const std::string& expected) {
+  const auto damaged = [&](const std::string& what, const std::string& got,
+                           const std::string& expected) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = path.string(),
                  .what = what,
@@ -25,17 +26,23 @@ void verify_file(const fs::path& path, const ShardEntry& entry) {
   std::error_code error;
   const auto bytes = fs::file_size(path, error);
   if (error) damaged("the shard is missing", error.message(), "");
-  if (static_cast<int64_t>(bytes) != entry.bytes) damaged("the shard has another size", cat(bytes, " bytes"), cat(entry.bytes));
+  if (static_cast<int64_t>(bytes) != entry.bytes)
+    damaged("the shard has another size", cat(bytes, " bytes"), cat(entry.bytes));
   const std::string hash = sha256_file(path);
-  if (hash != entry.sha256) damaged("the shard's contents have changed", "sha256 " + hash, entry.sha256);
+  if (hash != entry.sha256)
+    damaged("the shard's contents have changed", "sha256 " + hash, entry.sha256);
 }
 
 // Rows [R, L, H, D] as a cache of batch 1.
-KvCache as_cache(const StoredRows& rows, const std::vector<int32_t>& positions, at::ScalarType dtype) {
-  const auto arrange = [](const at::Tensor& rlhd) { return rlhd.permute({1, 2, 0, 3}).unsqueeze(1).contiguous(); };
-  const at::Tensor where = at::tensor(std::vector<int64_t>(positions.begin(), positions.end()), at::kLong).unsqueeze(0);
-  return KvCache(arrange(decode_rows(rows.keys, rows.key_scales, dtype)), arrange(decode_rows(rows.values, rows.value_scales, dtype)),
-                 where, std::nullopt);
+KvCache as_cache(const StoredRows& rows, const std::vector<int32_t>& positions,
+                 at::ScalarType dtype) {
+  const auto arrange = [](const at::Tensor& rlhd) {
+    return rlhd.permute({1, 2, 0, 3}).unsqueeze(1).contiguous();
+  };
+  const at::Tensor where =
+      at::tensor(std::vector<int64_t>(positions.begin(), positions.end()), at::kLong).unsqueeze(0);
+  return KvCache(arrange(decode_rows(rows.keys, rows.key_scales, dtype)),
+                 arrange(decode_rows(rows.values, rows.value_scales, dtype)), where, std::nullopt);
 }
 
 }  // namespace
@@ -99,7 +106,8 @@ const ShardFile& PairReader::shard(int64_t number) const {
     const fs::path path = impl_->directory / entry.file;
     verify_file(path, entry);
     auto file = std::make_unique<ShardFile>(path, info());
-    if (file->index().samples() != entry.samples || file->index().target_row_offsets.back() != entry.target_rows ||
+    if (file->index().samples() != entry.samples ||
+        file->index().target_row_offsets.back() != entry.target_rows ||
         file->index().source_row_offsets.back() != entry.source_rows) {
       throw Error({.code = ExitCode::kCorrupt,
                    .where = path.string(),
@@ -113,11 +121,17 @@ const ShardFile& PairReader::shard(int64_t number) const {
 }
 
 namespace {
-std::pair<size_t, int64_t> find_sample(const std::vector<int64_t>& first, int64_t samples, int64_t i, const fs::path& directory) {
+std::pair<size_t, int64_t> find_sample(const std::vector<int64_t>& first, int64_t samples,
+                                       int64_t i, const fs::path& directory) {
   if (i < 0 || i >= samples) {
-    throw Error({.code = ExitCode::kUsage, .where = directory.string(), .what = "no such sample", .got = cat(i), .expected = cat("below ", samples)});
+    throw Error({.code = ExitCode::kUsage,
+                 .where = directory.string(),
+                 .what = "no such sample",
+                 .got = cat(i),
+                 .expected = cat("below ", samples)});
   }
-  const auto shard = static_cast<size_t>(std::upper_bound(first.begin(), first.end(), i) - first.begin() - 1);
+  const auto shard =
+      static_cast<size_t>(std::upper_bound(first.begin(), first.end(), i) - first.begin() - 1);
   return {shard, i - first[shard]};
 }
 }  // namespace
@@ -134,11 +148,15 @@ PairSample PairReader::sample(int64_t i, at::ScalarType dtype) const {
   const auto at = static_cast<size_t>(local);
   PairSample out;
   out.record = file.sample(local);
-  out.source = as_cache(file.rows(Side::kSource, x.source_row_offsets[at], x.source_row_offsets[at + 1]), out.record.source.row_position, dtype);
+  out.source =
+      as_cache(file.rows(Side::kSource, x.source_row_offsets[at], x.source_row_offsets[at + 1]),
+               out.record.source.row_position, dtype);
   const int64_t begin = x.target_row_offsets[at], end = x.target_row_offsets[at + 1];
-  out.target = as_cache(file.rows(Side::kTarget, begin, end), out.record.target.row_position, dtype);
+  out.target =
+      as_cache(file.rows(Side::kTarget, begin, end), out.record.target.row_position, dtype);
   const auto arrange = [&](const at::Tensor& rlhd) {
-    return rlhd.defined() ? rlhd.to(dtype).permute({1, 2, 0, 3}).unsqueeze(1).contiguous() : at::Tensor();
+    return rlhd.defined() ? rlhd.to(dtype).permute({1, 2, 0, 3}).unsqueeze(1).contiguous()
+                          : at::Tensor();
   };
   out.target_queries = arrange(file.target_queries(begin, end));
   out.target_attention_outputs = arrange(file.target_attention_outputs(begin, end));

@@ -23,22 +23,27 @@ SampleSide record_side(const SpanSide& side, const SpanReader& reader) {
   SampleSide out;
   out.ids.assign(side.ids.begin(), side.ids.end());
   out.row_token = side.row_token;
-  for (int32_t token : side.row_token) out.row_position.push_back(token + static_cast<int32_t>(reader.prefix_ids.size()));
+  for (int32_t token : side.row_token)
+    out.row_position.push_back(token + static_cast<int32_t>(reader.prefix_ids.size()));
   return out;
 }
 
 json error_json(const TakenRows& rows) {
-  const auto one = [](const StorageError& e) { return json{{"relative_rms", e.relative_rms}, {"max_abs", e.max_abs}}; };
+  const auto one = [](const StorageError& e) {
+    return json{{"relative_rms", e.relative_rms}, {"max_abs", e.max_abs}};
+  };
   return {{"keys", one(rows.key_error)}, {"values", one(rows.value_error)}};
 }
 
 void stop_if_asked() {
-  if (stop_requested()) throw stopped_error("finished shards are kept; the same command goes on from there");
+  if (stop_requested())
+    throw stopped_error("finished shards are kept; the same command goes on from there");
 }
 
 int64_t cache_bytes(const PrefillResult& r) {
   int64_t n = r.cache.bytes();
-  for (const at::Tensor* t : {&r.queries, &r.attention_outputs}) n += t->defined() ? static_cast<int64_t>(t->nbytes()) : 0;
+  for (const at::Tensor* t : {&r.queries, &r.attention_outputs})
+    n += t->defined() ? static_cast<int64_t>(t->nbytes()) : 0;
   return n;
 }
 
@@ -46,9 +51,14 @@ int64_t cache_bytes(const PrefillResult& r) {
 class PendingRows {
  public:
   // On the CPU nothing is done yet: the writer's thread encodes while the next batch is prefilled.
-  PendingRows(PrefillResult result, int64_t prefix, Side side, StorageType storage, bool measure, HostStaging& staging,
-           std::shared_ptr<const std::vector<SampleRecord>> samples)
-      : result_(std::move(result)), prefix_(prefix), side_(side), storage_(storage), measure_(measure), samples_(std::move(samples)) {
+  PendingRows(PrefillResult result, int64_t prefix, Side side, StorageType storage, bool measure,
+              HostStaging& staging, std::shared_ptr<const std::vector<SampleRecord>> samples)
+      : result_(std::move(result)),
+        prefix_(prefix),
+        side_(side),
+        storage_(storage),
+        measure_(measure),
+        samples_(std::move(samples)) {
     bytes_ = cache_bytes(result_);
     if (!staging.needed()) return;
     taken_ = take_rows(result_, prefix_, *samples_, side_, storage_, measure_);
@@ -84,7 +94,8 @@ std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch) {
   const auto b = static_cast<size_t>(batch);
   for (int64_t i = job.plan.batch_offsets[b]; i < job.plan.batch_offsets[b + 1]; ++i) {
     const PlannedSample& planned = job.plan.samples[static_cast<size_t>(i)];
-    const auto built = job.builder.build(job.corpus.read(planned.document), planned.document, job.corpus.split_by_construction());
+    const auto built = job.builder.build(job.corpus.read(planned.document), planned.document,
+                                         job.corpus.split_by_construction());
     if (!built || static_cast<int32_t>(built->target.ids.size()) != planned.target_tokens ||
         static_cast<int32_t>(built->source.ids.size()) != planned.source_tokens) {
       throw Error({.code = ExitCode::kInput,
@@ -109,7 +120,9 @@ std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch) {
 
 void PairRun::for_each_batch(int64_t shard, const Work& work) {
   const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(shard)];
-  const auto prepare = [this](int64_t batch) { return std::async(std::launch::async, [this, batch] { return batch_records(job_, batch); }); };
+  const auto prepare = [this](int64_t batch) {
+    return std::async(std::launch::async, [this, batch] { return batch_records(job_, batch); });
+  };
   auto next = prepare(planned.first_batch);
   for (int64_t batch = planned.first_batch; batch < planned.last_batch; ++batch) {
     stop_if_asked();
@@ -119,11 +132,14 @@ void PairRun::for_each_batch(int64_t shard, const Work& work) {
   }
 }
 
-PrefillResult PairRun::timed_prefill(const CausalLM& model, Side side, const std::vector<SampleRecord>& samples) {
+PrefillResult PairRun::timed_prefill(const CausalLM& model, Side side,
+                                     const std::vector<SampleRecord>& samples) {
   const bool target = side == Side::kTarget;
   const double start = now();
-  PrefillResult result = prefill_spans(model, (target ? job_.builder.target() : job_.builder.source()).prefix_ids, samples, side,
-                                       {.queries = target && job_.info.queries, .attention_outputs = target && job_.info.attention_outputs});
+  PrefillResult result = prefill_spans(
+      model, (target ? job_.builder.target() : job_.builder.source()).prefix_ids, samples, side,
+      {.queries = target && job_.info.queries,
+       .attention_outputs = target && job_.info.attention_outputs});
   prefill_seconds_ += now() - start;
   if (target) {
     int64_t tokens = 0;
@@ -134,7 +150,8 @@ PrefillResult PairRun::timed_prefill(const CausalLM& model, Side side, const std
   return result;
 }
 
-void PairRun::both(const CausalLM& source, const CausalLM& target, const std::vector<int64_t>& shards, PairWriter& writer) {
+void PairRun::both(const CausalLM& source, const CausalLM& target,
+                   const std::vector<int64_t>& shards, PairWriter& writer) {
   HostStaging source_staging(source.device()), target_staging(target.device());
   const auto source_prefix = static_cast<int64_t>(job_.builder.source().prefix_ids.size());
   const auto target_prefix = static_cast<int64_t>(job_.builder.target().prefix_ids.size());
@@ -145,10 +162,12 @@ void PairRun::both(const CausalLM& source, const CausalLM& target, const std::ve
       const auto samples = std::make_shared<std::vector<SampleRecord>>(std::move(records));
       const bool measure = batch == planned.first_batch;
       const StorageType storage = job_.info.storage;
-      auto from = std::make_shared<PendingRows>(timed_prefill(source, Side::kSource, *samples), source_prefix, Side::kSource, storage,
-                                             measure, source_staging, samples);
-      auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples), target_prefix, Side::kTarget, storage,
-                                           measure, target_staging, samples);
+      auto from = std::make_shared<PendingRows>(timed_prefill(source, Side::kSource, *samples),
+                                                source_prefix, Side::kSource, storage, measure,
+                                                source_staging, samples);
+      auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples),
+                                              target_prefix, Side::kTarget, storage, measure,
+                                              target_staging, samples);
       writer.append(from->bytes() + to->bytes(), [samples, from, to, measure] {
         TakenRows a = from->finish(), b = to->finish();
         EncodedBatch encoded;
@@ -165,7 +184,8 @@ void PairRun::both(const CausalLM& source, const CausalLM& target, const std::ve
   }
 }
 
-void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>& shards, SourceStage& stage) {
+void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>& shards,
+                              SourceStage& stage) {
   const auto prefix = static_cast<int64_t>(job_.builder.source().prefix_ids.size());
   for (int64_t shard : shards) {
     if (stage.has(shard)) continue;
@@ -173,7 +193,8 @@ void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>
     json quantisation;
     for_each_batch(shard, [&](int64_t batch, std::vector<SampleRecord>& samples) {
       const bool measure = batch == job_.plan.shards[static_cast<size_t>(shard)].first_batch;
-      TakenRows taken = take_rows(timed_prefill(source, Side::kSource, samples), prefix, samples, Side::kSource, job_.info.storage, measure);
+      TakenRows taken = take_rows(timed_prefill(source, Side::kSource, samples), prefix, samples,
+                                  Side::kSource, job_.info.storage, measure);
       if (measure) quantisation = error_json(taken);
       StoredRows& rows = taken.rows;
       for (at::Tensor* t : {&rows.keys, &rows.values, &rows.key_scales, &rows.value_scales}) {
@@ -185,7 +206,8 @@ void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>
   }
 }
 
-void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_t>& shards, SourceStage& stage, PairWriter& writer) {
+void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_t>& shards,
+                                SourceStage& stage, PairWriter& writer) {
   HostStaging staging(target.device());
   const auto prefix = static_cast<int64_t>(job_.builder.target().prefix_ids.size());
   for (int64_t shard : shards) {
@@ -197,10 +219,12 @@ void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_
       const auto samples = std::make_shared<std::vector<SampleRecord>>(std::move(records));
       const bool measure = batch == planned.first_batch;
       int64_t rows = 0;
-      for (const SampleRecord& s : *samples) rows += static_cast<int64_t>(s.source.row_token.size());
+      for (const SampleRecord& s : *samples)
+        rows += static_cast<int64_t>(s.source.row_token.size());
       const StoredRows from = stage.read(rows);
-      auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples), prefix, Side::kTarget, job_.info.storage, measure,
-                                           staging, samples);
+      auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples),
+                                              prefix, Side::kTarget, job_.info.storage, measure,
+                                              staging, samples);
       writer.append(from.bytes() + to->bytes(), [samples, from, to, measure, source_error] {
         TakenRows b = to->finish();
         EncodedBatch encoded;

@@ -1,4 +1,5 @@
-// The loop of generation: planned shards through two models into a writer. What generate() sets up, this runs.
+// The loop of generation: planned shards through two models into a writer. What generate() sets up,
+// this runs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -28,15 +29,19 @@ struct PairJob {
 // The samples of one planned batch, tokenised again from the corpus.
 std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch);
 
-// Runs shards one after the other. Stops with Error (kTerminated, kInterrupted) between batches when asked to.
+// Runs shards one after the other. Stops with Error (kTerminated, kInterrupted) between batches
+// when asked to.
 class PairRun {
  public:
   PairRun(const PairJob& job, Progress& progress) : job_(job), progress_(progress) {}
 
   // Both models in memory. Either may be null when the other half comes from (goes to) a stage.
-  void both(const CausalLM& source, const CausalLM& target, const std::vector<int64_t>& shards, PairWriter& writer);
-  void source_to_stage(const CausalLM& source, const std::vector<int64_t>& shards, SourceStage& stage);
-  void target_with_stage(const CausalLM& target, const std::vector<int64_t>& shards, SourceStage& stage, PairWriter& writer);
+  void both(const CausalLM& source, const CausalLM& target, const std::vector<int64_t>& shards,
+            PairWriter& writer);
+  void source_to_stage(const CausalLM& source, const std::vector<int64_t>& shards,
+                       SourceStage& stage);
+  void target_with_stage(const CausalLM& target, const std::vector<int64_t>& shards,
+                         SourceStage& stage, PairWriter& writer);
 
   double prefill_seconds() const { return prefill_seconds_; }
   int64_t tokens() const { return tokens_; }  // target tokens read
@@ -45,7 +50,8 @@ class PairRun {
   using Work = std::function<void(int64_t batch, std::vector<SampleRecord>& samples)>;
   // Calls `work` for each batch of a shard; the next batch is tokenised meanwhile.
   void for_each_batch(int64_t shard, const Work& work);
-  PrefillResult timed_prefill(const CausalLM& model, Side side, const std::vector<SampleRecord>& samples);
+  PrefillResult timed_prefill(const CausalLM& model, Side side,
+                              const std::vector<SampleRecord>& samples);
 
   PairJob job_;
   Progress& progress_;

@@ -9,12 +9,14 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::pair<StorageType, std::string_view> kStorageNames[] = {{StorageType::kFloat32, "float32"},
-                                                                      {StorageType::kBFloat16, "bfloat16"},
-                                                                      {StorageType::kFloat16, "float16"},
-                                                                      {StorageType::kInt8, "int8"}};
+constexpr std::pair<StorageType, std::string_view> kStorageNames[] = {
+    {StorageType::kFloat32, "float32"},
+    {StorageType::kBFloat16, "bfloat16"},
+    {StorageType::kFloat16, "float16"},
+    {StorageType::kInt8, "int8"}};
 
-[[noreturn]] void bad_field(const std::string& where, const std::string& field, const std::string& got) {
+[[noreturn]] void bad_field(const std::string& where, const std::string& field,
+                            const std::string& got) {
   throw Error({.code = ExitCode::kCorrupt,
                .where = cat(where, ": ", field),
                .what = "missing or of the wrong type",
@@ -34,7 +36,8 @@ T get(const json& j, const char* field, const std::string& where) {
 }
 
 RopeType rope_type_from_name(const std::string& name, const std::string& where) {
-  for (RopeType type : {RopeType::kDefault, RopeType::kLinear, RopeType::kLlama3, RopeType::kYarn}) {
+  for (RopeType type :
+       {RopeType::kDefault, RopeType::kLinear, RopeType::kLlama3, RopeType::kYarn}) {
     if (to_string(type) == name) return type;
   }
   bad_field(where, "rope.type", name);
@@ -66,12 +69,14 @@ ModelRecord model_from_json(const json& j, const std::string& where) {
   m.weights = get<std::string>(j, "weights", where);
   m.tokenizer = get<std::string>(j, "tokenizer", where);
   m.dtype = get<std::string>(j, "dtype", where);
-  m.shape = {get<int64_t>(j, "layers", where), get<int64_t>(j, "kv_heads", where), get<int64_t>(j, "head_dim", where)};
+  m.shape = {get<int64_t>(j, "layers", where), get<int64_t>(j, "kv_heads", where),
+             get<int64_t>(j, "head_dim", where)};
   for (int64_t extent : {m.shape.layers, m.shape.kv_heads, m.shape.head_dim}) {
     if (extent < 1 || extent > (1 << 20)) bad_field(where, "cache shape", m.shape.describe());
   }
   m.query_heads = get<int64_t>(j, "query_heads", where);
-  if (m.query_heads < 0 || m.query_heads > (1 << 20)) bad_field(where, "query_heads", cat(m.query_heads));
+  if (m.query_heads < 0 || m.query_heads > (1 << 20))
+    bad_field(where, "query_heads", cat(m.query_heads));
   m.rope = rope_from_json(get<json>(j, "rope", where), where + ": rope");
   m.chat = get<std::string>(j, "chat", where);
   m.prefix = get<std::string>(j, "prefix", where);
@@ -89,7 +94,8 @@ std::string short_text(const json* value) {
   return printable(value->is_string() ? value->get<std::string>() : value->dump());
 }
 
-void find_difference(const json& a, const json& b, const std::string& path, std::optional<FieldDifference>& found) {
+void find_difference(const json& a, const json& b, const std::string& path,
+                     std::optional<FieldDifference>& found) {
   if (found || a == b) return;
   if (!a.is_object() || !b.is_object()) {
     found = FieldDifference{path, short_text(&a), short_text(&b)};
@@ -106,7 +112,8 @@ void find_difference(const json& a, const json& b, const std::string& path, std:
     }
   }
   for (const auto& [key, value] : b.items()) {
-    if (!found && !a.contains(key)) found = FieldDifference{child(key), "nothing", short_text(&value)};
+    if (!found && !a.contains(key))
+      found = FieldDifference{child(key), "nothing", short_text(&value)};
   }
 }
 
@@ -132,20 +139,27 @@ StorageType storage_type_from_name(std::string_view name) {
 
 int64_t storage_size(StorageType type) {
   switch (type) {
-    case StorageType::kFloat32: return 4;
+    case StorageType::kFloat32:
+      return 4;
     case StorageType::kBFloat16:
-    case StorageType::kFloat16: return 2;
-    case StorageType::kInt8: return 1;
+    case StorageType::kFloat16:
+      return 2;
+    case StorageType::kInt8:
+      return 1;
   }
   return 0;
 }
 
 at::ScalarType storage_scalar_type(StorageType type) {
   switch (type) {
-    case StorageType::kFloat32: return at::ScalarType::Float;
-    case StorageType::kBFloat16: return at::ScalarType::BFloat16;
-    case StorageType::kFloat16: return at::ScalarType::Half;
-    case StorageType::kInt8: return at::ScalarType::Char;
+    case StorageType::kFloat32:
+      return at::ScalarType::Float;
+    case StorageType::kBFloat16:
+      return at::ScalarType::BFloat16;
+    case StorageType::kFloat16:
+      return at::ScalarType::Half;
+    case StorageType::kInt8:
+      return at::ScalarType::Char;
   }
   return at::ScalarType::Undefined;
 }

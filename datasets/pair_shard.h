@@ -1,7 +1,8 @@
 // PairShard: one HDF5 file of paired samples (schema: datasets/README.md).
 //
-// ShardWriter fills one file from batches of encoded samples; ShardFile reads one back. Neither knows where the file
-// stands in a pair set, nor about manifests: pair_writer.h and pair_reader.h do.
+// ShardWriter fills one file from batches of encoded samples; ShardFile reads one back. Neither
+// knows where the file stands in a pair set, nor about manifests: pair_writer.h and pair_reader.h
+// do.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,9 +23,9 @@ std::string to_string(Side side);
 
 // One model's view of a sample. Token indices count within the span.
 struct SampleSide {
-  std::vector<int32_t> ids;            // every token of the span
-  std::vector<int32_t> row_token;      // tokens whose cache entries are stored, ascending
-  std::vector<int32_t> row_position;   // where the model saw each of them: prefix tokens + token
+  std::vector<int32_t> ids;           // every token of the span
+  std::vector<int32_t> row_token;     // tokens whose cache entries are stored, ascending
+  std::vector<int32_t> row_position;  // where the model saw each of them: prefix tokens + token
 };
 
 // A sample without its tensors.
@@ -32,7 +33,7 @@ struct SampleRecord {
   int64_t id = 0;        // its number in the plan: 0, 1, 2 ... over the whole pair set
   int64_t document = 0;  // its record in the corpus
   SampleUse use = SampleUse::kTrain;
-  std::string text;      // the span
+  std::string text;  // the span
   SampleSide source, target;
   std::vector<int32_t> alignment;          // [target tokens] source token of each target token
   std::vector<int32_t> target_source_row;  // [target rows] index into this sample's source rows
@@ -42,10 +43,10 @@ struct SampleRecord {
 // Samples and their rows, one after the other, on the CPU in storage type.
 struct EncodedBatch {
   std::vector<SampleRecord> samples;
-  StoredRows source, target;                        // rows of all samples, concatenated
-  at::Tensor target_queries;                        // [target rows, L, query_heads, D], un-rotated; or undefined
-  at::Tensor target_attention_outputs;              // the same shape, before o_proj; or undefined
-  nlohmann::json quantisation;                      // measured errors of this batch, when they were measured
+  StoredRows source, target;  // rows of all samples, concatenated
+  at::Tensor target_queries;  // [target rows, L, query_heads, D], un-rotated; or undefined
+  at::Tensor target_attention_outputs;  // the same shape, before o_proj; or undefined
+  nlohmann::json quantisation;          // measured errors of this batch, when they were measured
 };
 
 struct ShardSizes {
@@ -55,11 +56,13 @@ struct ShardSizes {
 class ShardWriter {
  public:
   // `expected`: the numbers of rows that will come (they size HDF5's chunks).
-  ShardWriter(const std::filesystem::path& path, int64_t index, const PairSetInfo& info, const ShardSizes& expected);
+  ShardWriter(const std::filesystem::path& path, int64_t index, const PairSetInfo& info,
+              const ShardSizes& expected);
   ~ShardWriter();
   // Throws Error: kDiskFull, kFailed; kInput naming the sample when a number is NaN or infinite.
   void append(const EncodedBatch& batch);
-  // Writes what is ragged, closes the file. What was written is then complete but not yet synced to disk.
+  // Writes what is ragged, closes the file. What was written is then complete but not yet synced to
+  // disk.
   ShardEntry finish();
 
  private:
@@ -79,7 +82,8 @@ struct ShardIndex {
 
 class ShardFile {
  public:
-  // The caller has verified the file's hash. Throws Error (kCorrupt) when the schema or the offsets do not hold.
+  // The caller has verified the file's hash. Throws Error (kCorrupt) when the schema or the offsets
+  // do not hold.
   ShardFile(const std::filesystem::path& path, const PairSetInfo& info);
   ~ShardFile();
 
@@ -87,11 +91,12 @@ class ShardFile {
   const std::filesystem::path& path() const;
   // Everything but tensors of one sample.
   SampleRecord sample(int64_t i) const;
-  // Rows [begin, end) of one side, in storage type. Checks for NaN and infinity when asked: throws Error (kCorrupt)
-  // naming the file and the sample. Thread-safe (HDF5 serialises).
+  // Rows [begin, end) of one side, in storage type. Checks for NaN and infinity when asked: throws
+  // Error (kCorrupt) naming the file and the sample. Thread-safe (HDF5 serialises).
   StoredRows rows(Side side, int64_t begin, int64_t end, bool check_finite = true) const;
   // The same into rows [at, at + end - begin) of contiguous tensors.
-  void rows_into(Side side, int64_t begin, int64_t end, StoredRows& out, int64_t at, bool check_finite = true) const;
+  void rows_into(Side side, int64_t begin, int64_t end, StoredRows& out, int64_t at,
+                 bool check_finite = true) const;
   // Of target rows [begin, end): index of the aligned source row, counted in the whole shard.
   std::vector<int64_t> target_source_rows(int64_t begin, int64_t end) const;
   std::vector<int32_t> row_positions(Side side, int64_t begin, int64_t end) const;

@@ -12,7 +12,8 @@ namespace {
 
 using h5::Type;
 
-[[noreturn]] void corrupt(const std::filesystem::path& path, const std::string& place, const std::string& what) {
+[[noreturn]] void corrupt(const std::filesystem::path& path, const std::string& place,
+                          const std::string& what) {
   throw Error({.code = ExitCode::kCorrupt,
                .where = cat(path.string(), ": ", place),
                .what = what,
@@ -20,18 +21,20 @@ using h5::Type;
 }
 
 // Offsets start at 0, never fall, end at `total`.
-void check_offsets(const std::filesystem::path& path, const std::string& name, const std::vector<int64_t>& offsets,
-                   int64_t samples, int64_t total) {
-  const bool ok = static_cast<int64_t>(offsets.size()) == samples + 1 && offsets.front() == 0 && offsets.back() == total &&
-                  std::is_sorted(offsets.begin(), offsets.end());
-  if (!ok) corrupt(path, name, cat("offsets do not cover ", total, " entries of ", samples, " samples"));
+void check_offsets(const std::filesystem::path& path, const std::string& name,
+                   const std::vector<int64_t>& offsets, int64_t samples, int64_t total) {
+  const bool ok = static_cast<int64_t>(offsets.size()) == samples + 1 && offsets.front() == 0 &&
+                  offsets.back() == total && std::is_sorted(offsets.begin(), offsets.end());
+  if (!ok)
+    corrupt(path, name, cat("offsets do not cover ", total, " entries of ", samples, " samples"));
 }
 
 struct SideView {
   h5::Array ids, row_token, row_position, keys, values;
   std::optional<h5::Array> key_scales, value_scales;
 
-  SideView(const h5::File& file, const std::string& side, const KvShape& shape, StorageType storage) {
+  SideView(const h5::File& file, const std::string& side, const KvShape& shape,
+           StorageType storage) {
     ids = file.array(side + "/ids", Type::kInt32, {-1});
     row_token = file.array(side + "/row_token", Type::kInt32, {-1});
     const int64_t rows = row_token.rows();
@@ -106,29 +109,35 @@ struct ShardFile::Impl {
     x.source_row_offsets = file->read_all<int64_t>("source/row_offsets", Type::kInt64, n + 1);
     x.target_row_offsets = file->read_all<int64_t>("target/row_offsets", Type::kInt64, n + 1);
     check_offsets(file->path(), "samples/text_offsets", x.text_offsets, n, text.rows());
-    check_offsets(file->path(), "source/token_offsets", x.source_token_offsets, n, source->ids.rows());
-    check_offsets(file->path(), "target/token_offsets", x.target_token_offsets, n, target->ids.rows());
+    check_offsets(file->path(), "source/token_offsets", x.source_token_offsets, n,
+                  source->ids.rows());
+    check_offsets(file->path(), "target/token_offsets", x.target_token_offsets, n,
+                  target->ids.rows());
     check_offsets(file->path(), "source/row_offsets", x.source_row_offsets, n, source->keys.rows());
     check_offsets(file->path(), "target/row_offsets", x.target_row_offsets, n, target->keys.rows());
   }
 };
 
-ShardFile::ShardFile(const std::filesystem::path& path, const PairSetInfo& info) : impl_(std::make_unique<Impl>()) {
+ShardFile::ShardFile(const std::filesystem::path& path, const PairSetInfo& info)
+    : impl_(std::make_unique<Impl>()) {
   Impl& s = *impl_;
   s.info = info;
   s.file = h5::File::open(path);
-  if (s.file->read_text_attribute("format") != kPairFormat) corrupt(path, "format", "not a shard of a pair set");
-  if (s.file->read_int_attribute("version") != kPairSchemaVersion) corrupt(path, "version", "another schema version");
+  if (s.file->read_text_attribute("format") != kPairFormat)
+    corrupt(path, "format", "not a shard of a pair set");
+  if (s.file->read_int_attribute("version") != kPairSchemaVersion)
+    corrupt(path, "version", "another schema version");
   s.source.emplace(*s.file, "source", info.source.shape, info.storage);
   s.target.emplace(*s.file, "target", info.target.shape, info.storage);
   s.text = s.file->array("samples/text", Type::kUint8, {-1});
   s.alignment = s.file->array("target/alignment", Type::kInt32, {s.target->ids.rows()});
   s.source_row = s.file->array("target/source_row", Type::kInt32, {s.target->keys.rows()});
   const Type query_type = storage_h5_type(query_storage(info.storage));
-  const std::vector<int64_t> dims{s.target->keys.rows(), info.target.shape.layers, info.target.query_heads,
-                                  info.target.shape.head_dim};
+  const std::vector<int64_t> dims{s.target->keys.rows(), info.target.shape.layers,
+                                  info.target.query_heads, info.target.shape.head_dim};
   if (info.queries) s.queries = s.file->array("target/queries", query_type, dims);
-  if (info.attention_outputs) s.attention_outputs = s.file->array("target/attention_outputs", query_type, dims);
+  if (info.attention_outputs)
+    s.attention_outputs = s.file->array("target/attention_outputs", query_type, dims);
   s.load_index();
 }
 
@@ -150,7 +159,10 @@ SampleRecord ShardFile::sample(int64_t i) const {
   const Impl& s = *impl_;
   const ShardIndex& x = s.index;
   if (i < 0 || i >= x.samples()) {
-    throw Error({.where = path().string(), .what = "no such sample", .got = cat(i), .expected = cat("below ", x.samples())});
+    throw Error({.where = path().string(),
+                 .what = "no such sample",
+                 .got = cat(i),
+                 .expected = cat("below ", x.samples())});
   }
   const auto at = static_cast<size_t>(i);
   SampleRecord r;
@@ -168,7 +180,8 @@ SampleRecord ShardFile::sample(int64_t i) const {
   fill(r.source, *s.source, x.source_token_offsets, x.source_row_offsets);
   fill(r.target, *s.target, x.target_token_offsets, x.target_row_offsets);
   r.alignment = read_ints(s.alignment, x.target_token_offsets[at], x.target_token_offsets[at + 1]);
-  r.target_source_row = read_ints(s.source_row, x.target_row_offsets[at], x.target_row_offsets[at + 1]);
+  r.target_source_row =
+      read_ints(s.source_row, x.target_row_offsets[at], x.target_row_offsets[at + 1]);
   return r;
 }
 
@@ -189,7 +202,8 @@ StoredRows ShardFile::rows(Side side, int64_t begin, int64_t end, bool check_fin
   return rows;
 }
 
-void ShardFile::rows_into(Side side, int64_t begin, int64_t end, StoredRows& out, int64_t at, bool check_finite) const {
+void ShardFile::rows_into(Side side, int64_t begin, int64_t end, StoredRows& out, int64_t at,
+                          bool check_finite) const {
   const SideView& view = impl_->side(side);
   const auto read = [&](const h5::Array& array, at::Tensor& to, const char* what) {
     if (begin == end) return;
@@ -206,7 +220,8 @@ void ShardFile::rows_into(Side side, int64_t begin, int64_t end, StoredRows& out
 std::vector<int64_t> ShardFile::target_source_rows(int64_t begin, int64_t end) const {
   const std::vector<int32_t> local = read_ints(impl_->source_row, begin, end);
   const ShardIndex& x = impl_->index;
-  auto sample = std::upper_bound(x.target_row_offsets.begin(), x.target_row_offsets.end(), begin) - x.target_row_offsets.begin() - 1;
+  auto sample = std::upper_bound(x.target_row_offsets.begin(), x.target_row_offsets.end(), begin) -
+                x.target_row_offsets.begin() - 1;
   std::vector<int64_t> rows(local.size());
   for (size_t i = 0; i < local.size(); ++i) {
     const int64_t row = begin + static_cast<int64_t>(i);
@@ -215,7 +230,8 @@ std::vector<int64_t> ShardFile::target_source_rows(int64_t begin, int64_t end) c
     const int64_t last = x.source_row_offsets[static_cast<size_t>(sample) + 1];
     rows[i] = first + local[i];
     if (local[i] < 0 || rows[i] >= last) {
-      corrupt(path(), "target/source_row", cat("row ", row, " is aligned to row ", local[i], " of ", last - first));
+      corrupt(path(), "target/source_row",
+              cat("row ", row, " is aligned to row ", local[i], " of ", last - first));
     }
   }
   return rows;
@@ -227,12 +243,14 @@ std::vector<int32_t> ShardFile::row_positions(Side side, int64_t begin, int64_t 
 
 at::Tensor ShardFile::target_queries(int64_t begin, int64_t end) const {
   if (!impl_->queries) return {};
-  return read_tensor(*impl_->queries, begin, end, storage_scalar_type(query_storage(impl_->info.storage)));
+  return read_tensor(*impl_->queries, begin, end,
+                     storage_scalar_type(query_storage(impl_->info.storage)));
 }
 
 at::Tensor ShardFile::target_attention_outputs(int64_t begin, int64_t end) const {
   if (!impl_->attention_outputs) return {};
-  return read_tensor(*impl_->attention_outputs, begin, end, storage_scalar_type(query_storage(impl_->info.storage)));
+  return read_tensor(*impl_->attention_outputs, begin, end,
+                     storage_scalar_type(query_storage(impl_->info.storage)));
 }
 
 }  // namespace kvlingua

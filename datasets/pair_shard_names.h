@@ -8,10 +8,14 @@ namespace kvlingua {
 
 inline h5::Type storage_h5_type(StorageType storage) {
   switch (storage) {
-    case StorageType::kFloat32: return h5::Type::kFloat32;
-    case StorageType::kBFloat16: return h5::Type::kUint16;
-    case StorageType::kFloat16: return h5::Type::kFloat16;
-    case StorageType::kInt8: return h5::Type::kInt8;
+    case StorageType::kFloat32:
+      return h5::Type::kFloat32;
+    case StorageType::kBFloat16:
+      return h5::Type::kUint16;
+    case StorageType::kFloat16:
+      return h5::Type::kFloat16;
+    case StorageType::kInt8:
+      return h5::Type::kInt8;
   }
   return h5::Type::kFloat32;
 }

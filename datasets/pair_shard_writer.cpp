@@ -30,7 +30,8 @@ struct SideArrays {
   h5::Array keys, values;
   std::optional<h5::Array> key_scales, value_scales;
 
-  SideArrays(h5::File& file, const std::string& side, const KvShape& shape, StorageType storage, int64_t expected_rows) {
+  SideArrays(h5::File& file, const std::string& side, const KvShape& shape, StorageType storage,
+             int64_t expected_rows) {
     const std::vector<int64_t> dims{expected_rows, shape.layers, shape.kv_heads, shape.head_dim};
     const std::vector<int64_t> scale_dims{expected_rows, shape.layers, shape.kv_heads};
     keys = file.create_growing(side + "/keys", storage_h5_type(storage), dims);
@@ -51,26 +52,30 @@ struct SideArrays {
 };
 
 // Throws naming the sample that holds element `at` of a tensor with `per_row` numbers a row.
-[[noreturn]] void not_finite(const EncodedBatch& batch, Side side, const char* what, int64_t row, const PairSetInfo& info) {
+[[noreturn]] void not_finite(const EncodedBatch& batch, Side side, const char* what, int64_t row,
+                             const PairSetInfo& info) {
   int64_t begin = 0;
   for (const SampleRecord& sample : batch.samples) {
     const SampleSide& s = side == Side::kSource ? sample.source : sample.target;
     const auto rows = static_cast<int64_t>(s.row_token.size());
     if (row < begin + rows) {
-      throw Error({.code = ExitCode::kInput,
-                   .where = cat("sample ", sample.id, " (document ", sample.document, ")"),
-                   .what = cat("the ", to_string(side), "'s ", what, " are not finite at token ",
-                               s.row_token[static_cast<size_t>(row - begin)]),
-                   .remedy = info.storage == StorageType::kFloat16
-                                 ? "the numbers may be too large for float16: data.storage_dtype: bfloat16"
-                                 : "the model overflows: compute in another dtype (pair." + to_string(side) + ".dtype)"});
+      throw Error(
+          {.code = ExitCode::kInput,
+           .where = cat("sample ", sample.id, " (document ", sample.document, ")"),
+           .what = cat("the ", to_string(side), "'s ", what, " are not finite at token ",
+                       s.row_token[static_cast<size_t>(row - begin)]),
+           .remedy = info.storage == StorageType::kFloat16
+                         ? "the numbers may be too large for float16: data.storage_dtype: bfloat16"
+                         : "the model overflows: compute in another dtype (pair." +
+                               to_string(side) + ".dtype)"});
     }
     begin += rows;
   }
   throw Error({.where = "pair writer", .what = "more rows than samples own"});
 }
 
-void check(const EncodedBatch& batch, Side side, const char* what, const at::Tensor& t, const PairSetInfo& info) {
+void check(const EncodedBatch& batch, Side side, const char* what, const at::Tensor& t,
+           const PairSetInfo& info) {
   if (!t.defined() || t.numel() == 0) return;
   const int64_t at = first_non_finite(t);
   if (at >= 0) not_finite(batch, side, what, at / (t.numel() / t.size(0)), info);
@@ -102,7 +107,8 @@ struct ShardWriter::Impl {
     source_columns.add(sample.source);
     target_columns.add(sample.target);
     alignment.insert(alignment.end(), sample.alignment.begin(), sample.alignment.end());
-    target_source_row.insert(target_source_row.end(), sample.target_source_row.begin(), sample.target_source_row.end());
+    target_source_row.insert(target_source_row.end(), sample.target_source_row.begin(),
+                             sample.target_source_row.end());
     covered += sample.alignment_covered;
     if (sample.use == SampleUse::kTrain) ++entry.train_samples;
   }
@@ -120,7 +126,8 @@ struct ShardWriter::Impl {
   }
 };
 
-ShardWriter::ShardWriter(const std::filesystem::path& path, int64_t index, const PairSetInfo& info, const ShardSizes& expected)
+ShardWriter::ShardWriter(const std::filesystem::path& path, int64_t index, const PairSetInfo& info,
+                         const ShardSizes& expected)
     : impl_(std::make_unique<Impl>()) {
   Impl& s = *impl_;
   s.info = info;
@@ -136,11 +143,13 @@ ShardWriter::ShardWriter(const std::filesystem::path& path, int64_t index, const
   s.source.emplace(*s.file, "source", info.source.shape, info.storage, expected.source_rows);
   s.target.emplace(*s.file, "target", info.target.shape, info.storage, expected.target_rows);
   const KvShape& t = info.target.shape;
-  const std::vector<int64_t> query_dims{expected.target_rows, t.layers, info.target.query_heads, t.head_dim};
+  const std::vector<int64_t> query_dims{expected.target_rows, t.layers, info.target.query_heads,
+                                        t.head_dim};
   const Type query_type = storage_h5_type(query_storage(info.storage));
   if (info.queries) s.queries = s.file->create_growing("target/queries", query_type, query_dims);
   if (info.attention_outputs) {
-    s.attention_outputs = s.file->create_growing("target/attention_outputs", query_type, query_dims);
+    s.attention_outputs =
+        s.file->create_growing("target/attention_outputs", query_type, query_dims);
   }
 }
 
@@ -148,7 +157,8 @@ ShardWriter::~ShardWriter() = default;
 
 void ShardWriter::append(const EncodedBatch& batch) {
   Impl& s = *impl_;
-  for (const auto& [side, rows] : {std::pair{Side::kSource, &batch.source}, std::pair{Side::kTarget, &batch.target}}) {
+  for (const auto& [side, rows] :
+       {std::pair{Side::kSource, &batch.source}, std::pair{Side::kTarget, &batch.target}}) {
     check(batch, side, "keys", rows->keys, s.info);
     check(batch, side, "keys", rows->key_scales, s.info);
     check(batch, side, "values", rows->values, s.info);
@@ -158,9 +168,11 @@ void ShardWriter::append(const EncodedBatch& batch) {
   check(batch, Side::kTarget, "attention outputs", batch.target_attention_outputs, s.info);
   s.source->append(batch.source);
   s.target->append(batch.target);
-  if (s.queries) s.queries->append(batch.target_queries.const_data_ptr(), batch.target_queries.size(0));
+  if (s.queries)
+    s.queries->append(batch.target_queries.const_data_ptr(), batch.target_queries.size(0));
   if (s.attention_outputs) {
-    s.attention_outputs->append(batch.target_attention_outputs.const_data_ptr(), batch.target_attention_outputs.size(0));
+    s.attention_outputs->append(batch.target_attention_outputs.const_data_ptr(),
+                                batch.target_attention_outputs.size(0));
   }
   for (const SampleRecord& sample : batch.samples) s.add(sample);
 }

@@ -25,7 +25,8 @@ struct PairWriter::OpenShard {
   ShardWriter writer;
   nlohmann::json quantisation;
 
-  OpenShard(const std::filesystem::path& path, int64_t index, const PairSetInfo& info, const ShardSizes& expected)
+  OpenShard(const std::filesystem::path& path, int64_t index, const PairSetInfo& info,
+            const ShardSizes& expected)
       : file(path), writer(file.temporary_path(), index, info, expected) {}
 };
 
@@ -43,13 +44,15 @@ PairWriter::~PairWriter() {
 
 void PairWriter::begin_shard(int64_t index, const ShardSizes& expected) {
   push({[this, index, expected] {
-    shard_ = std::make_unique<OpenShard>(options_.directory / shard_file_name(index), index, manifest_.info, expected);
+    shard_ = std::make_unique<OpenShard>(options_.directory / shard_file_name(index), index,
+                                         manifest_.info, expected);
   }});
 }
 
 void PairWriter::append(EncodedBatch batch) {
   const int64_t bytes = batch.source.bytes() + batch.target.bytes();
-  auto shared = std::make_shared<EncodedBatch>(std::move(batch));  // std::function wants what can be copied
+  auto shared =
+      std::make_shared<EncodedBatch>(std::move(batch));  // std::function wants what can be copied
   append(bytes, [shared] { return std::move(*shared); });
 }
 
@@ -83,7 +86,9 @@ void PairWriter::publish() {
 void PairWriter::push(Task task) {
   std::unique_lock lock(mutex_);
   const double start = now();
-  changed_.wait(lock, [&] { return failure_ || queued_bytes_ == 0 || queued_bytes_ + task.bytes <= options_.queue_bytes; });
+  changed_.wait(lock, [&] {
+    return failure_ || queued_bytes_ == 0 || queued_bytes_ + task.bytes <= options_.queue_bytes;
+  });
   wait_seconds_ += now() - start;
   if (failure_) rethrow();
   queued_bytes_ += task.bytes;

@@ -1,8 +1,9 @@
-// PairWriter: a thread that turns encoded batches into published shards, so that writing overlaps prefill.
+// PairWriter: a thread that turns encoded batches into published shards, so that writing overlaps
+// prefill.
 //
-// A shard is written under a temporary name, closed, hashed, flushed, renamed and its folder flushed; then the manifest
-// is replaced. After that a sample counts as acknowledged; before it, a killed run makes the shard again. Nothing is
-// ever appended to a published shard.
+// A shard is written under a temporary name, closed, hashed, flushed, renamed and its folder
+// flushed; then the manifest is replaced. After that a sample counts as acknowledged; before it, a
+// killed run makes the shard again. Nothing is ever appended to a published shard.
 #pragma once
 
 #include <condition_variable>
@@ -21,23 +22,27 @@ namespace kvlingua {
 
 struct PairWriterOptions {
   std::filesystem::path directory;
-  std::string manifest_file{kManifestFile};            // or rank_manifest_name(r)
-  int64_t queue_bytes = int64_t{256} << 20;            // batches waiting to be written; one batch is always let in
+  std::string manifest_file{kManifestFile};  // or rank_manifest_name(r)
+  int64_t queue_bytes = int64_t{256}
+                        << 20;  // batches waiting to be written; one batch is always let in
 };
 
 class PairWriter {
  public:
-  // `manifest`: what this process' manifest file already lists; it is written with every shard added.
+  // `manifest`: what this process' manifest file already lists; it is written with every shard
+  // added.
   PairWriter(const PairWriterOptions& options, PairManifest manifest);
   // Without finish(): gives up the open shard.
   ~PairWriter();
   PairWriter(const PairWriter&) = delete;
   PairWriter& operator=(const PairWriter&) = delete;
 
-  // Called in this order for each shard. They wait while the queue is full, and throw what the thread failed with.
+  // Called in this order for each shard. They wait while the queue is full, and throw what the
+  // thread failed with.
   void begin_shard(int64_t index, const ShardSizes& expected);
   void append(EncodedBatch batch);
-  // `make` runs on the writer's thread: it may wait for a device's copy, or encode. `bytes`: what it keeps alive.
+  // `make` runs on the writer's thread: it may wait for a device's copy, or encode. `bytes`: what
+  // it keeps alive.
   void append(int64_t bytes, std::function<EncodedBatch()> make);
   void end_shard();
   // Waits until everything is published.

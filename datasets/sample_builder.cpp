@@ -35,7 +35,8 @@ std::vector<int32_t> all_of(size_t n) { return choose(static_cast<int64_t>(n), 0
 
 }  // namespace
 
-SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat, int64_t max_positions) {
+SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
+                            int64_t max_positions) {
   SpanReader reader{.tokenizer = &tokenizer, .model = model.name, .max_positions = max_positions};
   if (chat) {
     ChatFamily family;
@@ -44,23 +45,34 @@ SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& mode
     } else if (const auto named = chat_family_from_name(model.chat)) {
       family = *named;
     } else {
-      throw Error({.code = ExitCode::kUsage, .where = "pair", .what = "unknown chat template family", .got = printable(model.chat)});
+      throw Error({.code = ExitCode::kUsage,
+                   .where = "pair",
+                   .what = "unknown chat template family",
+                   .got = printable(model.chat)});
     }
     ChatOptions options;
     options.enable_thinking = model.thinking;
     reader.chat = to_string(family);
     reader.prefix = chat_frame(family, model.system, options).before;
   }
-  reader.prefix_ids = prepend_bos(tokenizer, reader.prefix.empty() ? std::vector<int64_t>{} : tokenizer.encode(reader.prefix, false).ids);
+  reader.prefix_ids =
+      prepend_bos(tokenizer, reader.prefix.empty() ? std::vector<int64_t>{}
+                                                   : tokenizer.encode(reader.prefix, false).ids);
   return reader;
 }
 
-SampleBuilder::SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data, AlignmentKind alignment, uint64_t seed)
-    : source_(std::move(source)), target_(std::move(target)), data_(data), alignment_(alignment), seed_(seed) {}
+SampleBuilder::SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data,
+                             AlignmentKind alignment, uint64_t seed)
+    : source_(std::move(source)),
+      target_(std::move(target)),
+      data_(data),
+      alignment_(alignment),
+      seed_(seed) {}
 
 void SampleBuilder::cut(std::string& text, Encoding& target) const {
   const auto limit = static_cast<size_t>(data_.max_length);
-  // A cut may tokenise differently at its end: again until it fits. Every round is shorter by a character at least.
+  // A cut may tokenise differently at its end: again until it fits. Every round is shorter by a
+  // character at least.
   while (target.ids.size() > limit) {
     size_t end = std::min(byte_of(text, target.offsets[limit].first), text.size() - 1);
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
@@ -80,7 +92,8 @@ void SampleBuilder::check_length(const SpanReader& reader, size_t tokens, int64_
                .remedy = "lower data.max_length"});
 }
 
-Alignment SampleBuilder::aligned(const Encoding& source, const Encoding& target, int64_t number) const {
+Alignment SampleBuilder::aligned(const Encoding& source, const Encoding& target,
+                                 int64_t number) const {
   try {
     return align(source, target, alignment_);
   } catch (const Error& error) {
@@ -94,10 +107,12 @@ Alignment SampleBuilder::aligned(const Encoding& source, const Encoding& target,
   }
 }
 
-std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_t number, bool split_by_construction) const {
+std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_t number,
+                                                bool split_by_construction) const {
   if (document.text.empty()) return std::nullopt;
   if (!split_by_construction && data_.split != "all") {
-    if ((split_of(document.group) == Split::kHeldOut) != (data_.split == "heldout")) return std::nullopt;
+    if ((split_of(document.group) == Split::kHeldOut) != (data_.split == "heldout"))
+      return std::nullopt;
   }
   BuiltSample sample;
   sample.text = document.text;
@@ -110,21 +125,26 @@ std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_
   check_length(target_, target.size(), number);
 
   const uint64_t group = hash_name(document.group);
-  sample.validation = static_cast<double>(mix(mix(seed_, hash_name("validation")), group) >> 11) * 0x1.0p-53 < data_.validation;
+  sample.validation =
+      static_cast<double>(mix(mix(seed_, hash_name("validation")), group) >> 11) * 0x1.0p-53 <
+      data_.validation;
   const Alignment alignment = aligned(source, target, number);
   sample.alignment.assign(alignment.source_index.begin(), alignment.source_index.end());
   sample.alignment_covered = alignment.covered;
-  sample.target.row_token = choose(static_cast<int64_t>(target.size()), data_.tokens_per_sample, mix(mix(seed_, static_cast<uint64_t>(number)), group));
+  sample.target.row_token = choose(static_cast<int64_t>(target.size()), data_.tokens_per_sample,
+                                   mix(mix(seed_, static_cast<uint64_t>(number)), group));
   if (data_.tokens_per_sample == 0) {
     sample.source.row_token = all_of(source.size());
     sample.target_source_row = sample.alignment;
   } else {
-    for (int32_t token : sample.target.row_token) sample.source.row_token.push_back(sample.alignment[static_cast<size_t>(token)]);
+    for (int32_t token : sample.target.row_token)
+      sample.source.row_token.push_back(sample.alignment[static_cast<size_t>(token)]);
     auto& rows = sample.source.row_token;
     std::sort(rows.begin(), rows.end());
     rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
     for (int32_t token : sample.target.row_token) {
-      const auto at = std::lower_bound(rows.begin(), rows.end(), sample.alignment[static_cast<size_t>(token)]);
+      const auto at =
+          std::lower_bound(rows.begin(), rows.end(), sample.alignment[static_cast<size_t>(token)]);
       sample.target_source_row.push_back(static_cast<int32_t>(at - rows.begin()));
     }
   }

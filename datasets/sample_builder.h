@@ -1,8 +1,10 @@
-// SampleBuilder: from a document to what both models read, and which of their cache entries are kept.
+// SampleBuilder: from a document to what both models read, and which of their cache entries are
+// kept.
 //
-// A model reads prefix ⊕ span. The prefix is fixed for a pair set: the model's own chat prefix (chat_template.h) where
-// data.chat is on, and BOS where its tokenizer adds one. The span is the document's text, tokenised apart, the same
-// text for both models. Only the span's entries are stored. Torch-free.
+// A model reads prefix ⊕ span. The prefix is fixed for a pair set: the model's own chat prefix
+// (chat_template.h) where data.chat is on, and BOS where its tokenizer adds one. The span is the
+// document's text, tokenised apart, the same text for both models. Only the span's entries are
+// stored. Torch-free.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +29,8 @@ struct SpanReader {
   std::vector<int64_t> prefix_ids;  // BOS and the prefix
   int64_t max_positions = 0;
 };
-SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat, int64_t max_positions);
+SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
+                            int64_t max_positions);
 
 struct SpanSide {
   std::vector<int64_t> ids;        // of the span
@@ -46,14 +49,17 @@ struct BuiltSample {
 class SampleBuilder {
  public:
   // `seed`: of validation and of subsampling, together with the document.
-  SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data, AlignmentKind alignment, uint64_t seed);
+  SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data,
+                AlignmentKind alignment, uint64_t seed);
 
   const SpanReader& source() const { return source_; }
   const SpanReader& target() const { return target_; }
-  // None when the document is left out: empty, shorter than data.min_length, or of the other split. Longer ones than
-  // data.max_length target tokens are cut at a character. Throws Error (kInput) when it is longer than a model allows, or when
-  // identity alignment is asked for and the models' tokens differ. Thread-safe.
-  std::optional<BuiltSample> build(const Document& document, int64_t number, bool split_by_construction) const;
+  // None when the document is left out: empty, shorter than data.min_length, or of the other split.
+  // Longer ones than data.max_length target tokens are cut at a character. Throws Error (kInput)
+  // when it is longer than a model allows, or when identity alignment is asked for and the models'
+  // tokens differ. Thread-safe.
+  std::optional<BuiltSample> build(const Document& document, int64_t number,
+                                   bool split_by_construction) const;
 
  private:
   void cut(std::string& text, Encoding& target) const;

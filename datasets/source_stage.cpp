@@ -30,19 +30,25 @@ struct SourceStage::Impl {
 
   void check_read(const char* what) const {
     if (reading) return;
-    throw Error({.code = ExitCode::kCorrupt, .where = (folder / stage_name(reading_shard)).string(), .what = what, .remedy = "delete it and run generate again"});
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = (folder / stage_name(reading_shard)).string(),
+                 .what = what,
+                 .remedy = "delete it and run generate again"});
   }
   void save() { manifest.save(manifest_path); }
 };
 
-SourceStage::SourceStage(const fs::path& directory, int64_t rank, const PairSetInfo& info) : impl_(std::make_unique<Impl>()) {
+SourceStage::SourceStage(const fs::path& directory, int64_t rank, const PairSetInfo& info)
+    : impl_(std::make_unique<Impl>()) {
   Impl& s = *impl_;
   s.folder = directory / ".stage";
   s.manifest_path = s.folder / cat("manifest.rank-", rank, ".json");
   s.info = info;
   make_directories(s.folder);
   if (fs::exists(s.manifest_path)) s.manifest = Manifest::load(s.manifest_path);
-  if (s.manifest.attributes().contains("identity") && s.manifest.attributes()["identity"] != info.identity()) s.manifest = Manifest();
+  if (s.manifest.attributes().contains("identity") &&
+      s.manifest.attributes()["identity"] != info.identity())
+    s.manifest = Manifest();
   s.manifest.attributes()["identity"] = info.identity();
 }
 
@@ -51,7 +57,8 @@ SourceStage::~SourceStage() = default;
 bool SourceStage::has(int64_t shard) const {
   const ManifestEntry* entry = impl_->manifest.find(stage_name(shard));
   const fs::path path = impl_->folder / stage_name(shard);
-  return entry != nullptr && fs::exists(path) && fs::file_size(path) == entry->bytes && sha256_file(path) == entry->sha256;
+  return entry != nullptr && fs::exists(path) && fs::file_size(path) == entry->bytes &&
+         sha256_file(path) == entry->sha256;
 }
 
 void SourceStage::begin(int64_t shard) {
@@ -85,7 +92,8 @@ StoredRows SourceStage::read(int64_t count) {
   const KvShape& shape = s.info.source.shape;
   const auto fill = [&](std::vector<int64_t> sizes, at::ScalarType type) {
     at::Tensor t = at::empty(sizes, at::TensorOptions().dtype(type));
-    s.reading.read(static_cast<char*>(t.mutable_data_ptr()), static_cast<std::streamsize>(t.nbytes()));
+    s.reading.read(static_cast<char*>(t.mutable_data_ptr()),
+                   static_cast<std::streamsize>(t.nbytes()));
     s.check_read("ends too early");
     return t;
   };
@@ -102,7 +110,9 @@ StoredRows SourceStage::read(int64_t count) {
 
 nlohmann::json SourceStage::quantisation() const {
   const ManifestEntry* entry = impl_->manifest.find(stage_name(impl_->reading_shard));
-  return entry != nullptr && entry->attributes.contains("quantisation") ? entry->attributes["quantisation"] : nlohmann::json();
+  return entry != nullptr && entry->attributes.contains("quantisation")
+             ? entry->attributes["quantisation"]
+             : nlohmann::json();
 }
 
 void SourceStage::remove(int64_t shard) {

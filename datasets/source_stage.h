@@ -1,8 +1,9 @@
-// Sequential generation keeps one model in memory at a time: the source's rows wait on disk until the target has read
-// the same batches.
+// Sequential generation keeps one model in memory at a time: the source's rows wait on disk until
+// the target has read the same batches.
 //
-// One raw file a shard under .stage/: per batch keys, values (and scales) in storage type, in the plan's order, which gives
-// their sizes. Listed in a manifest with hashes, so an interrupted first half is not done again.
+// One raw file a shard under .stage/: per batch keys, values (and scales) in storage type, in the
+// plan's order, which gives their sizes. Listed in a manifest with hashes, so an interrupted first
+// half is not done again.
 #pragma once
 
 #include <cstdint>

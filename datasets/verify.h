@@ -27,9 +27,9 @@ struct VerifyResult {
 // Whether a folder holds (or held) a pair set: a manifest, or shards.
 bool is_pair_set(const std::filesystem::path& directory);
 
-// Every hash, every row count, every number (NaN, infinity), every alignment. A damaged file is a problem, not an
-// exception; a damaged manifest ends the check. Shards that no manifest lists are leftovers of a killed run, and no problem.
-// Throws Error (kInput) when there is no pair set.
+// Every hash, every row count, every number (NaN, infinity), every alignment. A damaged file is a
+// problem, not an exception; a damaged manifest ends the check. Shards that no manifest lists are
+// leftovers of a killed run, and no problem. Throws Error (kInput) when there is no pair set.
 VerifyResult verify_pairs(const std::filesystem::path& directory);
 
 }  // namespace kvlingua

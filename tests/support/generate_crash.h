@@ -1,7 +1,9 @@
-// Crash tests of generation: a child process dies, the parent looks at what it left and finishes the work.
+// Crash tests of generation: a child process dies, the parent looks at what it left and finishes
+// the work.
 //
-// The child is this test program again, running the test GenerateCrash.Child in a folder named by the environment; the fault
-// comes from KVLINGUA_FAULT (io/file_ops.h), or from the parent's SIGKILL.
+// The child is this test program again, running the test GenerateCrash.Child in a folder named by
+// the environment; the fault comes from KVLINGUA_FAULT (io/file_ops.h), or from the parent's
+// SIGKILL.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -43,7 +45,8 @@ class CrashLab {
   }
 
   // Three shards of a few samples: every step of a publication, and little else.
-  static GenerateResult run_in(const std::filesystem::path& models, const std::filesystem::path& out) {
+  static GenerateResult run_in(const std::filesystem::path& models,
+                               const std::filesystem::path& out) {
     Recipe recipe = tiny_recipe(models, "  max_samples: 18\n");
     recipe.data.batch_tokens = 256;
     recipe.data.shard_bytes = 100000;
@@ -65,16 +68,21 @@ class CrashLab {
     const std::vector<std::string> before = hashes(out);
     if (!before.empty()) {
       const VerifyResult left = verify_pairs(out / "datasets/tiny");
-      EXPECT_TRUE(left.clean()) << what << ": " << (left.clean() ? "" : left.problems[0].file + " " + left.problems[0].what);
+      EXPECT_TRUE(left.clean()) << what << ": "
+                                << (left.clean()
+                                        ? ""
+                                        : left.problems[0].file + " " + left.problems[0].what);
     }
     const GenerateResult finished = run(out);
     EXPECT_TRUE(finished.complete) << what;
     const std::vector<std::string> after = hashes(out);
     EXPECT_EQ(after, reference_) << what;
-    EXPECT_GE(finished.resumed_samples, before.empty() ? 0 : 1) << what;  // what was acknowledged is not made again
+    EXPECT_GE(finished.resumed_samples, before.empty() ? 0 : 1)
+        << what;  // what was acknowledged is not made again
     EXPECT_TRUE(verify_pairs(out / "datasets/tiny").clean()) << what;
     for (const auto& entry : std::filesystem::directory_iterator(out / "datasets/tiny")) {
-      EXPECT_EQ(entry.path().filename().string().find(".tmp-"), std::string::npos) << what << ": leftover " << entry.path();
+      EXPECT_EQ(entry.path().filename().string().find(".tmp-"), std::string::npos)
+          << what << ": leftover " << entry.path();
     }
   }
 
@@ -89,7 +97,8 @@ class CrashLab {
     std::vector<char*> env, argv;
     for (std::string& e : environment) env.push_back(e.data());
     env.push_back(nullptr);
-    std::string program = "/proc/self/exe", filter = "--gtest_filter=GenerateCrash.Child", brief = "--gtest_brief=1";
+    std::string program = "/proc/self/exe", filter = "--gtest_filter=GenerateCrash.Child",
+                brief = "--gtest_brief=1";
     argv = {program.data(), filter.data(), brief.data(), nullptr};
     const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
     pid_t child = 0;
@@ -112,6 +121,34 @@ class CrashLab {
       EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << what;
     }
     check_and_finish(out.path(), what);
+  }
+  // The disk is full from operation 1, 1 + step, ... on.
+  void full_disk_at_every(int64_t step) const {
+    int tried = 0, full = 0;
+    for (int64_t n = 1; n <= operations_; n += step) {
+      const TempDir out;
+      ++tried;
+      file_ops::set_fault(cat("enospc@", n));
+      try {
+        run(out.path());
+      } catch (const Error& e) {
+        EXPECT_EQ(e.code(), ExitCode::kDiskFull) << n << ": " << e.what();
+        ++full;
+      }
+      file_ops::set_fault("");
+      check_and_finish(out.path(), cat("disk full from operation ", n));
+    }
+    EXPECT_GT(full, tried / 2);
+  }
+  // Operation n, if a write, writes half of what it was given.
+  void short_write_at_every(int64_t step) const {
+    for (int64_t n = 1; n <= operations_; n += step) {
+      const TempDir out;
+      file_ops::set_fault(cat("short@", n));
+      EXPECT_TRUE(run(out.path()).complete) << n;
+      file_ops::set_fault("");
+      check_and_finish(out.path(), cat("short write at operation ", n));
+    }
   }
   // Dies at moments drawn from the child's whole life.
   void kill_at_random_moments(int count, uint64_t seed) const {

@@ -18,10 +18,22 @@ namespace kvlingua::testing {
 
 inline PairSetInfo small_info(StorageType storage = StorageType::kFloat32) {
   PairSetInfo info;
-  info.source = {.name = "tiny-source", .architecture = "Qwen3ForCausalLM", .config_sha256 = "aa", .weights = "bb",
-                 .tokenizer = "cc", .dtype = "float32", .shape = {3, 2, 8}, .query_heads = 4};
-  info.target = {.name = "tiny-target", .architecture = "Qwen2ForCausalLM", .config_sha256 = "dd", .weights = "ee",
-                 .tokenizer = "ff", .dtype = "float32", .shape = {2, 1, 4}, .query_heads = 2};
+  info.source = {.name = "tiny-source",
+                 .architecture = "Qwen3ForCausalLM",
+                 .config_sha256 = "aa",
+                 .weights = "bb",
+                 .tokenizer = "cc",
+                 .dtype = "float32",
+                 .shape = {3, 2, 8},
+                 .query_heads = 4};
+  info.target = {.name = "tiny-target",
+                 .architecture = "Qwen2ForCausalLM",
+                 .config_sha256 = "dd",
+                 .weights = "ee",
+                 .tokenizer = "ff",
+                 .dtype = "float32",
+                 .shape = {2, 1, 4},
+                 .query_heads = 2};
   info.source.rope.head_dim = 8;
   info.target.rope.head_dim = 4;
   info.storage = storage;
@@ -43,12 +55,15 @@ inline at::Tensor seeded(std::vector<int64_t> sizes, uint64_t seed, double scale
   at::Tensor t = at::empty(sizes, at::kFloat);
   Random random(seed);
   float* p = t.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < t.numel(); ++i) p[i] = static_cast<float>((random.uniform() * 2 - 1) * scale);
+  for (int64_t i = 0; i < t.numel(); ++i)
+    p[i] = static_cast<float>((random.uniform() * 2 - 1) * scale);
   return t;
 }
 
-// Sample `id` of a made-up set: everything is a function of (id, seed). keep: rows stored of each, 0 = all.
-inline RawSample make_sample(int64_t id, const PairSetInfo& info, uint64_t seed = 1, int64_t keep = 0) {
+// Sample `id` of a made-up set: everything is a function of (id, seed). keep: rows stored of each,
+// 0 = all.
+inline RawSample make_sample(int64_t id, const PairSetInfo& info, uint64_t seed = 1,
+                             int64_t keep = 0) {
   Random random(mix(seed, static_cast<uint64_t>(id)));
   RawSample s;
   SampleRecord& r = s.record;
@@ -56,21 +71,26 @@ inline RawSample make_sample(int64_t id, const PairSetInfo& info, uint64_t seed 
   r.document = id * 7 % 1000;
   r.use = random.chance(.2) ? SampleUse::kValidation : SampleUse::kTrain;
   r.text = "sample " + std::to_string(id) + " \xc3\xa9";
-  const auto target_tokens = static_cast<int64_t>(3 + random.below(9)), source_tokens = static_cast<int64_t>(2 + random.below(10));
-  for (int64_t t = 0; t < source_tokens; ++t) r.source.ids.push_back(static_cast<int32_t>(random.below(500)));
+  const auto target_tokens = static_cast<int64_t>(3 + random.below(9)),
+             source_tokens = static_cast<int64_t>(2 + random.below(10));
+  for (int64_t t = 0; t < source_tokens; ++t)
+    r.source.ids.push_back(static_cast<int32_t>(random.below(500)));
   for (int64_t t = 0; t < target_tokens; ++t) {
     r.target.ids.push_back(static_cast<int32_t>(random.below(500)));
-    r.alignment.push_back(static_cast<int32_t>(std::min(source_tokens - 1, t * source_tokens / target_tokens)));
+    r.alignment.push_back(
+        static_cast<int32_t>(std::min(source_tokens - 1, t * source_tokens / target_tokens)));
   }
   const int64_t rows = keep > 0 ? std::min(keep, target_tokens) : target_tokens;
   for (int64_t t = 0; t < rows; ++t) r.target.row_token.push_back(static_cast<int32_t>(t));
   if (keep == 0) {
-    for (int64_t t = 0; t < source_tokens; ++t) r.source.row_token.push_back(static_cast<int32_t>(t));
+    for (int64_t t = 0; t < source_tokens; ++t)
+      r.source.row_token.push_back(static_cast<int32_t>(t));
     r.target_source_row = r.alignment;
   } else {
     for (int64_t t = 0; t < rows; ++t) {
       const int32_t from = r.alignment[static_cast<size_t>(t)];
-      if (r.source.row_token.empty() || r.source.row_token.back() != from) r.source.row_token.push_back(from);
+      if (r.source.row_token.empty() || r.source.row_token.back() != from)
+        r.source.row_token.push_back(from);
       r.target_source_row.push_back(static_cast<int32_t>(r.source.row_token.size()) - 1);
     }
   }
@@ -94,23 +114,27 @@ inline EncodedBatch encode_batch(const std::vector<RawSample>& samples, const Pa
   EncodedBatch batch;
   for (const RawSample& s : samples) {
     batch.samples.push_back(s.record);
-    sk.push_back(s.source_keys), sv.push_back(s.source_values), tk.push_back(s.target_keys), tv.push_back(s.target_values);
+    sk.push_back(s.source_keys), sv.push_back(s.source_values), tk.push_back(s.target_keys),
+        tv.push_back(s.target_values);
     q.push_back(s.queries), o.push_back(s.outputs);
   }
   batch.source.keys = encode_rows(at::cat(sk), info.storage, &batch.source.key_scales);
   batch.source.values = encode_rows(at::cat(sv), info.storage, &batch.source.value_scales);
   batch.target.keys = encode_rows(at::cat(tk), info.storage, &batch.target.key_scales);
   batch.target.values = encode_rows(at::cat(tv), info.storage, &batch.target.value_scales);
-  if (info.queries) batch.target_queries = at::cat(q).to(info.storage == StorageType::kInt8 ? at::kHalf : storage_scalar_type(info.storage));
+  if (info.queries)
+    batch.target_queries = at::cat(q).to(
+        info.storage == StorageType::kInt8 ? at::kHalf : storage_scalar_type(info.storage));
   if (info.attention_outputs) {
-    batch.target_attention_outputs = at::cat(o).to(info.storage == StorageType::kInt8 ? at::kHalf : storage_scalar_type(info.storage));
+    batch.target_attention_outputs = at::cat(o).to(
+        info.storage == StorageType::kInt8 ? at::kHalf : storage_scalar_type(info.storage));
   }
   return batch;
 }
 
 // Publishes samples 0 .. samples - 1 as a finished pair set, `per_shard` in each shard.
-inline void make_pair_set(const std::filesystem::path& directory, const PairSetInfo& info, int64_t samples, int64_t per_shard,
-                          uint64_t seed = 1) {
+inline void make_pair_set(const std::filesystem::path& directory, const PairSetInfo& info,
+                          int64_t samples, int64_t per_shard, uint64_t seed = 1) {
   PairManifest manifest;
   manifest.info = info;
   manifest.planned_samples = samples;
@@ -121,7 +145,8 @@ inline void make_pair_set(const std::filesystem::path& directory, const PairSetI
     writer.begin_shard(shard, {});
     for (int64_t i = shard * per_shard; i < end; i += 4) {
       std::vector<RawSample> batch;
-      for (int64_t j = i; j < std::min(end, i + 4); ++j) batch.push_back(make_sample(j, info, seed));
+      for (int64_t j = i; j < std::min(end, i + 4); ++j)
+        batch.push_back(make_sample(j, info, seed));
       writer.append(encode_batch(batch, info));
     }
     writer.end_shard();

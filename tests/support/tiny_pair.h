@@ -1,4 +1,5 @@
-// Two tiny models with tokenizers of their own in a folder, and a recipe over them: what generation and training need.
+// Two tiny models with tokenizers of their own in a folder, and a recipe over them: what generation
+// and training need.
 #pragma once
 
 #include <fstream>
@@ -13,16 +14,19 @@
 
 namespace kvlingua::testing {
 
-// A folder that load() accepts: config.json, model.safetensors, tokenizer.json, tokenizer_config.json.
-inline void save_tiny_model(const std::filesystem::path& directory, Architecture architecture, int64_t vocab, uint64_t seed,
-                            int64_t layers) {
+// A folder that load() accepts: config.json, model.safetensors, tokenizer.json,
+// tokenizer_config.json.
+inline void save_tiny_model(const std::filesystem::path& directory, Architecture architecture,
+                            int64_t vocab, uint64_t seed, int64_t layers) {
   std::filesystem::create_directories(directory);
   BpeTrainer trainer;
   const SyntheticCorpus corpus(3);
   for (uint64_t i = 0; i < 60; ++i) trainer.add(corpus.context(i));
-  const std::string tokenizer = to_tokenizer_json(trainer.train(vocab), {{"<|endoftext|>"}, {"<|im_start|>"}, {"<|im_end|>"}});
+  const std::string tokenizer = to_tokenizer_json(
+      trainer.train(vocab), {{"<|endoftext|>"}, {"<|im_start|>"}, {"<|im_end|>"}});
   std::ofstream(directory / "tokenizer.json") << tokenizer;
-  std::ofstream(directory / "tokenizer_config.json") << R"({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})";
+  std::ofstream(directory / "tokenizer_config.json")
+      << R"({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})";
   ModelConfig config = tiny_config(architecture);
   config.vocab_size = Tokenizer::from_json(tokenizer).vocab_size();
   config.num_layers = layers;
@@ -36,15 +40,18 @@ inline void save_tiny_pair(const std::filesystem::path& directory) {
 
 // `data`: more lines under data:, two spaces in.
 inline Recipe tiny_recipe(const std::filesystem::path& directory, const std::string& data = {}) {
-  return Recipe::from_yaml("name: tiny\npair:\n  source: {name: " + (directory / "source").string() + ", chat: qwen3}\n  target: {name: " +
-                               (directory / "target").string() +
-                               ", chat: qwen2.5}\ndata:\n  kind: synthetic\n  synthetic: {documents: 40, seed: 5}\n  max_length: 64\n"
-                               "  batch_tokens: 512\n  shard_bytes: 65536\n" +
-                               data,
-                           "tiny.yaml");
+  return Recipe::from_yaml(
+      "name: tiny\npair:\n  source: {name: " + (directory / "source").string() +
+          ", chat: qwen3}\n  target: {name: " + (directory / "target").string() +
+          ", chat: qwen2.5}\ndata:\n  kind: synthetic\n  synthetic: {documents: 40, seed: 5}\n  "
+          "max_length: 64\n"
+          "  batch_tokens: 512\n  shard_bytes: 65536\n" +
+          data,
+      "tiny.yaml");
 }
 
-inline RunContext tiny_context(const std::filesystem::path& out, int64_t rank = 0, int64_t world = 1) {
+inline RunContext tiny_context(const std::filesystem::path& out, int64_t rank = 0,
+                               int64_t world = 1) {
   RunContext context;
   context.paths.out = out;
   context.paths.dataset = out / "datasets" / "tiny";

@@ -1,5 +1,5 @@
-// On a GPU: generation through pinned memory and a copy stream stores what the CPU stores, and the loader's batches on the
-// device equal those on the host.
+// On a GPU: generation through pinned memory and a copy stream stores what the CPU stores, and the
+// loader's batches on the device equal those on the host.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -35,7 +35,8 @@ TEST_F(PairsOnGpu, StoreWhatTheCpuStores) {
   context.device = "cuda:0";
   generate(recipe(), context);
   EXPECT_TRUE(verify_pairs(gpu / "datasets/tiny").clean());
-  const PairReader a = PairReader::open(cpu / "datasets/tiny"), b = PairReader::open(gpu / "datasets/tiny");
+  const PairReader a = PairReader::open(cpu / "datasets/tiny"),
+                   b = PairReader::open(gpu / "datasets/tiny");
   ASSERT_EQ(a.samples(), b.samples());
   for (int64_t i = 0; i < a.samples(); ++i) {
     const PairSample x = a.sample(i), y = b.sample(i);

@@ -1,4 +1,5 @@
-// A loader resumed at any step gives the same batches, in the same order, for any number of ranks and any options.
+// A loader resumed at any step gives the same batches, in the same order, for any number of ranks
+// and any options.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -26,7 +27,9 @@ const TempDir& small_set() {
   return *dir;
 }
 
-PairLoader make_loader(const PairLoaderOptions& options) { return PairLoader(PairReader::open(small_set().path()), options); }
+PairLoader make_loader(const PairLoaderOptions& options) {
+  return PairLoader(PairReader::open(small_set().path()), options);
+}
 
 void same(const at::Tensor& a, const at::Tensor& b) {
   RC_ASSERT(a.defined() == b.defined());
@@ -44,7 +47,8 @@ void same_batch(const PairBatch& a, const PairBatch& b) {
   same(a.rows.target_positions, b.rows.target_positions);
   same(a.sequences.alignment, b.sequences.alignment);
   RC_ASSERT(a.sequences.records.size() == b.sequences.records.size());
-  for (size_t i = 0; i < a.sequences.records.size(); ++i) RC_ASSERT(a.sequences.records[i].id == b.sequences.records[i].id);
+  for (size_t i = 0; i < a.sequences.records.size(); ++i)
+    RC_ASSERT(a.sequences.records[i].id == b.sequences.records[i].id);
   if (!a.sequences.records.empty()) {
     same(a.sequences.source.keys(), b.sequences.source.keys());
     same(a.sequences.target.values(), b.sequences.target.values());
@@ -58,7 +62,8 @@ PairLoaderOptions any_options() {
   o.use = *rc::gen::element(LoadUse::kTrain, LoadUse::kAll);
   o.world = *rc::gen::element<int64_t>(1, 2, 4);
   o.rank = *rc::gen::inRange<int64_t>(0, o.world);
-  o.batch_size = o.unit == LoadUnit::kRows ? *rc::gen::inRange<int64_t>(1, 40) : *rc::gen::inRange<int64_t>(1, 6);
+  o.batch_size = o.unit == LoadUnit::kRows ? *rc::gen::inRange<int64_t>(1, 40)
+                                           : *rc::gen::inRange<int64_t>(1, 6);
   o.shuffle = *rc::gen::arbitrary<bool>();
   o.seed = *rc::gen::inRange<uint64_t>(0, 1000);
   o.buffer_bytes = *rc::gen::element<int64_t>(6 << 10, 40 << 10, 1 << 20);
@@ -112,12 +117,14 @@ TEST(PairLoaderProperty, RanksShareOneStream) {
       std::vector<at::Tensor> parts;
       for (auto& rank : ranks) parts.push_back(rank->next()->rows.target_keys);
       same(at::cat(parts), whole->rows.target_keys);
-      RC_ASSERT(ranks[0]->state() == single.state());  // so a run may go on with another number of ranks
+      RC_ASSERT(ranks[0]->state() ==
+                single.state());  // so a run may go on with another number of ranks
     }
   }));
 }
 
-// Every row of an epoch once (but for a dropped rest), with the right partner, in an order that differs between epochs.
+// Every row of an epoch once (but for a dropped rest), with the right partner, in an order that
+// differs between epochs.
 TEST(PairLoaderProperty, AnEpochIsAPermutationOfAlignedRows) {
   const PairSetInfo info = small_info();
   std::map<int64_t, testing::RawSample> samples;
@@ -137,11 +144,13 @@ TEST(PairLoaderProperty, AnEpochIsAPermutationOfAlignedRows) {
       const RowBatch& r = batch->rows;
       for (int64_t i = 0; i < r.size(); ++i) {
         const auto& s = samples.at(r.sample_ids[static_cast<size_t>(i)]);
-        const int64_t row = r.target_positions[i].item<int64_t>() - 3, from = r.source_positions[i].item<int64_t>() - 5;
+        const int64_t row = r.target_positions[i].item<int64_t>() - 3,
+                      from = r.source_positions[i].item<int64_t>() - 5;
         RC_ASSERT(s.record.alignment[static_cast<size_t>(row)] == from);
         RC_ASSERT(at::equal(r.target_keys[i], s.target_keys[row]));
         RC_ASSERT(at::equal(r.source_values[i], s.source_values[from]));
-        RC_ASSERT(options.use == LoadUse::kAll || (s.record.use == SampleUse::kTrain) == (options.use == LoadUse::kTrain));
+        RC_ASSERT(options.use == LoadUse::kAll ||
+                  (s.record.use == SampleUse::kTrain) == (options.use == LoadUse::kTrain));
         order.emplace_back(s.record.id, row);
         RC_ASSERT(seen.insert(order.back()).second);
       }
@@ -167,7 +176,8 @@ TEST(PairLoader, SequencesArePaddedAndAligned) {
       for (int64_t b = 0; b < 7; ++b) {
         const auto want = make_sample(s.records[static_cast<size_t>(b)].id, info);
         const int64_t n = want.target_keys.size(0), from = left ? s.target.tokens() - n : 0;
-        EXPECT_TRUE(at::equal(s.target.keys().select(1, b).narrow(2, from, n), want.target_keys.permute({1, 2, 0, 3})));
+        EXPECT_TRUE(at::equal(s.target.keys().select(1, b).narrow(2, from, n),
+                              want.target_keys.permute({1, 2, 0, 3})));
         const at::Tensor mask = s.target.mask();
         EXPECT_TRUE(!mask.defined() || mask[b].sum().item<int64_t>() == n);
         for (int64_t t = 0; t < n; ++t) {

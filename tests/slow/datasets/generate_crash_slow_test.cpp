@@ -1,4 +1,5 @@
-// All of tests/unit/datasets/generate_crash_test.cpp: killed at every file operation, and at 200 random moments.
+// All of tests/unit/datasets/generate_crash_test.cpp: killed at every file operation, and at 200
+// random moments.
 #include "support/generate_crash.h"
 
 namespace kvlingua {
@@ -14,6 +15,10 @@ const CrashLab& lab() {
 TEST(GenerateCrash, KilledAtEveryFileOperation) {
   for (int64_t n = 1; n <= lab().operations(); ++n) lab().kill_at(n);
 }
+
+TEST(GenerateCrash, AFullDiskAtEveryOperation) { lab().full_disk_at_every(1); }
+
+TEST(GenerateCrash, AShortWriteAtEveryOperation) { lab().short_write_at_every(1); }
 
 TEST(GenerateCrash, KilledAtTwoHundredRandomMoments) { lab().kill_at_random_moments(200, 2); }
 

@@ -1,4 +1,5 @@
-// Corpora: every kind reads what its files say, in any order, and names file and line of what it cannot read.
+// Corpora: every kind reads what its files say, in any order, and names file and line of what it
+// cannot read.
 #include "datasets/corpus.h"
 
 #include <gmock/gmock.h>
@@ -24,7 +25,9 @@ DataOptions options_for(const std::string& kind, const std::vector<std::filesyst
   return options;
 }
 
-void write(const std::filesystem::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+void write(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 std::string message_of(const std::function<void()>& work, ExitCode code = ExitCode::kInput) {
   try {
@@ -64,7 +67,8 @@ TEST(Corpus, JsonlReadsTheNamedFieldAndGroups) {
 TEST(Corpus, MalformedRecordsNameFileAndLine) {
   const TempDir dir;
   write(dir / "a.jsonl",
-        "{\"text\": \"ok\"}\n\n{\"text\": \n{\"txet\": \"typo\"}\n{\"text\": 5}\n[1]\n{\"text\": \"bad \xff\"}\n{\"text\": \"ok2\"}\n");
+        "{\"text\": \"ok\"}\n\n{\"text\": \n{\"txet\": \"typo\"}\n{\"text\": 5}\n[1]\n{\"text\": "
+        "\"bad \xff\"}\n{\"text\": \"ok2\"}\n");
   const auto corpus = open_corpus(options_for("jsonl", {dir / "a.jsonl"}));
   ASSERT_EQ(corpus->size(), 7);
   const auto read = [&](int64_t i) { return message_of([&] { corpus->read(i); }); };
@@ -98,7 +102,8 @@ TEST(Corpus, ChatAndShareGptInLinesOrInOneArray) {
   EXPECT_EQ(document.messages[1].role, "user");
   EXPECT_EQ(document.messages[2].role, "assistant");
 
-  write(dir / "bad.json", "[\n" + shared + ",\n{\"conversations\": [{\"from\": \"robot\", \"value\": \"x\"}]}]");
+  write(dir / "bad.json",
+        "[\n" + shared + ",\n{\"conversations\": [{\"from\": \"robot\", \"value\": \"x\"}]}]");
   const auto bad = open_corpus(options_for("sharegpt", {dir / "bad.json"}));
   const std::string message = message_of([&] { bad->read(1); });
   EXPECT_THAT(message, HasSubstr("bad.json:3"));
@@ -119,7 +124,8 @@ TEST(Corpus, WhatCannotBeReadSaysWhatToDo) {
   EXPECT_THAT(open("jsonl", "x.jsonl.gz"), HasSubstr("gunzip"));
   write(dir / "cut.json", "[{\"messages\": []},\n{\"messages\": [");
   EXPECT_THAT(open("chat", "cut.json"), HasSubstr("cut.json:2"));
-  EXPECT_THAT(message_of([&] { open_corpus(options_for("plain", {dir.path()})); }), HasSubstr("is a folder"));
+  EXPECT_THAT(message_of([&] { open_corpus(options_for("plain", {dir.path()})); }),
+              HasSubstr("is a folder"));
 }
 
 // Records longer than a block, and records that straddle blocks, come out whole.

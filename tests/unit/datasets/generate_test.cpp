@@ -1,4 +1,5 @@
-// Generation end to end on tiny models: what is stored equals a direct prefill, whatever happened in between.
+// Generation end to end on tiny models: what is stored equals a direct prefill, whatever happened
+// in between.
 #include "datasets/generate.h"
 
 #include <ATen/ATen.h>
@@ -21,9 +22,9 @@
 namespace kvlingua {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::tiny_context;
 using testing::tiny_recipe;
-using ::testing::HasSubstr;
 
 const std::filesystem::path& models() {
   static const TempDir* dir = [] {
@@ -75,7 +76,9 @@ KvCache direct(const Half& half, const std::vector<int32_t>& ids) {
   return cache.slice(static_cast<int64_t>(half.reader.prefix_ids.size()), cache.tokens());
 }
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 TEST(Generate, StoredCachesEqualADirectPrefillAcrossBatchSizes) {
   const TempDir out;
@@ -90,7 +93,8 @@ TEST(Generate, StoredCachesEqualADirectPrefillAcrossBatchSizes) {
   for (int64_t i = 0; i < reader.samples(); ++i) {
     const PairSample sample = reader.sample(i);
     ASSERT_EQ(sample.record.id, i);
-    const KvCache a = direct(source, sample.record.source.ids), b = direct(target, sample.record.target.ids);
+    const KvCache a = direct(source, sample.record.source.ids),
+                  b = direct(target, sample.record.target.ids);
     EXPECT_LT(largest_difference(sample.source.keys(), a.keys()), 1e-5);
     EXPECT_LT(largest_difference(sample.source.values(), a.values()), 1e-5);
     EXPECT_LT(largest_difference(sample.target.keys(), b.keys()), 1e-5);
@@ -98,8 +102,12 @@ TEST(Generate, StoredCachesEqualADirectPrefillAcrossBatchSizes) {
     EXPECT_TRUE(at::equal(sample.source.positions(), a.positions()));
     EXPECT_TRUE(at::equal(sample.target.positions(), b.positions()));
     // Both tokenizations are of the stored text.
-    EXPECT_EQ(source.tokenizer.decode({sample.record.source.ids.begin(), sample.record.source.ids.end()}), sample.record.text);
-    EXPECT_EQ(target.tokenizer.decode({sample.record.target.ids.begin(), sample.record.target.ids.end()}), sample.record.text);
+    EXPECT_EQ(
+        source.tokenizer.decode({sample.record.source.ids.begin(), sample.record.source.ids.end()}),
+        sample.record.text);
+    EXPECT_EQ(
+        target.tokenizer.decode({sample.record.target.ids.begin(), sample.record.target.ids.end()}),
+        sample.record.text);
   }
 }
 
@@ -114,7 +122,8 @@ TEST(Generate, StoredCachesAreADirectPrefillBitForBitForTheSameBatch) {
   ASSERT_EQ(reader.samples(), 9);
   for (int64_t i = 0; i < reader.samples(); ++i) {
     const PairSample sample = reader.sample(i);
-    const KvCache a = direct(source, sample.record.source.ids), b = direct(target, sample.record.target.ids);
+    const KvCache a = direct(source, sample.record.source.ids),
+                  b = direct(target, sample.record.target.ids);
     EXPECT_TRUE(at::equal(sample.source.keys(), a.keys()));
     EXPECT_TRUE(at::equal(sample.source.values(), a.values()));
     EXPECT_TRUE(at::equal(sample.target.keys(), b.keys()));
@@ -131,7 +140,9 @@ TEST(Generate, WithoutChatTheSpanStandsAtTheBeginning) {
   for (int64_t i = 0; i < 6; ++i) {
     const PairSample sample = reader.sample(i);
     EXPECT_EQ(sample.target.positions()[0][0].item<int64_t>(), 0);
-    EXPECT_LT(largest_difference(sample.target.keys(), direct(target, sample.record.target.ids).keys()), 1e-5);
+    EXPECT_LT(
+        largest_difference(sample.target.keys(), direct(target, sample.record.target.ids).keys()),
+        1e-5);
   }
 }
 
@@ -139,9 +150,11 @@ TEST(Generate, EveryStorageTypeKeepsItsPromiseAndSaysItsError) {
   const TempDir exact;
   generate(tiny_recipe(models(), "  max_samples: 12\n"), tiny_context(exact.path()));
   const PairReader truth = PairReader::open(exact / "datasets/tiny");
-  for (const auto& [type, bound] : {std::pair{"bfloat16", 8e-3}, {"float16", 1e-3}, {"int8", 2e-2}}) {
+  for (const auto& [type, bound] :
+       {std::pair{"bfloat16", 8e-3}, {"float16", 1e-3}, {"int8", 2e-2}}) {
     const TempDir out;
-    generate(tiny_recipe(models(), cat("  max_samples: 12\n  storage_dtype: ", type, "\n")), tiny_context(out.path()));
+    generate(tiny_recipe(models(), cat("  max_samples: 12\n  storage_dtype: ", type, "\n")),
+             tiny_context(out.path()));
     const PairReader reader = PairReader::open(out / "datasets/tiny");
     for (int64_t i = 0; i < 12; ++i) {
       const at::Tensor want = truth.sample(i).target.keys(), got = reader.sample(i).target.keys();
@@ -157,18 +170,24 @@ TEST(Generate, EveryStorageTypeKeepsItsPromiseAndSaysItsError) {
 TEST(Generate, SubsamplingKeepsTokensAndTheirSources) {
   const TempDir all, some;
   generate(tiny_recipe(models(), "  max_samples: 10\n  queries: true\n"), tiny_context(all.path()));
-  generate(tiny_recipe(models(), "  max_samples: 10\n  queries: true\n  tokens_per_sample: 5\n"), tiny_context(some.path()));
-  const PairReader whole = PairReader::open(all / "datasets/tiny"), part = PairReader::open(some / "datasets/tiny");
+  generate(tiny_recipe(models(), "  max_samples: 10\n  queries: true\n  tokens_per_sample: 5\n"),
+           tiny_context(some.path()));
+  const PairReader whole = PairReader::open(all / "datasets/tiny"),
+                   part = PairReader::open(some / "datasets/tiny");
   for (int64_t i = 0; i < 10; ++i) {
     const PairSample a = whole.sample(i), b = part.sample(i);
     ASSERT_EQ(a.record.text, b.record.text);
     ASSERT_EQ(b.record.target.row_token.size(), 5U);
     for (size_t k = 0; k < 5; ++k) {
       const int64_t token = b.record.target.row_token[k];
-      EXPECT_TRUE(at::equal(b.target.keys().select(3, static_cast<int64_t>(k)), a.target.keys().select(3, token)));
-      EXPECT_TRUE(at::equal(b.target_queries.select(3, static_cast<int64_t>(k)), a.target_queries.select(3, token)));
+      EXPECT_TRUE(at::equal(b.target.keys().select(3, static_cast<int64_t>(k)),
+                            a.target.keys().select(3, token)));
+      EXPECT_TRUE(at::equal(b.target_queries.select(3, static_cast<int64_t>(k)),
+                            a.target_queries.select(3, token)));
       const int64_t from = b.record.target_source_row[k];
-      EXPECT_TRUE(at::equal(b.source.values().select(3, from), a.source.values().select(3, b.record.alignment[static_cast<size_t>(token)])));
+      EXPECT_TRUE(
+          at::equal(b.source.values().select(3, from),
+                    a.source.values().select(3, b.record.alignment[static_cast<size_t>(token)])));
     }
   }
   EXPECT_TRUE(verify_pairs(some / "datasets/tiny").clean());
@@ -180,7 +199,8 @@ TEST(Generate, SequentialAndRanksMakeTheSameShards) {
   generate(tiny_recipe(models(), "  sequential: true\n"), tiny_context(sequential.path()));
   EXPECT_EQ(hashes(plain.path()).size(), hashes(sequential.path()).size());
   EXPECT_FALSE(std::filesystem::exists(sequential / "datasets/tiny/.stage"));
-  const PairReader a = PairReader::open(plain / "datasets/tiny"), b = PairReader::open(sequential / "datasets/tiny");
+  const PairReader a = PairReader::open(plain / "datasets/tiny"),
+                   b = PairReader::open(sequential / "datasets/tiny");
   for (int64_t i = 0; i < a.samples(); ++i) {
     EXPECT_EQ(a.sample(i).source.fingerprint(), b.sample(i).source.fingerprint());
     EXPECT_EQ(a.sample(i).target.fingerprint(), b.sample(i).target.fingerprint());
@@ -216,7 +236,9 @@ TEST(Generate, AnotherRecipesFolderIsRefusedNamingTheField) {
   const TempDir out;
   generate(tiny_recipe(models(), "  max_samples: 5\n"), tiny_context(out.path()));
   const auto refused = [&](const std::string& data) {
-    const Error e = caught([&] { generate(tiny_recipe(models(), "  max_samples: 5\n" + data), tiny_context(out.path())); });
+    const Error e = caught([&] {
+      generate(tiny_recipe(models(), "  max_samples: 5\n" + data), tiny_context(out.path()));
+    });
     EXPECT_EQ(e.code(), ExitCode::kInput);
     return std::string(e.what());
   };
@@ -225,12 +247,15 @@ TEST(Generate, AnotherRecipesFolderIsRefusedNamingTheField) {
   EXPECT_THAT(refused("  chat: false\n"), HasSubstr("source.chat differs"));
   RunContext restart = tiny_context(out.path());
   restart.restart = true;
-  EXPECT_EQ(generate(tiny_recipe(models(), "  max_samples: 5\n  seed: 9\n"), restart).resumed_samples, 0);
+  EXPECT_EQ(
+      generate(tiny_recipe(models(), "  max_samples: 5\n  seed: 9\n"), restart).resumed_samples, 0);
 }
 
 TEST(Generate, BadInputIsNamed) {
   const TempDir out;
-  const std::filesystem::path file = out.write("c.jsonl", "{\"text\": \"good one here\"}\n{\"text\": oops}\n{\"text\": \"another good one\"}\n");
+  const std::filesystem::path file = out.write(
+      "c.jsonl",
+      "{\"text\": \"good one here\"}\n{\"text\": oops}\n{\"text\": \"another good one\"}\n");
   const std::string data = "  files: [" + file.string() + "]\n";
   Recipe recipe = tiny_recipe(models(), data);
   recipe.data.kind = "jsonl";
@@ -247,7 +272,8 @@ TEST(Generate, BadInputIsNamed) {
   const TempDir fresh;
   Recipe identity = tiny_recipe(models());
   identity.pair.alignment = "identity";
-  EXPECT_THAT(caught([&] { generate(identity, tiny_context(fresh.path())); }).what(), HasSubstr("last_char"));
+  EXPECT_THAT(caught([&] { generate(identity, tiny_context(fresh.path())); }).what(),
+              HasSubstr("last_char"));
 
   std::string words;
   for (int i = 0; i < 800; ++i) words += cat("word", i, " ");

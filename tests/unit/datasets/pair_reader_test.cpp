@@ -1,4 +1,5 @@
-// A pair set as a whole: what was published is what is read, and damage is named before HDF5 sees it.
+// A pair set as a whole: what was published is what is read, and damage is named before HDF5 sees
+// it.
 #include "datasets/pair_reader.h"
 
 #include <gmock/gmock.h>
@@ -12,10 +13,10 @@
 namespace kvlingua {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::make_pair_set;
 using testing::make_sample;
 using testing::small_info;
-using ::testing::HasSubstr;
 
 template <class F>
 Error caught(F&& work) {
@@ -53,7 +54,8 @@ TEST(PairReader, GivesEverySampleOfEveryShard) {
     EXPECT_EQ(got.record.id, i);
     EXPECT_EQ(got.record.text, want.record.text);
     EXPECT_TRUE(at::equal(got.source.keys().squeeze(1), want.source_keys.permute({1, 2, 0, 3})));
-    EXPECT_TRUE(at::equal(got.target.values().squeeze(1), want.target_values.permute({1, 2, 0, 3})));
+    EXPECT_TRUE(
+        at::equal(got.target.values().squeeze(1), want.target_values.permute({1, 2, 0, 3})));
     EXPECT_FALSE(got.source.rope().has_value());
     EXPECT_EQ(got.target.positions()[0][0].item<int64_t>(), 3);
     EXPECT_EQ(reader.record(i).target.ids, want.record.target.ids);
@@ -63,7 +65,8 @@ TEST(PairReader, GivesEverySampleOfEveryShard) {
 
 TEST(PairReader, NoSetAndAnUnfinishedSet) {
   const TempDir dir;
-  EXPECT_THAT(caught([&] { PairReader::open(dir / "none"); }).what(), HasSubstr("kvlingua generate"));
+  EXPECT_THAT(caught([&] { PairReader::open(dir / "none"); }).what(),
+              HasSubstr("kvlingua generate"));
   make_pair_set(dir.path(), small_info(), 8, 4);
   auto manifest = *load_pair_manifest(dir.path());
   manifest.planned_shards = 3;
@@ -90,7 +93,8 @@ TEST(PairReader, RanksManifestsAreOneSet) {
   EXPECT_THAT(caught([&] { PairReader::open(dir.path()); }).what(), HasSubstr("alignment differs"));
 }
 
-// One flipped bit, at 300 places of shards and 300 of the manifest: always refused, always naming the file.
+// One flipped bit, at 300 places of shards and 300 of the manifest: always refused, always naming
+// the file.
 TEST(PairReader, EveryFlippedByteIsNamed) {
   const TempDir dir;
   make_pair_set(dir.path(), small_info(), 12, 6);
@@ -121,7 +125,8 @@ TEST(PairReader, AMissingOrCutShardIsNamed) {
   const TempDir dir;
   make_pair_set(dir.path(), small_info(), 8, 4);
   std::filesystem::resize_file(dir / "shard-000001.h5", 100);
-  EXPECT_THAT(caught([&] { PairReader::open(dir.path()).sample(7); }).what(), HasSubstr("shard-000001.h5"));
+  EXPECT_THAT(caught([&] { PairReader::open(dir.path()).sample(7); }).what(),
+              HasSubstr("shard-000001.h5"));
   std::filesystem::remove(dir / "shard-000001.h5");
   const Error e = caught([&] { PairReader::open(dir.path()).sample(7); });
   EXPECT_EQ(e.code(), ExitCode::kCorrupt);

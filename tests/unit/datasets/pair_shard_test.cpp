@@ -14,13 +14,14 @@ namespace kvlingua {
 namespace {
 
 using testing::encode_batch;
+using ::testing::HasSubstr;
 using testing::make_sample;
 using testing::RawSample;
 using testing::small_info;
-using ::testing::HasSubstr;
 
 // Samples 0 .. n - 1 in batches of three.
-ShardEntry write_shard(const std::filesystem::path& path, const PairSetInfo& info, int64_t n, int64_t keep = 0) {
+ShardEntry write_shard(const std::filesystem::path& path, const PairSetInfo& info, int64_t n,
+                       int64_t keep = 0) {
   ShardSizes sizes;
   for (int64_t i = 0; i < n; ++i) {
     const RawSample s = make_sample(i, info, 1, keep);
@@ -61,8 +62,10 @@ TEST_P(EveryStorage, ReadsBackWhatWasWritten) {
     EXPECT_EQ(got.target_source_row, want.record.target_source_row);
     const auto at = static_cast<size_t>(i);
     const EncodedBatch encoded = encode_batch({want}, info);
-    const StoredRows source = shard.rows(Side::kSource, shard.index().source_row_offsets[at], shard.index().source_row_offsets[at + 1]);
-    const int64_t t0 = shard.index().target_row_offsets[at], t1 = shard.index().target_row_offsets[at + 1];
+    const StoredRows source = shard.rows(Side::kSource, shard.index().source_row_offsets[at],
+                                         shard.index().source_row_offsets[at + 1]);
+    const int64_t t0 = shard.index().target_row_offsets[at],
+                  t1 = shard.index().target_row_offsets[at + 1];
     const StoredRows target = shard.rows(Side::kTarget, t0, t1);
     EXPECT_TRUE(at::equal(source.keys, encoded.source.keys));
     EXPECT_TRUE(at::equal(source.values, encoded.source.values));
@@ -73,11 +76,13 @@ TEST_P(EveryStorage, ReadsBackWhatWasWritten) {
       EXPECT_TRUE(at::equal(target.value_scales, encoded.target.value_scales));
     }
     EXPECT_TRUE(at::equal(shard.target_queries(t0, t1), encoded.target_queries));
-    EXPECT_TRUE(at::equal(shard.target_attention_outputs(t0, t1), encoded.target_attention_outputs));
+    EXPECT_TRUE(
+        at::equal(shard.target_attention_outputs(t0, t1), encoded.target_attention_outputs));
   }
 }
 INSTANTIATE_TEST_SUITE_P(Storage, EveryStorage,
-                         ::testing::Values(StorageType::kFloat32, StorageType::kBFloat16, StorageType::kFloat16, StorageType::kInt8),
+                         ::testing::Values(StorageType::kFloat32, StorageType::kBFloat16,
+                                           StorageType::kFloat16, StorageType::kInt8),
                          [](const auto& info) { return to_string(info.param); });
 
 TEST(PairShard, SubsampledRowsPointAtTheirSourceRows) {
@@ -90,8 +95,10 @@ TEST(PairShard, SubsampledRowsPointAtTheirSourceRows) {
   for (int64_t i = 0; i < 8; ++i) {
     const SampleRecord r = shard.sample(i);
     for (size_t k = 0; k < r.target.row_token.size(); ++k) {
-      const int64_t source_row = all[static_cast<size_t>(x.target_row_offsets[static_cast<size_t>(i)]) + k];
-      const auto local = static_cast<size_t>(source_row - x.source_row_offsets[static_cast<size_t>(i)]);
+      const int64_t source_row =
+          all[static_cast<size_t>(x.target_row_offsets[static_cast<size_t>(i)]) + k];
+      const auto local =
+          static_cast<size_t>(source_row - x.source_row_offsets[static_cast<size_t>(i)]);
       ASSERT_LT(local, r.source.row_token.size());
       EXPECT_EQ(r.source.row_token[local], r.alignment[static_cast<size_t>(r.target.row_token[k])]);
     }
@@ -103,7 +110,8 @@ TEST(PairShard, EqualContentsGiveEqualBytes) {
   write_shard(dir / "a.h5", small_info(), 9);
   write_shard(dir / "b.h5", small_info(), 9);
   std::ifstream a(dir / "a.h5", std::ios::binary), b(dir / "b.h5", std::ios::binary);
-  const std::string first((std::istreambuf_iterator<char>(a)), {}), second((std::istreambuf_iterator<char>(b)), {});
+  const std::string first((std::istreambuf_iterator<char>(a)), {}),
+      second((std::istreambuf_iterator<char>(b)), {});
   EXPECT_GT(first.size(), 1000U);
   EXPECT_EQ(first, second);
 }
@@ -138,7 +146,8 @@ TEST(PairShard, AnotherShapeIsNamed) {
   }
 }
 
-// Whichever write inside HDF5 finds the disk full: the writer says so, and the process can go on and write elsewhere.
+// Whichever write inside HDF5 finds the disk full: the writer says so, and the process can go on
+// and write elsewhere.
 TEST(PairShard, FullDiskIsToldAsSuchAndHarmless) {
   const TempDir dir;
   const PairSetInfo info = small_info();
@@ -164,8 +173,10 @@ TEST(PairShard, FullDiskIsToldAsSuchAndHarmless) {
 
 TEST(PairCodec, ErrorsAreWithinTheTypesPrecision) {
   const at::Tensor x = testing::seeded({50, 3, 2, 8}, 9, 4.0);
-  const std::pair<StorageType, double> bounds[] = {
-      {StorageType::kFloat32, 0.0}, {StorageType::kBFloat16, 3e-3}, {StorageType::kFloat16, 4e-4}, {StorageType::kInt8, 6e-3}};
+  const std::pair<StorageType, double> bounds[] = {{StorageType::kFloat32, 0.0},
+                                                   {StorageType::kBFloat16, 3e-3},
+                                                   {StorageType::kFloat16, 4e-4},
+                                                   {StorageType::kInt8, 6e-3}};
   for (const auto& [type, bound] : bounds) {
     at::Tensor scales;
     const at::Tensor stored = encode_rows(x, type, &scales);
@@ -175,7 +186,8 @@ TEST(PairCodec, ErrorsAreWithinTheTypesPrecision) {
   }
   at::Tensor scales;
   const at::Tensor zeros = at::zeros({4, 1, 1, 8});
-  EXPECT_TRUE(at::equal(decode_rows(encode_rows(zeros, StorageType::kInt8, &scales), scales, at::kFloat), zeros));
+  EXPECT_TRUE(at::equal(
+      decode_rows(encode_rows(zeros, StorageType::kInt8, &scales), scales, at::kFloat), zeros));
 }
 
 TEST(PairCodec, FindsTheFirstNonFiniteNumber) {
