@@ -265,7 +265,7 @@ std::vector<Problem> read_c2c_recipe(std::string_view yaml, const std::string& f
                                      Recipe& recipe) {
   C2cRecipe c2c;
   Places places;
-  std::vector<Problem> problems = read_options(visit_of(c2c), yaml, file, &places);
+  std::vector<Problem> problems = read_options(visit_of(c2c), yaml, file, &places, true);
   if (problems.empty()) problems = check_options(visit_of(c2c), places, file);
   if (!problems.empty()) return problems;
   translate(c2c, file, recipe);

@@ -25,7 +25,7 @@ bool is_name(std::string_view name) {
   if (name.empty() || name.front() == '.' || name.size() > 128) return false;
   for (char c : name) {
     if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-          c == '_' || c == '-'))
+          c == '_' || c == '+' || c == '-'))
       return false;
   }
   return true;
@@ -53,7 +53,7 @@ void check_names(const Recipe& recipe, const std::string& file, std::vector<Prob
                          .where = file,
                          .what = path,
                          .got = printable(name, 60),
-                         .expected = "letters, digits and . _ - (it names a folder)"}});
+                         .expected = "letters, digits and . _ + - (it names a folder)"}});
   }
 }
 

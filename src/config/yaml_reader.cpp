@@ -39,6 +39,7 @@ class Reader : public OptionVisitor {
   Reader(std::string where, bool has_lines, std::vector<Problem>& problems, Places* places)
       : where_(std::move(where)), has_lines_(has_lines), problems_(problems), places_(places) {}
 
+  void set_null_is_default(bool on) { null_is_default_ = on; }
   void run(const YAML::Node& root, const Visit& options) {
     if (!open(root, "")) return;
     options(*this);
@@ -197,6 +198,7 @@ class Reader : public OptionVisitor {
     for (const Entry& entry : scope.entries) {
       if (entry.key != name) continue;
       scope.taken.emplace(name);
+      if (null_is_default_ && entry.value.IsNull()) return std::nullopt;
       if (places_ != nullptr) {
         Problem place;
         if (has_lines_ && !entry.mark.is_null()) {
@@ -275,6 +277,7 @@ class Reader : public OptionVisitor {
 
   std::string where_;
   bool has_lines_;
+  bool null_is_default_ = false;
   std::vector<Problem>& problems_;
   Places* places_;
   std::vector<Scope> scopes_;
@@ -401,7 +404,7 @@ Problem syntax_problem(const std::string& where, const YAML::Exception& error, b
 }  // namespace
 
 std::vector<Problem> read_options(const Visit& options, std::string_view yaml,
-                                  const std::string& file, Places* places) {
+                                  const std::string& file, Places* places, bool null_is_default) {
   std::vector<Problem> problems;
   if (yaml.size() > kMaxBytes) {
     problems.push_back({0,
@@ -414,7 +417,9 @@ std::vector<Problem> read_options(const Visit& options, std::string_view yaml,
     return problems;
   }
   try {
-    Reader(file, true, problems, places).run(load_one(std::string(yaml)), options);
+    Reader reader(file, true, problems, places);
+    reader.set_null_is_default(null_is_default);
+    reader.run(load_one(std::string(yaml)), options);
   } catch (const YAML::Exception& error) {
     problems.push_back(syntax_problem(file, error, true));
   }

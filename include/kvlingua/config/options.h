@@ -111,8 +111,10 @@ using Places = std::map<std::string, Problem>;
 
 // Reads YAML (or JSON) text over the defaults. Whatever is wrong is collected, in the file's order;
 // nothing is thrown.
+// null_is_default: a key given as null keeps its default (JSON written by other programs).
 std::vector<Problem> read_options(const Visit& options, std::string_view yaml,
-                                  const std::string& file, Places* places = nullptr);
+                                  const std::string& file, Places* places = nullptr,
+                                  bool null_is_default = false);
 // `assignment`: a.b=c, where c is YAML: a number, a word, [a, b].
 std::vector<Problem> set_option(const Visit& options, std::string_view assignment,
                                 Places* places = nullptr);

@@ -22,7 +22,7 @@
 namespace kvlingua {
 
 struct Recipe {
-  std::string name;  // letters, digits, . _ -; empty in a file: the file's stem
+  std::string name;  // letters, digits, . _ + -; empty in a file: the file's stem
   std::string description;
   PairOptions pair;
   DataOptions data;

@@ -16,7 +16,7 @@ constexpr const char* kPublished = R"({
   "training": {"learning_rate": 1e-4, "weight_decay": 0.01, "num_epochs": 1, "max_length": 2048, "device": "cuda",
                "scheduler_type": "linear", "warmup_ratio": 0.1, "max_grad_norm": 1.0, "gradient_accumulation_steps": 8,
                "per_device_train_batch_size": 4, "num_processes": 8, "freeze": ["teacher", "base"], "seed": 42},
-  "output": {"output_dir": "local/checkpoints/0.6B_0.5B", "save_steps": 500, "eval_steps": 100,
+  "output": {"output_dir": "local/checkpoints/0.6+0.5B_C2C", "save_steps": 500, "eval_steps": 100,
              "wandb_config": {"project": "p", "mode": "offline", "entity": "e", "run_name": "r"}},
   "data": {"type": "OpenHermesChatDataset", "kwargs": {"split": "train", "max_word_count": 2048, "num_samples": 500000},
            "train_ratio": 0.99}
@@ -34,7 +34,7 @@ TEST(C2cRecipe, TranslatesThePublishedRecipe) {
   EXPECT_EQ(r.train.c2c.optimizer.schedule, "linear");
   EXPECT_EQ(r.train.seed, 42);
   EXPECT_EQ(r.checkpoint.every, 500);
-  EXPECT_EQ(r.run_name(), "0.6B_0.5B");
+  EXPECT_EQ(r.run_name(), "0.6+0.5B_C2C");
   EXPECT_EQ(r.data.kind, "sharegpt");
   EXPECT_EQ(r.data.max_samples, 500000);
   EXPECT_THAT(r.train.stages, testing::ElementsAre("c2c"));
@@ -62,6 +62,12 @@ TEST(C2cRecipe, NamesUnknownKeysInItsOwnWords) {
         testing::HasSubstr(
             "c2c.json:6:16: unknown key leaning_rate  in training; did you mean learning_rate?"));
   }
+}
+
+TEST(C2cRecipe, NullKeepsTheDefault) {
+  std::string yaml = kPublished;
+  yaml.replace(yaml.find("500000"), 6, "null");
+  EXPECT_EQ(Recipe::from_yaml(yaml, "c2c.json").data.max_samples, 0);
 }
 
 TEST(C2cRecipe, AnOrdinaryRecipeIsNotOne) {
