@@ -6,6 +6,7 @@
 #   KVLINGUA_BENCH_PYTHON   a python with torch and transformers (default python3)
 #   KVLINGUA_MODELS         where smollm2-135m-instruct may lie (else random weights of its shape)
 #   OMP_NUM_THREADS         threads of both sides (default: all)
+#   KVLINGUA_BENCH_CLOCK    cpu: processor time instead of the wall's, on a machine with other work (one thread only)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${KVLINGUA_BUILD:-$root/build}
