@@ -48,7 +48,11 @@ LoadedProjector load_projector(const fs::path& path, at::Device device, at::Scal
                                const std::string& stage) {
   LoadedProjector loaded;
   loaded.path = path;
-  if (!fs::exists(path / "projector.json")) {
+  const fs::path control =
+      path / stage;  // a folder of its own, not a link to a step: ridge_aligned
+  if (!stage.empty() && !fs::is_symlink(control) && fs::exists(control / "projector.json")) {
+    loaded.path = control;
+  } else if (!fs::exists(path / "projector.json")) {
     const auto found = find_checkpoint(path, &loaded.skipped, stage);
     if (!found) {
       throw Error({.code = loaded.skipped.empty() ? ExitCode::kInput : ExitCode::kCorrupt,

@@ -427,14 +427,14 @@ void TrainRun::save_control(const RidgeSumsPair& sums) {
   control.adopt(
       solve_ridge(sums.train, sums.heldout.count() > 0 ? &sums.heldout : nullptr, options));
   TrainState state;
-  state.stage = "ridge-aligned";
+  state.stage = "ridge_aligned";
   state.stage_finished = true;
-  const fs::path temporary = context_.paths.run / ".ridge-aligned.tmp";
+  const fs::path temporary = context_.paths.run / ".ridge_aligned.tmp";
   std::error_code ignored;
   fs::remove_all(temporary, ignored);
   make_directories(temporary);
   write_checkpoint(checkpoint_of(control, state), temporary);
-  publish_directory(temporary, context_.paths.run / "ridge-aligned");
+  publish_directory(temporary, context_.paths.run / "ridge_aligned");
 }
 
 // ---- regression and distillation ----

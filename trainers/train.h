@@ -4,7 +4,7 @@
 //   checkpoints/<run>/recipe.yaml    as it was resolved
 //   checkpoints/<run>/metrics.jsonl, timing.jsonl, events/      observer.h
 //   checkpoints/<run>/ridge-sums/    sums of the ridge stage, so that more data can be added later
-//   checkpoints/<run>/ridge-aligned/ the one-aligned-layer map from the same sums: a control
+//   checkpoints/<run>/ridge_aligned/ the one-aligned-layer map from the same sums: a control
 //
 // Stages run in the recipe's order; what is finished is skipped, what was interrupted goes on.
 #pragma once

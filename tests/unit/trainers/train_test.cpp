@@ -84,9 +84,11 @@ TEST_F(Train, MlpBeatsRidgeBeatsTheMean) {
   EXPECT_EQ(ridge["per_layer"]["key_r2"].size(), 2u);
   EXPECT_EQ(load_projector(context("order").paths.run).projector->kind(), "mlp");
   EXPECT_EQ(load_projector(context("order").paths.run / "ridge").projector->kind(), "ridge");
-  EXPECT_EQ(load_projector(context("order").paths.run / "ridge-aligned")
+  EXPECT_EQ(load_projector(context("order").paths.run / "ridge_aligned")
                 .projector->config()["options"]["source_layers"],
             1);
+  EXPECT_EQ(load_projector(context("order").paths.run, at::kCPU, at::kFloat, "ridge_aligned").stage,
+            "ridge_aligned");
   EXPECT_GT(read_json_lines(context("order").paths.run / "metrics.jsonl").size(), 5u);
 }
 
