@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "checkpoints/c2c_import.h"
+#include "checkpoints/interchange.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/torch_archive.h"
 
@@ -37,6 +38,23 @@ TEST(C2CImportGolden, RoundTripOfItsOwnFilesIsBitEqual) {
     expect_same_tensors(kData / "trained" / name, out / name);
   }
   fs::remove_all(out);
+}
+
+TEST(C2CImportGolden, InAsACheckpointAndOutAgainIsBitEqual) {
+  const fs::path root = fs::temp_directory_path() / "kvlingua_c2c_interchange";
+  fs::remove_all(root);
+  fs::create_directories(root);
+  import_checkpoint("c2c", kData / "trained", root / "checkpoint");
+  export_checkpoint("c2c", root / "checkpoint", root / "folder");
+  for (int i = 0; i < 3; ++i) {
+    const std::string name = cat("projector_", i, ".pt");
+    expect_same_tensors(kData / "trained" / name, root / "folder" / name);
+  }
+  export_checkpoint("safetensors", root / "checkpoint", root / "plain");
+  EXPECT_TRUE(fs::exists(root / "plain" / "SHA256SUMS"));
+  EXPECT_THROW(export_checkpoint("safetensors", root / "checkpoint", root / "plain"), Error);  // exists
+  EXPECT_THROW(import_checkpoint("gguf", kData / "trained", root / "other"), Error);
+  fs::remove_all(root);
 }
 
 TEST(C2CImportGolden, OptimizerState) {

@@ -1,0 +1,119 @@
+#include "checkpoints/interchange.h"
+
+#include <ATen/ATen.h>
+
+#include <map>
+
+#include "checkpoints/c2c_import.h"
+#include "checkpoints/checkpoint.h"
+#include "checkpoints/store.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/sha256.h"
+#include "kvlingua/projector/c2c.h"
+#include "kvlingua/projector/factory.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+
+void refuse_existing(const fs::path& out) {
+  if (!fs::exists(out)) return;
+  throw Error({.code = ExitCode::kInput,
+               .where = out.string(),
+               .what = "exists already",
+               .remedy = "name a folder that does not, or remove it"});
+}
+
+[[noreturn]] void unknown_format(const std::string& verb, const std::string& got, const std::string& known) {
+  throw Error({.code = ExitCode::kUsage,
+               .where = verb,
+               .what = "unknown format",
+               .got = printable(got),
+               .expected = known});
+}
+
+fs::path checkpoint_folder(const fs::path& path) {
+  if (fs::exists(path / "projector.json")) return path;
+  const auto found = find_checkpoint(path);
+  if (found) return found->path;
+  throw Error({.code = ExitCode::kInput,
+               .where = path.string(),
+               .what = "holds no whole checkpoint",
+               .remedy = "name a checkpoint folder or a run"});
+}
+
+fs::path make_temporary(const fs::path& out) {
+  const fs::path temporary = out.string() + ".partial";
+  fs::remove_all(temporary);
+  fs::create_directories(temporary);
+  return temporary;
+}
+
+void import_c2c(const fs::path& from, const fs::path& out) {
+  const C2CProjector projector(read_c2c_directory(from), "fuse");
+  Checkpoint checkpoint;
+  checkpoint.state.stage = "import";
+  checkpoint.state.stage_finished = true;
+  checkpoint.pair.source = {.name = "unknown", .shape = projector.source_shape()};
+  checkpoint.pair.target = {.name = "unknown", .shape = projector.target_shape()};
+  checkpoint.projector_config = projector.config();
+  checkpoint.projector = projector.state();
+  checkpoint.rng = RngState::capture();
+  const fs::path temporary = make_temporary(out);
+  write_checkpoint(checkpoint, temporary);
+  publish_directory(temporary, out);
+}
+
+void export_c2c(const fs::path& from, const fs::path& out) {
+  const fs::path folder = checkpoint_folder(from);
+  const Checkpoint checkpoint = read_checkpoint(folder);
+  const std::string where = (folder / "projector.json").string();
+  const auto projector = projector_from_config(checkpoint.projector_config, where);
+  auto* c2c = dynamic_cast<C2CProjector*>(projector.get());
+  if (c2c == nullptr) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = where,
+                 .what = "Cache-to-Cache's format holds its own projector only",
+                 .got = projector->kind(),
+                 .expected = "kind c2c"});
+  }
+  std::map<std::string, at::Tensor> tensors(checkpoint.projector.begin(), checkpoint.projector.end());
+  if (!tensors.empty()) c2c->to(at::kCPU, tensors.begin()->second.scalar_type());
+  c2c->load_state(tensors, (folder / "projector.safetensors").string());
+  write_c2c_directory(c2c->fuser(), out);
+}
+
+void export_safetensors(const fs::path& from, const fs::path& out) {
+  const fs::path folder = checkpoint_folder(from);
+  read_checkpoint(folder);  // every file is checked before anything is handed on
+  const fs::path temporary = make_temporary(out);
+  std::string sums;
+  for (const char* name : {"projector.safetensors", "projector.json"}) {
+    fs::copy_file(folder / name, temporary / name);
+    sums += sha256_file(temporary / name) + "  " + name + "\n";
+  }
+  write_file_atomic(temporary / "SHA256SUMS", sums);
+  publish_directory(temporary, out);
+}
+
+}  // namespace
+
+void import_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
+  if (format != "c2c") unknown_format("import", format, "c2c");
+  refuse_existing(out);
+  import_c2c(from, out);
+}
+
+void export_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
+  if (format != "c2c" && format != "safetensors") unknown_format("export", format, "c2c or safetensors");
+  refuse_existing(out);
+  if (format == "c2c") {
+    export_c2c(from, out);
+  } else {
+    export_safetensors(from, out);
+  }
+}
+
+}  // namespace kvlingua
