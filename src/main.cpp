@@ -3,16 +3,20 @@
 //
 // Built as a shared library that the launcher loads when a verb needs torch. Results go to stdout,
 // everything else to stderr; whatever is thrown becomes one line and an exit code.
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 #include <sstream>
 
+#include "checkpoints/interchange.h"
 #include "datasets/corpus.h"
 #include "datasets/generate.h"
 #include "datasets/verify.h"
@@ -32,13 +36,11 @@
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/manifest.h"
 #include "kvlingua/model/inspect.h"
+#include "kvlingua/model/model_config.h"
 #include "kvlingua/model/preflight.h"
 #include "kvlingua/text/tokenizer.h"
 #include "trainers/lm_trainer.h"
-#if __has_include("trainers/train.h")
 #include "trainers/train.h"
-#define KVLINGUA_TRAIN
-#endif
 
 namespace kvlingua {
 namespace {
@@ -52,7 +54,25 @@ Recipe load_recipe(const CommandLine& command) {
   return recipe;
 }
 
+// Small models lose more to waiting for threads than they gain: on a busy machine a barrier a
+// product makes a step many times slower. OMP_NUM_THREADS wins.
+void choose_threads(const Recipe& recipe) {
+  constexpr int64_t kSmall = 20'000'000;
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  int64_t largest = 0;
+  for (const std::string& name : {recipe.pair.source.name, recipe.pair.target.name}) {
+    try {
+      const std::filesystem::path model = resolve_model(name);
+      largest = std::max(largest, ModelConfig::from_directory(model).parameter_count());
+    } catch (const Error&) {
+      return;  // the stage says what is wrong with it
+    }
+  }
+  if (largest < kSmall) at::set_num_threads(1);
+}
+
 RunContext context_of(const CommandLine& command, const Recipe& recipe) {
+  choose_threads(recipe);
   RunContext context;
   context.world = World::from_environment();
   context.device_asked = command.device.empty() ? recipe.pair.device : command.device;
@@ -227,15 +247,11 @@ StageOutcome generate_stage(const Recipe& recipe, const RunContext& context) {
       result.to_json()};
 }
 
-StageOutcome train_stage([[maybe_unused]] const Recipe& recipe,
-                         [[maybe_unused]] const RunContext& context) {
-#ifdef KVLINGUA_TRAIN
+StageOutcome train_stage(const Recipe& recipe,
+                         const RunContext& context) {
   const TrainResult result = train(recipe, context);
   return {result.dry_run ? recipe.to_yaml() + "\n" + result.plan : result.summary(),
           result.to_json()};
-#else
-  not_in_this_version("train");
-#endif
 }
 
 StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
@@ -345,6 +361,17 @@ int run_quickstart(const CommandLine& command) {
   return static_cast<int>(code);
 }
 
+int run_import(const CommandLine& command) {
+  const auto& [format, from, out] = std::tie(command.arguments.at(0), command.arguments.at(1), command.arguments.at(2));
+  import_checkpoint(format, from, out);
+  return 0;
+}
+int run_export(const CommandLine& command) {
+  const auto& [format, from, out] = std::tie(command.arguments.at(0), command.arguments.at(1), command.arguments.at(2));
+  export_checkpoint(format, from, out);
+  return 0;
+}
+
 using VerbFunction = int (*)(const CommandLine&);
 const std::map<std::string, VerbFunction>& verbs() {
   static const std::map<std::string, VerbFunction> table = {{"preflight", run_preflight_verb},
@@ -353,6 +380,8 @@ const std::map<std::string, VerbFunction>& verbs() {
                                                             {"train", run_train},
                                                             {"evaluate", run_evaluate},
                                                             {"quickstart", run_quickstart},
+                                                            {"import", run_import},
+                                                            {"export", run_export},
                                                             {"inspect", run_inspect},
                                                             {"nano-lm", nano_lm}};
   return table;
