@@ -68,6 +68,34 @@ const KvCache& Block::read_by_source(size_t i) {
   return source_caches_[i];
 }
 
+const KvCache& Block::own_read_at(int64_t shift, size_t i) {
+  auto& caches = shifted_[shift];
+  if (caches.empty()) {
+    const at::NoGradGuard no_grad;
+    const auto step = static_cast<size_t>(options_.batch_size);
+    for (size_t begin = 0; begin < items_.size(); begin += step) {
+      std::vector<std::vector<int64_t>> rows;
+      for (size_t k = begin; k < std::min(items_.size(), begin + step); ++k) {
+        rows.push_back(target_->before);
+        rows.back().insert(rows.back().end(), items_[k].span.begin(), items_[k].span.end());
+      }
+      TokenBatch batch = TokenBatch::from_rows(rows);
+      batch.positions_BT = (at::arange(batch.ids_BT.size(1), at::kLong) + shift)
+                               .expand_as(batch.ids_BT)
+                               .contiguous();
+      const KvCache read = target_->model->prefill(batch).cache;
+      for (size_t row = 0; row < rows.size(); ++row) {
+        const auto r = static_cast<int64_t>(row), length = static_cast<int64_t>(rows[row].size());
+        caches.emplace_back(read.keys().narrow(1, r, 1).narrow(3, 0, length).clone(),
+                            read.values().narrow(1, r, 1).narrow(3, 0, length).clone(),
+                            read.positions().narrow(0, r, 1).narrow(1, 0, length).clone(),
+                            read.rope());
+      }
+    }
+  }
+  return caches[i];
+}
+
 const KvCache& Block::translated(const std::string& name, const Projector& projector, size_t i) {
   auto& caches = translated_[name];
   if (caches.empty()) {

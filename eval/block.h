@@ -49,6 +49,9 @@ class Block {
   // prefix; the source's, rotated as it read.
   const KvCache& own(size_t i);
   const KvCache& read_by_source(size_t i);
+  // Prefix and span as the target reads them when the text begins at position `shift`: keys rotated
+  // there.
+  const KvCache& own_read_at(int64_t shift, size_t i);
   // The source's cache through a projector, standing after the target's prefix. `name` is the key
   // it is kept under.
   const KvCache& translated(const std::string& name, const Projector& projector, size_t i);
@@ -73,6 +76,7 @@ class Block {
   BlockOptions options_;
   std::vector<size_t> partners_;
   std::vector<KvCache> own_, source_caches_;
+  std::map<int64_t, std::vector<KvCache>> shifted_;
   std::map<std::string, std::vector<KvCache>> translated_;
   std::map<std::string, CacheMoments> moments_;
   std::vector<std::vector<int64_t>> continuations_;

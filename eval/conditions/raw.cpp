@@ -58,21 +58,30 @@ class RawText : public Condition {
   }
 };
 
+// Prefix and context in place of the usual prefix and span, the question where it always stands.
+Given pasted(Block& block, size_t i, const KvCache& past, std::string made_of) {
+  Given given;
+  given.past = past;
+  given.tokens = block.item(i).rest;
+  given.position = past.tokens();
+  given.made_of = std::move(made_of);
+  given.bytes_moved = past.bytes();
+  return given;
+}
+
 class RawShifted : public Condition {
  public:
   RawShifted(const std::string& name, int64_t shift)
       : Condition(name,
-                  cat("The target's own cache of prefix and context pasted as if it stood ", shift,
-                      " positions later, its keys not re-rotated: every distance to the question "
-                      "is wrong by ",
+                  cat("The target's own cache of prefix and context, read from position ", shift,
+                      " on and pasted as if it began at 0, its keys not re-rotated: every distance "
+                      "to the question is wrong by ",
                       shift, ".")),
         shift_(shift) {}
   Given give(Block& block, size_t i) const override {
-    Given given = after_span(block, i, block.own(i),
-                             cat("shifted", shift_, ":", block.item(i).probe->context));
-    given.past = given.past.relabelled(given.past.positions() + shift_);
-    given.position += shift_;
-    return given;
+    const KvCache& read = block.own_read_at(shift_, i);
+    return pasted(block, i, read.relabelled(read.positions() - shift_),
+                  cat("shifted", shift_, ":", block.item(i).probe->context));
   }
 
  private:
@@ -83,16 +92,14 @@ class RawRerotated : public Condition {
  public:
   RawRerotated(const std::string& name, int64_t shift)
       : Condition(name, cat("raw_shifted by ", shift,
-                            " with its keys re-rotated to where they are said to stand: must equal "
+                            " with its keys re-rotated to where they are pasted: must equal "
                             "full_text again.")),
         shift_(shift) {}
   Given give(Block& block, size_t i) const override {
-    Given given = after_span(block, i, block.own(i),
-                             cat("rerotated", shift_, ":", block.item(i).probe->context));
-    given.past =
-        given.past.rotated_to(block.target().model->rope(), given.past.positions() + shift_);
-    given.position += shift_;
-    return given;
+    const KvCache& read = block.own_read_at(shift_, i);
+    return pasted(block, i,
+                  read.rotated_to(block.target().model->rope(), read.positions() - shift_),
+                  cat("rerotated", shift_, ":", block.item(i).probe->context));
   }
 
  private:

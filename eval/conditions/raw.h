@@ -16,9 +16,9 @@ namespace kvlingua {
 
 std::unique_ptr<Condition> make_raw();
 std::unique_ptr<Condition> make_raw_text();
-// The target's own cache of prefix and context, used as if it had been made `shift` positions
-// later: the question stands `shift` positions further on. Not re-rotated, this breaks every
-// distance; re-rotated, nothing but the origin moves and it must equal full_text again.
+// The target's own cache of prefix and context, read from position `shift` on and pasted as if it
+// began at 0. Not re-rotated, every distance to the question is wrong by `shift`; re-rotated, it
+// must equal full_text again.
 std::unique_ptr<Condition> make_raw_shifted(const std::string& name, int64_t shift);
 std::unique_ptr<Condition> make_raw_rerotated(const std::string& name, int64_t shift);
 
