@@ -1,3 +1,4 @@
+// layers: config
 // A recipe, or a --set, from arbitrary bytes: it loads, and then its resolved form reads back to
 // itself, or it is refused. layers: config
 #include "kvlingua/config/recipe.h"
