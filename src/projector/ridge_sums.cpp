@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 #include <utility>
 
@@ -11,6 +12,9 @@
 
 namespace kvlingua {
 namespace {
+
+constexpr int64_t kPanel = 2048;  // columns of a product that is added at once
+constexpr size_t kWaiting = 32;   // corrections added at once
 
 // [P, N, channels] float32: keys and values as two problems, or side by side as one.
 at::Tensor by_problem(const CacheRows& rows, bool joint, at::Device device) {
@@ -75,22 +79,44 @@ void RidgeSums::add(const CacheRows& source, const CacheRows& target) {
   const at::Tensor block_x = x.mean(1, false, at::kDouble), block_y = y.mean(1, false, at::kDouble);
   x = x - block_x.unsqueeze(1).to(at::kFloat);
   y = y - block_y.unsqueeze(1).to(at::kFloat);
+  // In panels: the float32 products of a panel are still near when they are added in float64.
   const at::Tensor x_t = x.transpose(1, 2);
-  gram_.add_(at::bmm(x_t, x));
-  cross_.add_(at::bmm(x_t, y));
+  for (const auto& [right, sums] : {std::pair{x, gram_}, {y, cross_}}) {
+    for (int64_t begin = 0; begin < right.size(2); begin += kPanel) {
+      const int64_t width = std::min(kPanel, right.size(2) - begin);
+      const std::vector<int64_t> sizes{problems(), features(), width};
+      if (!scratch_.defined() || scratch_.sizes() != at::IntArrayRef(sizes)) {
+        scratch_ = at::empty(sizes, x.options());
+      }
+      at::bmm_out(scratch_, x_t, right.narrow(2, begin, width));
+      at::Tensor(sums).narrow(2, begin, width).add_(scratch_);
+    }
+  }
   square_y_.add_(y.square().sum(1, false, at::kDouble));
 
   // The block's own mean differs from the mean so far; what that adds is a product of two vectors.
   const double total = static_cast<double>(count_ + n), weight = count_ * (n / total);
   const at::Tensor dx = block_x - mean_x_, dy = block_y - mean_y_;
   if (count_ > 0) {
-    gram_.baddbmm_(dx.unsqueeze(2) * weight, dx.unsqueeze(1));
-    cross_.baddbmm_(dx.unsqueeze(2) * weight, dy.unsqueeze(1));
+    waiting_x_.push_back(dx * std::sqrt(weight));
+    waiting_y_.push_back(dy * std::sqrt(weight));
+    if (waiting_x_.size() == kWaiting) settle();
     square_y_.add_(dy.square() * weight);
   }
   mean_x_.add_(dx * (n / total));
   mean_y_.add_(dy * (n / total));
   count_ += n;
+}
+
+void RidgeSums::settle() const {
+  if (waiting_x_.empty()) return;
+  const c10::NoGradGuard no_grad;
+  const at::Tensor x = at::stack(waiting_x_, 2),
+                   y = at::stack(waiting_y_, 1);  // [P, F, n], [P, n, G]
+  at::Tensor(gram_).baddbmm_(x, x.transpose(1, 2));
+  at::Tensor(cross_).baddbmm_(x, y);
+  waiting_x_.clear();
+  waiting_y_.clear();
 }
 
 void RidgeSums::merge(const RidgeSums& other) {
@@ -110,8 +136,8 @@ void RidgeSums::merge(const RidgeSums& other) {
                weight = count_ * (other.count_ / total);
   const at::Tensor dx = other.mean_x_.to(device()) - mean_x_,
                    dy = other.mean_y_.to(device()) - mean_y_;
-  gram_.add_(other.gram_.to(device()));
-  cross_.add_(other.cross_.to(device()));
+  gram_.add_(other.gram().to(device()));
+  cross_.add_(other.cross().to(device()));
   square_y_.add_(other.square_y_.to(device()));
   if (count_ > 0) {
     gram_.baddbmm_(dx.unsqueeze(2) * weight, dx.unsqueeze(1));
@@ -124,12 +150,15 @@ void RidgeSums::merge(const RidgeSums& other) {
 }
 
 RidgeSums RidgeSums::clone() const {
+  settle();
   RidgeSums copy(*this);
-  for (at::Tensor* t : {&copy.gram_, &copy.cross_, &copy.mean_x_, &copy.mean_y_, &copy.square_y_}) *t = t->clone();
+  for (at::Tensor* t : {&copy.gram_, &copy.cross_, &copy.mean_x_, &copy.mean_y_, &copy.square_y_})
+    *t = t->clone();
   return copy;
 }
 
 RidgeSums RidgeSums::about(const at::Tensor& mean_x, const at::Tensor& mean_y) const {
+  settle();
   RidgeSums shifted(*this);
   const at::Tensor dx = mean_x_ - mean_x, dy = mean_y_ - mean_y;
   const double n = static_cast<double>(count_);
@@ -142,6 +171,7 @@ RidgeSums RidgeSums::about(const at::Tensor& mean_x, const at::Tensor& mean_y) c
 }
 
 NamedTensors RidgeSums::tensors() const {
+  settle();
   return {{"count", at::tensor({count_}, at::kLong)},
           {"candidates", candidate_index_},
           {"gram", gram_},

@@ -48,8 +48,8 @@ class RidgeSums {
   int64_t targets() const { return cross_.size(2); }
   int64_t problems() const { return gram_.size(0); }
 
-  const at::Tensor& gram() const { return gram_; }
-  const at::Tensor& cross() const { return cross_; }
+  const at::Tensor& gram() const { return settle(), gram_; }
+  const at::Tensor& cross() const { return settle(), cross_; }
   const at::Tensor& mean_x() const { return mean_x_; }
   const at::Tensor& mean_y() const { return mean_y_; }
   const at::Tensor& square_y() const { return square_y_; }
@@ -68,12 +68,18 @@ class RidgeSums {
  private:
   RidgeSums(const RidgeSums&) = default;  // shares tensors: clone() and about() only
 
+  // Adds the corrections for the blocks' means that wait: products of a few vectors, one pass over
+  // the sums for many.
+  void settle() const;
+
   KvShape source_, target_;
   bool joint_;
   std::vector<int64_t> candidates_;
   at::Tensor candidate_index_;
   int64_t count_ = 0;
   at::Tensor gram_, cross_, mean_x_, mean_y_, square_y_;
+  at::Tensor scratch_;  // float32 products of one block, a panel at a time
+  mutable std::vector<at::Tensor> waiting_x_, waiting_y_;  // sqrt(weight) * difference of means
 };
 
 // `count` of `layers` layer indices, evenly spaced and with the last one; all of them for 0.
