@@ -112,7 +112,8 @@ def main():
     os.environ["OMP_NUM_THREADS"] = str(threads)
     transformers.logging.set_verbosity_error()
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    print(f"{a.what}: {cpu}, {threads} threads, float32, {"processor" if CLOCK is time.process_time else "wall"} time, torch {torch.__version__}, transformers {transformers.__version__}")
+    clock = "processor" if CLOCK is time.process_time else "wall"
+    print(f"{a.what}: {cpu}, {threads} threads, float32, {clock} time, torch {torch.__version__}, transformers {transformers.__version__}")
     if a.what == "prefill":
         print("model    batch tokens runs |  ours tok/s  headless   causal | ours / headless   ours / causal")
     else:
