@@ -1,0 +1,115 @@
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/cache/tensor_file.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/system.h"
+#include "trainers/train_run.h"
+
+namespace kvlingua {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+void TrainRun::ridge(TrainState state) {
+  const double begin = now();
+  const RidgeOptions& options = recipe_.projector.ridge;
+  const uint64_t available = device_.is_cpu() ? available_memory_bytes() : 0;
+  RidgeSumsPair sums =
+      make_ridge_sums(info_.source.shape, info_.target.shape, options, device_, available);
+  for (const std::string& earlier : options.add_sums) {
+    const fs::path folder = resolve_path(earlier);
+    for (const auto& [file, into] :
+         {std::pair{"train.safetensors", &sums.train}, {"heldout.safetensors", &sums.heldout}}) {
+      RidgeSums more(info_.source.shape, info_.target.shape, into->joint(), device_,
+                     into->candidates());
+      more.load(read_tensors(folder / file), (folder / file).string());
+      into->merge(more);
+    }
+  }
+  for (auto& observer : observers_) observer->begin(state, false);
+  Progress progress("ridge", train_rows_, "rows");
+  const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, kRidgeBlock, 1, false);
+  gather_ridge_sums(*rows, options, sums, [&](int64_t n) {
+    progress.advance(n);
+    state.tokens += n;
+    // Sums of part of the data are not worth keeping: the pass starts again.
+    if (stop_requested())
+      throw stopped_error("nothing of the ridge stage is kept; it starts again");
+  });
+  progress.finish();
+  const RidgeSolution solution =
+      solve_ridge(sums.train, sums.heldout.count() > 0 ? &sums.heldout : nullptr, options);
+  for (const std::string& note : solution.notes) log_warning(note);
+  RidgeProjector projector(info_.source.shape, info_.target.shape, options);
+  projector.to(device_, at::kFloat);
+  projector.adopt(solution);
+  keep_sums(sums);
+  save_control(sums);
+
+  state.step = state.total_steps = 1;
+  ++state.global_step;
+  state.seconds += now() - begin;
+  const auto held = validation(projector.target_statistics());
+  if (held->rows() > 0) {
+    state.validation = held->run(projector);
+    state.last_loss =
+        1 -
+        (state.validation["key_r2"].get<double>() + state.validation["value_r2"].get<double>()) / 2;
+    state.first_loss = 1;  // the zero map predicts the mean
+    for (auto& observer : observers_) observer->validation(state, state.validation);
+  }
+  if (solution.heldout_r2.defined()) {
+    remark(cat("ridge: held-out R2 K ", solution.heldout_r2[0].mean().item<double>(), " V ",
+               solution.heldout_r2[1].mean().item<double>(), ", lambda ",
+               solution.lambda.min().item<double>(), " to ", solution.lambda.max().item<double>()));
+  }
+  state.stage_finished = true;
+  finish(state);
+  for (auto& observer : observers_) observer->before_save(state);
+  store_->save(checkpoint_of(projector, state));
+}
+
+// So that more data can be added later (projector.ridge.add_sums).
+void TrainRun::keep_sums(const RidgeSumsPair& sums) {
+  const fs::path folder = context_.paths.run / "ridge-sums";
+  make_directories(folder);
+  write_tensors(folder / "train.safetensors", sums.train.tensors());
+  write_tensors(folder / "heldout.safetensors", sums.heldout.tensors());
+}
+
+// The map from the one layer at the same relative depth: known to fail on behaviour, so evaluation
+// shows it as a control.
+void TrainRun::save_control(const RidgeSumsPair& sums) {
+  RidgeOptions options = recipe_.projector.ridge;
+  options.source_layers = 1;
+  options.selection = "aligned";
+  RidgeProjector control(info_.source.shape, info_.target.shape, options);
+  control.adopt(
+      solve_ridge(sums.train, sums.heldout.count() > 0 ? &sums.heldout : nullptr, options));
+  TrainState state;
+  state.stage = "ridge_aligned";
+  state.stage_finished = true;
+  const fs::path temporary = context_.paths.run / ".ridge_aligned.tmp";
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  make_directories(temporary);
+  write_checkpoint(checkpoint_of(control, state), temporary);
+  publish_directory(temporary, context_.paths.run / "ridge_aligned");
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,85 @@
+// TrainRun: one run of `train`; what its stages share, and one function a stage. Internal to
+// train().
+//
+//   train.cpp           the order of stages, what is finished, what is reported
+//   train_inputs.cpp    what a stage starts from: data, statistics, projector, validation
+//   train_ridge.cpp     the ridge stage
+//   train_gradient.cpp  the stages that step: regression, distillation
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoints/checkpoint.h"
+#include "checkpoints/store.h"
+#include "datasets/pair_reader.h"
+#include "kvlingua/projector/mlp.h"
+#include "kvlingua/projector/ridge.h"
+#include "kvlingua/projector/statistics.h"
+#include "trainers/frozen_models.h"
+#include "trainers/objective.h"
+#include "trainers/observer.h"
+#include "trainers/pair_source.h"
+#include "trainers/ridge_fit.h"
+#include "trainers/train.h"
+#include "trainers/trainer.h"
+#include "trainers/validation.h"
+
+namespace kvlingua {
+
+class TrainRun {
+ public:
+  TrainRun(const Recipe& recipe, const RunContext& context);
+  TrainResult execute();
+
+ private:
+  void ridge(TrainState state);
+  void gradient(TrainState state, const std::optional<Checkpoint>& resumed,
+                const std::string& where);
+
+  std::vector<std::string> stages() const;
+  std::optional<Checkpoint> previous(const std::string& stage, std::string& where);
+  std::unique_ptr<Projector> projector_for(const std::optional<Checkpoint>& from,
+                                           const std::string& where);
+  std::unique_ptr<Objective> objective_for(const std::string& stage, Projector& projector);
+  std::shared_ptr<Validation> validation(const ChannelStatistics& statistics);
+  const std::pair<ChannelStatistics, ChannelStatistics>& statistics();
+  TrainerOptions trainer_options(const std::string& stage, const Objective& objective) const;
+  const FrozenModels& frozen_models();
+  void keep_sums(const RidgeSumsPair& sums);
+  void save_control(const RidgeSumsPair& sums);
+  void finish(TrainState& state);
+  void remark(const std::string& line);
+  Checkpoint checkpoint_of(const Projector& projector, const TrainState& state) const;
+  std::unique_ptr<BatchSource> source(LoadUnit unit, LoadUse use, int64_t batch, int64_t epochs,
+                                      bool shuffle) const;
+
+  const Recipe& recipe_;
+  const RunContext& context_;
+  PairSetInfo info_;
+  int64_t train_rows_ = 0, validation_samples_ = 0, row_bytes_ = 0;
+  PairIdentity pair_;
+  at::Device device_;
+  uint64_t seed_;
+  std::unique_ptr<CheckpointStore> store_;
+  Observers observers_;
+  TrainResult result_;
+  std::shared_ptr<Validation> validation_;
+  std::unique_ptr<FrozenModels> models_;
+  std::optional<std::pair<ChannelStatistics, ChannelStatistics>> statistics_;
+};
+
+// The linear map inside a projector; null when there is none.
+RidgeProjector* base_of(Projector& projector);
+std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors);
+
+constexpr int64_t kRidgeBlock = 4096;  // rows of a pass over all data
+
+}  // namespace kvlingua
