@@ -13,14 +13,17 @@
 namespace kvlingua {
 namespace c2c {
 
-void refuse(const std::filesystem::path& where, const std::string& what, const std::string& got, const std::string& expected,
-            ExitCode code) {
-  throw Error({.code = code, .where = where.string(), .what = what, .got = got, .expected = expected});
+void refuse(const std::filesystem::path& where, const std::string& what, const std::string& got,
+            const std::string& expected, ExitCode code) {
+  throw Error(
+      {.code = code, .where = where.string(), .what = what, .got = got, .expected = expected});
 }
 
 const std::map<std::string, at::ScalarType>& dtypes() {
-  static const std::map<std::string, at::ScalarType> table{
-      {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}, {"float64", at::kDouble}};
+  static const std::map<std::string, at::ScalarType> table{{"float32", at::kFloat},
+                                                           {"bfloat16", at::kBFloat16},
+                                                           {"float16", at::kHalf},
+                                                           {"float64", at::kDouble}};
   return table;
 }
 
@@ -28,13 +31,17 @@ std::string dtype_name(at::ScalarType dtype) {
   for (const auto& [name, type] : dtypes()) {
     if (type == dtype) return name;
   }
-  throw Error({.where = "Cache-to-Cache checkpoint", .what = "dtype cannot be written", .got = at::toString(dtype)});
+  throw Error({.where = "Cache-to-Cache checkpoint",
+               .what = "dtype cannot be written",
+               .got = at::toString(dtype)});
 }
 
-at::Tensor to_tensor(const PtTensor& t, const std::filesystem::path& where, const std::string& name) {
+at::Tensor to_tensor(const PtTensor& t, const std::filesystem::path& where,
+                     const std::string& name) {
   const auto type = dtypes().find(t.dtype);
   if (type == dtypes().end()) {
-    refuse(where, "tensor " + printable(name) + " has an unusable dtype", t.dtype, "a floating-point type");
+    refuse(where, "tensor " + printable(name) + " has an unusable dtype", t.dtype,
+           "a floating-point type");
   }
   const std::vector<std::byte> bytes = t.contiguous_bytes();
   at::Tensor out = at::empty(t.shape, at::TensorOptions().dtype(type->second));
@@ -56,14 +63,17 @@ json read_json(const fs::path& path) {
   std::ifstream in(path);
   if (!in) refuse(path, "cannot be opened", std::strerror(errno));
   json parsed = json::parse(in, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded() || !parsed.is_object()) refuse(path, "not a JSON object", {}, {}, ExitCode::kCorrupt);
+  if (parsed.is_discarded() || !parsed.is_object())
+    refuse(path, "not a JSON object", {}, {}, ExitCode::kCorrupt);
   return parsed;
 }
 
 // projector_12.pt -> 12
 std::optional<int64_t> projector_index(const std::string& file) {
   constexpr std::string_view kPrefix = "projector_", kSuffix = ".pt";
-  if (file.size() <= kPrefix.size() + kSuffix.size() || !file.starts_with(kPrefix) || !file.ends_with(kSuffix)) return {};
+  if (file.size() <= kPrefix.size() + kSuffix.size() || !file.starts_with(kPrefix) ||
+      !file.ends_with(kSuffix))
+    return {};
   const char* begin = file.data() + kPrefix.size();
   const char* end = file.data() + file.size() - kSuffix.size();
   int64_t value = 0;
@@ -75,16 +85,18 @@ std::optional<int64_t> projector_index(const std::string& file) {
 int64_t count_projectors(const fs::path& directory) {
   std::vector<int64_t> found;
   for (const auto& entry : fs::directory_iterator(directory)) {
-    if (const auto index = projector_index(entry.path().filename().string())) found.push_back(*index);
+    if (const auto index = projector_index(entry.path().filename().string()))
+      found.push_back(*index);
   }
   std::sort(found.begin(), found.end());
   for (size_t i = 0; i < found.size(); ++i) {
     if (found[i] != static_cast<int64_t>(i)) {
-      refuse(directory, "projector files are not numbered without a gap", cat("projector_", found[i], ".pt"),
-             cat("projector_", i, ".pt"));
+      refuse(directory, "projector files are not numbered without a gap",
+             cat("projector_", found[i], ".pt"), cat("projector_", i, ".pt"));
     }
   }
-  if (found.empty()) refuse(directory, "no projector_<n>.pt here", {}, "a Cache-to-Cache checkpoint folder");
+  if (found.empty())
+    refuse(directory, "no projector_<n>.pt here", {}, "a Cache-to-Cache checkpoint folder");
   return static_cast<int64_t>(found.size());
 }
 
@@ -97,24 +109,31 @@ struct Declaration {
 // One init argument with its checks.
 class Argument {
  public:
-  Argument(const fs::path& path, std::string key, const json& value) : path_(path), key_(std::move(key)), value_(value) {}
+  Argument(const fs::path& path, std::string key, const json& value)
+      : path_(path), key_(std::move(key)), value_(value) {}
   int64_t integer(int64_t low, int64_t high) const {
-    if (!value_.is_number_integer() || value_.get<int64_t>() < low || value_.get<int64_t>() > high) {
+    if (!value_.is_number_integer() || value_.get<int64_t>() < low ||
+        value_.get<int64_t>() > high) {
       bad(cat("an integer from ", low, " to ", high));
     }
     return value_.get<int64_t>();
   }
   double number() const { return value_.is_number() ? value_.get<double>() : (bad("a number"), 0); }
-  bool boolean() const { return value_.is_boolean() ? value_.get<bool>() : (bad("true or false"), false); }
+  bool boolean() const {
+    return value_.is_boolean() ? value_.get<bool>() : (bad("true or false"), false);
+  }
   at::ScalarType dtype() const {
-    const bool typed = value_.is_object() && value_.contains("value") && value_["value"].is_string();
+    const bool typed =
+        value_.is_object() && value_.contains("value") && value_["value"].is_string();
     const auto it = dtypes().find(typed ? value_["value"].get<std::string>() : "");
     if (it == dtypes().end()) bad("float32, bfloat16, float16 or float64");
     return it->second;
   }
 
  private:
-  void bad(const std::string& expected) const { refuse(path_, "init_args." + printable(key_), printable(value_.dump()), expected); }
+  void bad(const std::string& expected) const {
+    refuse(path_, "init_args." + printable(key_), printable(value_.dump()), expected);
+  }
   const fs::path& path_;
   std::string key_;
   const json& value_;
@@ -122,10 +141,12 @@ class Argument {
 
 Declaration read_declaration(const fs::path& path) {
   const json file = read_json(path);
-  const std::string name = file.contains("class") && file["class"].is_string() ? file["class"].get<std::string>() : "";
+  const std::string name =
+      file.contains("class") && file["class"].is_string() ? file["class"].get<std::string>() : "";
   const bool ablation = name == "AblationProjector";
   if (name != "C2CProjector" && !ablation) {
-    refuse(path, "a projector class that is not supported", name.empty() ? "none" : printable(name), "C2CProjector or AblationProjector");
+    refuse(path, "a projector class that is not supported", name.empty() ? "none" : printable(name),
+           "C2CProjector or AblationProjector");
   }
   if (!file.contains("init_args") || !file["init_args"].is_object()) {
     refuse(path, "init_args are missing", {}, {}, ExitCode::kCorrupt);
@@ -169,7 +190,8 @@ Declaration read_declaration(const fs::path& path) {
       refuse(path, "an init argument that is not supported", printable(key));
     }
   }
-  if (c.source.head_dim == 0 || c.target.head_dim == 0) refuse(path, "init_args lack source_dim or target_dim");
+  if (c.source.head_dim == 0 || c.target.head_dim == 0)
+    refuse(path, "init_args lack source_dim or target_dim");
   return out;
 }
 
@@ -179,13 +201,16 @@ struct Mapping {
 
 Mapping read_mapping(const fs::path& path, int64_t projectors) {
   const json file = read_json(path);
-  if (file.size() != 1 || !file.begin()->is_object() || file.begin()->size() != 1 || !file.begin()->begin()->is_object()) {
-    refuse(path, "the mapping is not of one target from one source", cat(file.size(), " targets"), "one of each");
+  if (file.size() != 1 || !file.begin()->is_object() || file.begin()->size() != 1 ||
+      !file.begin()->begin()->is_object()) {
+    refuse(path, "the mapping is not of one target from one source", cat(file.size(), " targets"),
+           "one of each");
   }
   const json& layers = *file.begin()->begin();
   const auto count = static_cast<int64_t>(layers.size());
   if (count != projectors) {
-    refuse(path, "the number of mapped layers differs from that of projector files", cat(count), cat(projectors));
+    refuse(path, "the number of mapped layers differs from that of projector files", cat(count),
+           cat(projectors));
   }
   Mapping out;
   out.source_layer.assign(layers.size(), -1);
@@ -193,58 +218,74 @@ Mapping read_mapping(const fs::path& path, int64_t projectors) {
   for (const auto& [key, pairs] : layers.items()) {
     int64_t layer = -1;
     std::from_chars(key.data(), key.data() + key.size(), layer);
-    const bool shaped = pairs.is_array() && !pairs.empty() && pairs[0].is_array() && pairs[0].size() == 2 &&
-                        pairs[0][0].is_number_integer() && pairs[0][1].is_number_integer();
+    const bool shaped = pairs.is_array() && !pairs.empty() && pairs[0].is_array() &&
+                        pairs[0].size() == 2 && pairs[0][0].is_number_integer() &&
+                        pairs[0][1].is_number_integer();
     if (layer < 0 || layer >= count || !shaped) {
-      refuse(path, "layer " + printable(key), printable(pairs.dump()), cat("layers 0 to ", count - 1, ", each [[source layer, projector]]"));
+      refuse(path, "layer " + printable(key), printable(pairs.dump()),
+             cat("layers 0 to ", count - 1, ", each [[source layer, projector]]"));
     }
     if (pairs.size() > 1) {
-      refuse(path, "layer " + printable(key) + " names several source layers, of which the reference uses one", cat(pairs.size()), "1");
+      refuse(path,
+             "layer " + printable(key) +
+                 " names several source layers, of which the reference uses one",
+             cat(pairs.size()), "1");
     }
     out.source_layer[static_cast<size_t>(layer)] = pairs[0][0].get<int64_t>();
     out.projector[static_cast<size_t>(layer)] = pairs[0][1].get<int64_t>();
   }
   for (int64_t i = 0; i < count; ++i) {
     const int64_t source = out.source_layer[static_cast<size_t>(i)];
-    if (source < 0 || source > 4096) refuse(path, cat("layer ", i, " is mapped to a source layer"), cat(source), "0 to 4096");
-    if (std::count(out.projector.begin(), out.projector.end(), i) != 1) refuse(path, cat("projector ", i, " is not used exactly once"));
+    if (source < 0 || source > 4096)
+      refuse(path, cat("layer ", i, " is mapped to a source layer"), cat(source), "0 to 4096");
+    if (std::count(out.projector.begin(), out.projector.end(), i) != 1)
+      refuse(path, cat("projector ", i, " is not used exactly once"));
   }
   return out;
 }
 
 fs::path files_of(const fs::path& directory) {
-  if (!fs::is_directory(directory)) refuse(directory, "no such folder", {}, "a Cache-to-Cache checkpoint folder");
+  if (!fs::is_directory(directory))
+    refuse(directory, "no such folder", {}, "a Cache-to-Cache checkpoint folder");
   const fs::path final_folder = directory / "final";
-  return !fs::exists(directory / "projector_config.json") && fs::exists(final_folder / "projector_config.json") ? final_folder : directory;
+  return !fs::exists(directory / "projector_config.json") &&
+                 fs::exists(final_folder / "projector_config.json")
+             ? final_folder
+             : directory;
 }
 
 void check_shapes(const fs::path& directory, C2CConfig& config, const C2CShapes& expected) {
   if (config.target.layers != expected.target.layers) {
-    refuse(directory, "the number of projectors does not match the target model", cat(config.target.layers),
-           cat(expected.target.layers, " layers"));
+    refuse(directory, "the number of projectors does not match the target model",
+           cat(config.target.layers), cat(expected.target.layers, " layers"));
   }
   if (config.source.layers > expected.source.layers) {
-    refuse(directory, "the mapping reaches past the source model", cat("layer ", config.source.layers - 1),
-           cat(expected.source.layers, " layers"));
+    refuse(directory, "the mapping reaches past the source model",
+           cat("layer ", config.source.layers - 1), cat(expected.source.layers, " layers"));
   }
   config.source.layers = expected.source.layers;
   if (config.source != expected.source) {
-    refuse(directory, "the source model's cache does not fit", expected.source.describe(), config.source.describe());
+    refuse(directory, "the source model's cache does not fit", expected.source.describe(),
+           config.source.describe());
   }
   if (config.target != expected.target) {
-    refuse(directory, "the target model's cache does not fit", expected.target.describe(), config.target.describe());
+    refuse(directory, "the target model's cache does not fit", expected.target.describe(),
+           config.target.describe());
   }
 }
 
-std::vector<std::pair<std::string, at::Tensor>> read_state(const fs::path& path, at::ScalarType dtype) {
+std::vector<std::pair<std::string, at::Tensor>> read_state(const fs::path& path,
+                                                           at::ScalarType dtype) {
   const PtPointer root = read_torch_archive(path);
   std::vector<std::pair<std::string, at::Tensor>> state;
   if (root->kind != PtValue::Kind::kDict) refuse(path, "not a state_dict");
   for (const auto& [key, value] : root->entries) {
-    if (key->kind != PtValue::Kind::kText || value->kind != PtValue::Kind::kTensor) refuse(path, "not a state_dict of tensors");
+    if (key->kind != PtValue::Kind::kText || value->kind != PtValue::Kind::kTensor)
+      refuse(path, "not a state_dict of tensors");
     state.emplace_back(key->text, c2c::to_tensor(value->tensor, path, key->text));
     if (state.back().second.scalar_type() != dtype) {
-      refuse(path, "tensor " + printable(key->text) + " has the wrong dtype", value->tensor.dtype, dtype_name(dtype));
+      refuse(path, "tensor " + printable(key->text) + " has the wrong dtype", value->tensor.dtype,
+             dtype_name(dtype));
     }
   }
   return state;
@@ -263,7 +304,9 @@ json declaration_of(const C2CFuser& fuser) {
                  {"initial_temperature", c.initial_temperature},
                  {"final_temperature", c.final_temperature},
                  {"anneal_steps", c.anneal_steps},
-                 {"dtype", {{"__type__", "torch.dtype"}, {"value", dtype_name(fuser.parameters()[0].second.scalar_type())}}}};
+                 {"dtype",
+                  {{"__type__", "torch.dtype"},
+                   {"value", dtype_name(fuser.parameters()[0].second.scalar_type())}}}};
   const bool ablation = c.ablation_level > 0;
   if (ablation) {
     init_args["ablation_level"] = c.ablation_level;
@@ -275,21 +318,24 @@ json declaration_of(const C2CFuser& fuser) {
 
 }  // namespace
 
-C2CFuser read_c2c_directory(const fs::path& given, const std::optional<C2CShapes>& expected, at::Device device) {
+C2CFuser read_c2c_directory(const fs::path& given, const std::optional<C2CShapes>& expected,
+                            at::Device device) {
   const fs::path directory = files_of(given);
   const int64_t count = count_projectors(directory);
   const Mapping mapping = read_mapping(directory / "projector_config.json", count);
   Declaration declared = read_declaration(directory / "projector_0.json");
   C2CConfig& config = declared.config;
   config.target.layers = count;
-  config.source.layers = 1 + *std::max_element(mapping.source_layer.begin(), mapping.source_layer.end());
+  config.source.layers =
+      1 + *std::max_element(mapping.source_layer.begin(), mapping.source_layer.end());
   config.source_layer = mapping.source_layer;
   if (expected) check_shapes(directory, config, *expected);
   C2CFuser fuser(config, device, declared.dtype);
   for (int64_t layer = 0; layer < count; ++layer) {
     const int64_t file = mapping.projector[static_cast<size_t>(layer)];
     const fs::path declaration = directory / cat("projector_", file, ".json");
-    if (read_declaration(declaration).init_args != declared.init_args) refuse(declaration, "differs from projector_0.json");
+    if (read_declaration(declaration).init_args != declared.init_args)
+      refuse(declaration, "differs from projector_0.json");
     const fs::path weights = directory / cat("projector_", file, ".pt");
     try {
       fuser.load_layer_state(layer, read_state(weights, declared.dtype));
@@ -311,7 +357,8 @@ void write_c2c_directory(const C2CFuser& fuser, const fs::path& directory) {
     std::ofstream out(temporary / name, std::ios::binary);
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     out.close();
-    if (!out) refuse(temporary / name, "cannot be written", std::strerror(errno), {}, ExitCode::kDiskFull);
+    if (!out)
+      refuse(temporary / name, "cannot be written", std::strerror(errno), {}, ExitCode::kDiskFull);
   };
   const std::string declaration = declaration_of(fuser).dump(2);
   json layers;
@@ -322,11 +369,15 @@ void write_c2c_directory(const C2CFuser& fuser, const fs::path& directory) {
       keep.push_back(tensor.to(at::kCPU).contiguous());
       const at::Tensor& t = keep.back();
       const auto size = static_cast<size_t>(t.numel()) * static_cast<size_t>(t.element_size());
-      tensors.push_back({name, dtype_name(t.scalar_type()), t.sizes().vec(), {static_cast<const char*>(t.const_data_ptr()), size}});
+      tensors.push_back({name,
+                         dtype_name(t.scalar_type()),
+                         t.sizes().vec(),
+                         {static_cast<const char*>(t.const_data_ptr()), size}});
     }
     write(cat("projector_", layer, ".pt"), write_torch_archive(tensors, cat("projector_", layer)));
     write(cat("projector_", layer, ".json"), declaration);
-    layers[std::to_string(layer)] = json::array({json::array({c.source_layer[static_cast<size_t>(layer)], layer})});
+    layers[std::to_string(layer)] =
+        json::array({json::array({c.source_layer[static_cast<size_t>(layer)], layer})});
   }
   write("projector_config.json", json{{"0", {{"1", layers}}}}.dump(2));
   fs::remove_all(directory);

@@ -1,4 +1,5 @@
-// training_state.pt of Cache-to-Cache: the optimizer's moments, brought into the stacked order of C2CFuser::parameters().
+// training_state.pt of Cache-to-Cache: the optimizer's moments, brought into the stacked order of
+// C2CFuser::parameters().
 #include <ATen/ATen.h>
 
 #include <map>
@@ -12,10 +13,12 @@ namespace {
 namespace fs = std::filesystem;
 using c2c::refuse;
 
-const PtValue& member(const PtValue& value, const char* key, PtValue::Kind kind, const fs::path& file) {
+const PtValue& member(const PtValue& value, const char* key, PtValue::Kind kind,
+                      const fs::path& file) {
   const PtValue* found = value.find(key);
   if (found == nullptr || found->kind != kind) {
-    refuse(file, cat("entry ", key, found == nullptr ? " is missing" : " is of another kind"), {}, "a training_state.pt of Cache-to-Cache");
+    refuse(file, cat("entry ", key, found == nullptr ? " is missing" : " is of another kind"), {},
+           "a training_state.pt of Cache-to-Cache");
   }
   return *found;
 }
@@ -45,14 +48,17 @@ C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& f
   int64_t index = 0;
   const auto take = [&](const std::string& name, int64_t layer) {
     const auto state = states.find(index);
-    if (state == states.end()) refuse(file, cat("no optimizer state for parameter ", index), cat(states.size(), " states"));
+    if (state == states.end())
+      refuse(file, cat("no optimizer state for parameter ", index), cat(states.size(), " states"));
     const bool key = name.starts_with("key_");
     const auto& [first, second] = stacked.at(name.substr(key ? 4 : 6));
     const auto copy = [&](const char* slot, const at::Tensor& into_stack) {
       const at::Tensor into = into_stack.select(0, (key ? 0 : layers) + layer);
-      const at::Tensor moment = c2c::to_tensor(member(*state->second, slot, Kind::kTensor, file).tensor, file, slot);
+      const at::Tensor moment =
+          c2c::to_tensor(member(*state->second, slot, Kind::kTensor, file).tensor, file, slot);
       if (moment.sizes() != into.sizes()) {
-        refuse(file, cat(slot, " of parameter ", index, " (", name, ") has the wrong shape"), cat(moment.sizes()), cat(into.sizes()));
+        refuse(file, cat(slot, " of parameter ", index, " (", name, ") has the wrong shape"),
+               cat(moment.sizes()), cat(into.sizes()));
       }
       into.copy_(moment);
     };
@@ -60,15 +66,18 @@ C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& f
     copy("exp_avg_sq", second);
     ++index;
   };
-  // The optimizer numbers its parameters group by group: all gate logits first, then the rest, layer by layer.
+  // The optimizer numbers its parameters group by group: all gate logits first, then the rest,
+  // layer by layer.
   for (const bool gates : {true, false}) {
     for (int64_t layer = 0; layer < layers; ++layer) {
       for (const auto& [name, tensor] : fuser.layer_state(layer)) {
-        if (name != "gate_temperature" && (name.find("gate") != std::string::npos) == gates) take(name, layer);
+        if (name != "gate_temperature" && (name.find("gate") != std::string::npos) == gates)
+          take(name, layer);
       }
     }
   }
-  if (index != static_cast<int64_t>(states.size())) refuse(file, "the optimizer has states left over", cat(states.size()), cat(index));
+  if (index != static_cast<int64_t>(states.size()))
+    refuse(file, "the optimizer has states left over", cat(states.size()), cat(index));
   for (const auto& [name, tensor] : fuser.parameters()) out.moments.push_back(stacked.at(name));
   return out;
 }

@@ -26,7 +26,8 @@ void refuse_existing(const fs::path& out) {
                .remedy = "name a folder that does not, or remove it"});
 }
 
-[[noreturn]] void unknown_format(const std::string& verb, const std::string& got, const std::string& known) {
+[[noreturn]] void unknown_format(const std::string& verb, const std::string& got,
+                                 const std::string& known) {
   throw Error({.code = ExitCode::kUsage,
                .where = verb,
                .what = "unknown format",
@@ -79,7 +80,8 @@ void export_c2c(const fs::path& from, const fs::path& out) {
                  .got = projector->kind(),
                  .expected = "kind c2c"});
   }
-  std::map<std::string, at::Tensor> tensors(checkpoint.projector.begin(), checkpoint.projector.end());
+  std::map<std::string, at::Tensor> tensors(checkpoint.projector.begin(),
+                                            checkpoint.projector.end());
   if (!tensors.empty()) c2c->to(at::kCPU, tensors.begin()->second.scalar_type());
   c2c->load_state(tensors, (folder / "projector.safetensors").string());
   write_c2c_directory(c2c->fuser(), out);
@@ -107,7 +109,8 @@ void import_checkpoint(const std::string& format, const fs::path& from, const fs
 }
 
 void export_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
-  if (format != "c2c" && format != "safetensors") unknown_format("export", format, "c2c or safetensors");
+  if (format != "c2c" && format != "safetensors")
+    unknown_format("export", format, "c2c or safetensors");
   refuse_existing(out);
   if (format == "c2c") {
     export_c2c(from, out);

@@ -18,21 +18,29 @@ struct Run {
 std::vector<Run> cut(const FusionSample& sample) {
   std::vector<Run> runs;
   for (size_t i = 0; i < sample.selector.size(); ++i) {
-    if (runs.empty() || runs.back().selector != sample.selector[i]) runs.push_back({i, i, sample.selector[i]});
+    if (runs.empty() || runs.back().selector != sample.selector[i])
+      runs.push_back({i, i, sample.selector[i]});
     runs.back().end = i + 1;
   }
   return runs;
 }
 
-[[noreturn]] void refuse(const std::string& what, const std::string& got, const std::string& expected) {
-  throw Error({.code = ExitCode::kInput, .where = "fusion batch", .what = what, .got = got, .expected = expected});
+[[noreturn]] void refuse(const std::string& what, const std::string& got,
+                         const std::string& expected) {
+  throw Error({.code = ExitCode::kInput,
+               .where = "fusion batch",
+               .what = what,
+               .got = got,
+               .expected = expected});
 }
 
 void check_sample(const FusionSample& s) {
   const size_t n = s.target_ids.size();
   bool fits = s.selector.size() == n && s.labels.size() == n;
   for (const auto& ids : s.source_ids) fits = fits && ids.size() == n;
-  if (!fits) refuse("a sample's lists differ in length", cat(s.selector.size(), " selectors, ", s.labels.size(), " labels"), cat(n, " tokens"));
+  if (!fits)
+    refuse("a sample's lists differ in length",
+           cat(s.selector.size(), " selectors, ", s.labels.size(), " labels"), cat(n, " tokens"));
 }
 
 }  // namespace
@@ -40,7 +48,8 @@ void check_sample(const FusionSample& s) {
 FusionSample chat_fusion_sample(const std::vector<int64_t>& ids, int64_t prompt_tokens) {
   const auto n = static_cast<int64_t>(ids.size());
   if (prompt_tokens < 2 || prompt_tokens >= n) {
-    refuse("a prompt that leaves nothing to fuse or to learn", cat(prompt_tokens, " of ", n, " tokens"), "2 prompt tokens and an answer");
+    refuse("a prompt that leaves nothing to fuse or to learn",
+           cat(prompt_tokens, " of ", n, " tokens"), "2 prompt tokens and an answer");
   }
   FusionSample sample;
   sample.target_ids = ids;
@@ -64,13 +73,16 @@ FusionBatch FusionBatch::to(at::Device device) const {
   return out;
 }
 
-FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad_id, int64_t max_tokens) {
+FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad_id,
+                           int64_t max_tokens) {
   if (samples.empty()) refuse("no samples", "0", "at least one");
   std::vector<std::vector<Run>> runs;
   size_t sections = 0;
   for (const FusionSample& s : samples) {
     check_sample(s);
-    if (s.source_ids.size() != samples[0].source_ids.size()) refuse("samples with different numbers of sources", cat(s.source_ids.size()), cat(samples[0].source_ids.size()));
+    if (s.source_ids.size() != samples[0].source_ids.size())
+      refuse("samples with different numbers of sources", cat(s.source_ids.size()),
+             cat(samples[0].source_ids.size()));
     runs.push_back(cut(s));
     sections = std::max(sections, runs.back().size());
   }
@@ -86,7 +98,8 @@ FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad
     for (const auto& r : runs) {
       if (k >= r.size()) continue;
       if (!first && r[k].selector != section.selector) {
-        refuse(cat("samples select differently in section ", k), cat(r[k].selector), cat(section.selector, ", as the first sample"));
+        refuse(cat("samples select differently in section ", k), cat(r[k].selector),
+               cat(section.selector, ", as the first sample"));
       }
       section.selector = r[k].selector;
       first = false;
@@ -97,7 +110,8 @@ FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad
     section.target.ids_BT = at::full({rows, width}, pad_id, at::kLong);
     section.target.mask_BT = at::zeros({rows, width}, at::kBool);
     section.target.positions_BT = at::zeros({rows, width}, at::kLong);
-    for (size_t j = 0; j < sources; ++j) section.source_ids.push_back(at::full({rows, width}, pad_id, at::kLong));
+    for (size_t j = 0; j < sources; ++j)
+      section.source_ids.push_back(at::full({rows, width}, pad_id, at::kLong));
     labels = at::full({rows, width}, kIgnoredLabel, at::kLong);
     for (int64_t row = 0; row < rows; ++row) {
       const auto& r = runs[static_cast<size_t>(row)];
@@ -117,11 +131,16 @@ FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad
     }
     batch.sections.push_back(std::move(section));
   }
-  if (batch.sections.size() < 2) refuse("only one section is left", cat(batch.sections.size()), "a fused prompt and an answer; raise max_length");
-  const at::Tensor next = labels.narrow(1, std::min<int64_t>(1, labels.size(1)), std::max<int64_t>(labels.size(1) - 1, 0));
+  if (batch.sections.size() < 2)
+    refuse("only one section is left", cat(batch.sections.size()),
+           "a fused prompt and an answer; raise max_length");
+  const at::Tensor next = labels.narrow(1, std::min<int64_t>(1, labels.size(1)),
+                                        std::max<int64_t>(labels.size(1) - 1, 0));
   batch.logit_positions = next.ne(kIgnoredLabel).nonzero();
   batch.answers = next.masked_select(next.ne(kIgnoredLabel));
-  if (batch.answers.numel() == 0) refuse("nothing is left to learn", "no labels in the last section", "an answer; raise max_length");
+  if (batch.answers.numel() == 0)
+    refuse("nothing is left to learn", "no labels in the last section",
+           "an answer; raise max_length");
   return batch;
 }
 
@@ -137,8 +156,9 @@ KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t sou
   return source.prefill({at::cat(ids, 1), at::cat(masks, 1), at::cat(positions, 1)}).cache;
 }
 
-KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& sources, const std::vector<KvCache>& source_caches,
-                      const FusionBatch& batch, FusionOrder order, const C2CFuser::Mode& mode) {
+KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& sources,
+                      const std::vector<KvCache>& source_caches, const FusionBatch& batch,
+                      FusionOrder order, const C2CFuser::Mode& mode) {
   KvCache past;
   int64_t begin = 0;
   for (size_t k = 0; k + 1 < batch.sections.size(); ++k) {
@@ -156,12 +176,15 @@ KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& s
         slice = fused.to(target.device(), target.dtype());
         continue;
       }
-      const at::Tensor key_delta = fused.keys() - own.keys(), value_delta = fused.values() - own.values();
+      const at::Tensor key_delta = fused.keys() - own.keys(),
+                       value_delta = fused.values() - own.values();
       key_sum = key_sum.defined() ? key_sum + key_delta : key_delta;
       value_sum = value_sum.defined() ? value_sum + value_delta : value_delta;
     }
     if (key_sum.defined()) {
-      slice = KvCache((own.keys() + key_sum).to(target.dtype()), (own.values() + value_sum).to(target.dtype()), own.positions(), own.rope(), own.mask());
+      slice = KvCache((own.keys() + key_sum).to(target.dtype()),
+                      (own.values() + value_sum).to(target.dtype()), own.positions(), own.rope(),
+                      own.mask());
     }
     past = KvCache::concat(past, slice);
     begin += n;
@@ -169,16 +192,21 @@ KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& s
   return past;
 }
 
-FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const FusionBatch& batch) {
+FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past,
+                       const FusionBatch& batch) {
   const TokenBatch& last = batch.sections.back().target;
-  const int64_t n = last.ids_BT.size(1) - 1;  // the very last token predicts nothing: it need not be read
+  const int64_t n =
+      last.ids_BT.size(1) - 1;  // the very last token predicts nothing: it need not be read
   PrefillOptions options;
   options.want_cache = false;
   options.logits = LogitsAt::kPositions;
   options.logit_positions = batch.logit_positions;
-  const PrefillResult result = target.prefill(
-      {last.ids_BT.narrow(1, 0, n), last.mask_BT.narrow(1, 0, n), last.positions_BT.narrow(1, 0, n)}, &fused_past, options);
-  return {at::cross_entropy_loss(result.logits, batch.answers, {}, at::Reduction::Sum), batch.answers.numel()};
+  const PrefillResult result =
+      target.prefill({last.ids_BT.narrow(1, 0, n), last.mask_BT.narrow(1, 0, n),
+                      last.positions_BT.narrow(1, 0, n)},
+                     &fused_past, options);
+  return {at::cross_entropy_loss(result.logits, batch.answers, {}, at::Reduction::Sum),
+          batch.answers.numel()};
 }
 
 }  // namespace kvlingua

@@ -1,10 +1,13 @@
-// Fusion as Cache-to-Cache does it: the target reads a prompt section by section, and after each section that asks for it, the
-// target's own cache of those tokens is replaced by the fuser's blend of it with the source's cache of the same tokens.
+// Fusion as Cache-to-Cache does it: the target reads a prompt section by section, and after each
+// section that asks for it, the target's own cache of those tokens is replaced by the fuser's blend
+// of it with the source's cache of the same tokens.
 //
-// Sections follow the reference's kv_cache_index: a selector per token, <= 0 for no fusion, else a bit mask of sources (bit j: source j);
-// a sample is cut where its selector changes, sections of a batch are padded on the right to their longest, positions count real tokens
-// only. The last section is never fused: it begins with the last prompt token, whose logit gives the first token of the answer.
-// Here because training and evaluation both read prompts this way. arXiv 2510.03215; design notes in DESIGN.md.
+// Sections follow the reference's kv_cache_index: a selector per token, <= 0 for no fusion, else a
+// bit mask of sources (bit j: source j); a sample is cut where its selector changes, sections of a
+// batch are padded on the right to their longest, positions count real tokens only. The last
+// section is never fused: it begins with the last prompt token, whose logit gives the first token
+// of the answer. Here because training and evaluation both read prompts this way. arXiv 2510.03215;
+// design notes in DESIGN.md.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,13 +25,14 @@ inline constexpr int64_t kIgnoredLabel = -100;
 
 struct FusionSample {
   std::vector<int64_t> target_ids;
-  std::vector<std::vector<int64_t>> source_ids;  // one list per source, each as long as target_ids; empty: the target's ids
-  std::vector<int64_t> selector;                 // per token
-  std::vector<int64_t> labels;                   // per token, kIgnoredLabel where nothing is learnt
+  std::vector<std::vector<int64_t>>
+      source_ids;  // one list per source, each as long as target_ids; empty: the target's ids
+  std::vector<int64_t> selector;  // per token
+  std::vector<int64_t> labels;    // per token, kIgnoredLabel where nothing is learnt
 };
 
-// Prompt fused but for its last token, the answer learnt: what the reference's chat data sets make. Throws Error (kInput) when the
-// prompt is shorter than two tokens or the answer is empty.
+// Prompt fused but for its last token, the answer learnt: what the reference's chat data sets make.
+// Throws Error (kInput) when the prompt is shorter than two tokens or the answer is empty.
 FusionSample chat_fusion_sample(const std::vector<int64_t>& ids, int64_t prompt_tokens);
 
 struct FusionSection {
@@ -39,34 +43,42 @@ struct FusionSection {
 
 struct FusionBatch {
   std::vector<FusionSection> sections;
-  // What the last section teaches, gathered on the CPU so that a step need not wait for the device: the logit at (row, token) predicts
-  // the answer. Shifted by one inside the section, as causal language models are trained.
+  // What the last section teaches, gathered on the CPU so that a step need not wait for the device:
+  // the logit at (row, token) predicts the answer. Shifted by one inside the section, as causal
+  // language models are trained.
   at::Tensor logit_positions;  // [N, 2]
   at::Tensor answers;          // [N]
   int64_t tokens = 0;          // real target tokens
   FusionBatch to(at::Device device) const;
 };
 
-// max_tokens cuts from the right after padding, 0 = no limit. Throws Error (kInput) when the samples' sections differ in their
-// selectors (the reference would silently take the first sample's), or when nothing is left to learn.
-FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad_id = 0, int64_t max_tokens = 0);
+// max_tokens cuts from the right after padding, 0 = no limit. Throws Error (kInput) when the
+// samples' sections differ in their selectors (the reference would silently take the first
+// sample's), or when nothing is left to learn.
+FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad_id = 0,
+                           int64_t max_tokens = 0);
 
-// One source and its fuser. `caches`, when given, is the source's cache of all fused sections, so that it need not read them again.
+// One source and its fuser. `caches`, when given, is the source's cache of all fused sections, so
+// that it need not read them again.
 struct FusionSource {
   const CausalLM* model = nullptr;
   const C2CFuser* fuser = nullptr;
 };
 enum class FusionOrder { kSequential, kParallel };
 
-// The source's cache of every section but the last; no gradient. Does not depend on any fuser, so it can be kept between epochs.
+// The source's cache of every section but the last; no gradient. Does not depend on any fuser, so
+// it can be kept between epochs.
 KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t source_index);
 
-// The target's cache of every section but the last, fused. Differentiable with respect to the fusers' parameters. `source_caches`: one per
-// source, as read_source() gives them. kParallel: every source blends with the clean cache and the differences are added.
-KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& sources, const std::vector<KvCache>& source_caches,
-                      const FusionBatch& batch, FusionOrder order, const C2CFuser::Mode& mode);
+// The target's cache of every section but the last, fused. Differentiable with respect to the
+// fusers' parameters. `source_caches`: one per source, as read_source() gives them. kParallel:
+// every source blends with the clean cache and the differences are added.
+KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& sources,
+                      const std::vector<KvCache>& source_caches, const FusionBatch& batch,
+                      FusionOrder order, const C2CFuser::Mode& mode);
 
-// Cross-entropy (float32, summed over the labels of the last section, shifted by one inside it) and the number of labels.
+// Cross-entropy (float32, summed over the labels of the last section, shifted by one inside it) and
+// the number of labels.
 struct FusionLoss {
   at::Tensor sum;
   int64_t labels = 0;

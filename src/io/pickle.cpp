@@ -67,7 +67,8 @@ class Machine {
   PtPointer run();
 
  private:
-  [[noreturn]] void fail(const std::string& what, const std::string& got = {}, const std::string& expected = {}) const {
+  [[noreturn]] void fail(const std::string& what, const std::string& got = {},
+                         const std::string& expected = {}) const {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(where_, ": pickle byte ", position_),
                  .what = what,
@@ -90,7 +91,8 @@ class Machine {
   }
   std::string line() {
     const size_t end = bytes_.find('\n', position_);
-    if (end == std::string_view::npos || end - position_ > 256) fail("a global's name does not end");
+    if (end == std::string_view::npos || end - position_ > 256)
+      fail("a global's name does not end");
     const std::string out(bytes_.substr(position_, end - position_));
     position_ = end + 1;
     return out;
@@ -138,7 +140,8 @@ class Machine {
     child->frozen = true;
     if (container.frozen) fail("a container is stored in itself");
     container.depth = std::max(container.depth, child->depth + 1);
-    if (container.depth > kMaxDepth) fail("values nest too deep", cat(container.depth), cat("at most ", kMaxDepth));
+    if (container.depth > kMaxDepth)
+      fail("values nest too deep", cat(container.depth), cat("at most ", kMaxDepth));
     return child->value;
   }
 
@@ -155,11 +158,13 @@ class Machine {
         node->depth = std::max(node->depth, (*child)->depth + 1);
       }
     }
-    if (node->depth > kMaxDepth) fail("values nest too deep", cat(node->depth), cat("at most ", kMaxDepth));
+    if (node->depth > kMaxDepth)
+      fail("values nest too deep", cat(node->depth), cat("at most ", kMaxDepth));
     if (plain) {
       node->value = std::make_shared<PtValue>();
       node->value->kind = PtValue::Kind::kTuple;
-      for (const Item& item : items) node->value->items.push_back(std::get<std::shared_ptr<Node>>(item)->value);
+      for (const Item& item : items)
+        node->value->items.push_back(std::get<std::shared_ptr<Node>>(item)->value);
     }
     node->parts = std::move(items);
     push(std::move(node));
@@ -178,12 +183,15 @@ class Machine {
 
   Global find_global(const std::string& module, const std::string& name) const {
     if (module == "collections" && name == "OrderedDict") return {Global::Kind::kOrderedDict};
-    if (module == "torch._utils" && name == "_rebuild_tensor_v2") return {Global::Kind::kRebuildTensor};
-    if (module == "torch._utils" && name == "_rebuild_parameter") return {Global::Kind::kRebuildParameter};
+    if (module == "torch._utils" && name == "_rebuild_tensor_v2")
+      return {Global::Kind::kRebuildTensor};
+    if (module == "torch._utils" && name == "_rebuild_parameter")
+      return {Global::Kind::kRebuildParameter};
     if (module == "torch") {
       if (const Dtype* dtype = dtype_by_class(name)) return {Global::Kind::kStorage, dtype};
     }
-    fail("a global that is not on the allow-list (nothing was executed)", printable(module + "." + name),
+    fail("a global that is not on the allow-list (nothing was executed)",
+         printable(module + "." + name),
          "OrderedDict, _rebuild_tensor_v2, _rebuild_parameter or a torch storage class");
   }
 
@@ -194,11 +202,14 @@ class Machine {
   }
   std::vector<int64_t> integers_of(const Item& item) const {
     const auto node = as_node(item);
-    if (!node->value || node->value->kind != PtValue::Kind::kTuple) fail("a tuple of integers was expected");
-    if (node->value->items.size() > kMaxDimensions) fail("a tensor has too many dimensions", cat(node->value->items.size()));
+    if (!node->value || node->value->kind != PtValue::Kind::kTuple)
+      fail("a tuple of integers was expected");
+    if (node->value->items.size() > kMaxDimensions)
+      fail("a tensor has too many dimensions", cat(node->value->items.size()));
     std::vector<int64_t> out;
     for (const PtPointer& p : node->value->items) {
-      if (p->kind != PtValue::Kind::kInt || p->integer < 0) fail("a size or stride is not a non-negative integer");
+      if (p->kind != PtValue::Kind::kInt || p->integer < 0)
+        fail("a size or stride is not a non-negative integer");
       out.push_back(p->integer);
     }
     return out;
@@ -219,7 +230,8 @@ class Machine {
     if (n > 8) fail("an integer is too large", cat(n, " bytes"), "at most 8");
     const std::string_view raw = take(n);
     uint64_t x = 0;
-    for (size_t i = 0; i < n; ++i) x |= static_cast<uint64_t>(static_cast<uint8_t>(raw[i])) << (8 * i);
+    for (size_t i = 0; i < n; ++i)
+      x |= static_cast<uint64_t>(static_cast<uint8_t>(raw[i])) << (8 * i);
     if (n > 0 && n < 8 && (raw[n - 1] & 0x80)) x |= ~uint64_t{0} << (8 * n);
     push_value({.kind = PtValue::Kind::kInt, .integer = static_cast<int64_t>(x)});
   }
@@ -238,19 +250,22 @@ void Machine::persistent_id() {
   const auto& parts = node->parts;
   const auto text = [&](size_t i) -> std::string {
     const auto* child = std::get_if<std::shared_ptr<Node>>(&parts[i]);
-    if (child == nullptr || !(*child)->value || (*child)->value->kind != PtValue::Kind::kText) fail("a malformed storage id");
+    if (child == nullptr || !(*child)->value || (*child)->value->kind != PtValue::Kind::kText)
+      fail("a malformed storage id");
     return (*child)->value->text;
   };
   if (parts.size() != 5 || text(0) != "storage") fail("a persistent id that is no storage");
   const auto* global = std::get_if<Global>(&parts[1]);
-  if (global == nullptr || global->kind != Global::Kind::kStorage) fail("a storage without a storage class");
+  if (global == nullptr || global->kind != Global::Kind::kStorage)
+    fail("a storage without a storage class");
   Storage storage{global->dtype, text(2), integer_of(parts[4])};
   if (storage.elements < 0) fail("a storage of negative size", cat(storage.elements));
   push(std::move(storage));
 }
 
 void Machine::rebuild_tensor(const std::vector<Item>& arguments) {
-  if (arguments.size() < 6 || arguments.size() > 7) fail("a tensor with the wrong number of arguments", cat(arguments.size()));
+  if (arguments.size() < 6 || arguments.size() > 7)
+    fail("a tensor with the wrong number of arguments", cat(arguments.size()));
   const auto* storage = std::get_if<Storage>(&arguments[0]);
   if (storage == nullptr) fail("a tensor without a storage");
   PtValue value;
@@ -267,16 +282,20 @@ void Machine::rebuild_tensor(const std::vector<Item>& arguments) {
   for (size_t i = 0; i < t.shape.size() && !bad; ++i) {
     bad = __builtin_mul_overflow(count, t.shape[i], &count);
     int64_t span = 0;
-    if (t.shape[i] > 1) bad = bad || __builtin_mul_overflow(t.shape[i] - 1, t.stride[i], &span) || __builtin_add_overflow(last, span, &last);
+    if (t.shape[i] > 1)
+      bad = bad || __builtin_mul_overflow(t.shape[i] - 1, t.stride[i], &span) ||
+            __builtin_add_overflow(last, span, &last);
   }
   if (bad || count > storage->elements || (count > 0 && last >= storage->elements)) {
-    fail("a tensor reaches outside its storage", cat("element ", last), cat("below ", storage->elements));
+    fail("a tensor reaches outside its storage", cat("element ", last),
+         cat("below ", storage->elements));
   }
   t.storage = load_storage_(storage->key);
   int64_t bytes = 0;
   if (__builtin_mul_overflow(storage->elements, storage->dtype->size, &bytes) ||
       static_cast<int64_t>(t.storage->size()) != bytes) {
-    fail("storage " + printable(storage->key) + " has the wrong size", cat(t.storage->size(), " bytes"), cat(bytes));
+    fail("storage " + printable(storage->key) + " has the wrong size",
+         cat(t.storage->size(), " bytes"), cat(bytes));
   }
   push_value(std::move(value));
 }
@@ -285,21 +304,26 @@ void Machine::reduce() {
   const auto arguments = as_node(pop());
   const Item callable = pop();
   const auto* global = std::get_if<Global>(&callable);
-  if (global == nullptr) fail("a call of something that is not on the allow-list (nothing was executed)");
+  if (global == nullptr)
+    fail("a call of something that is not on the allow-list (nothing was executed)");
   switch (global->kind) {
     case Global::Kind::kOrderedDict:
-      if (!arguments->parts.empty() || !arguments->value || arguments->value->kind != PtValue::Kind::kTuple) {
+      if (!arguments->parts.empty() || !arguments->value ||
+          arguments->value->kind != PtValue::Kind::kTuple) {
         fail("OrderedDict with arguments");
       }
       return push_value({.kind = PtValue::Kind::kDict});
-    case Global::Kind::kRebuildTensor: return rebuild_tensor(arguments->parts);
+    case Global::Kind::kRebuildTensor:
+      return rebuild_tensor(arguments->parts);
     case Global::Kind::kRebuildParameter: {
       if (arguments->parts.empty()) fail("a parameter without a tensor");
       const auto tensor = as_node(arguments->parts[0]);
-      if (!tensor->value || tensor->value->kind != PtValue::Kind::kTensor) fail("a parameter that is no tensor");
+      if (!tensor->value || tensor->value->kind != PtValue::Kind::kTensor)
+        fail("a parameter that is no tensor");
       return push(tensor);
     }
-    case Global::Kind::kStorage: fail("a call of a storage class (nothing was executed)");
+    case Global::Kind::kStorage:
+      fail("a call of a storage class (nothing was executed)");
   }
 }
 
@@ -308,21 +332,48 @@ PtPointer Machine::run() {
     const uint8_t opcode = byte();
     switch (opcode) {
       case 0x80:  // PROTO
-        if (const uint8_t version = byte(); version < 2 || version > 4) fail("pickle protocol", cat(int{version}), "2 to 4");
+        if (const uint8_t version = byte(); version < 2 || version > 4)
+          fail("pickle protocol", cat(int{version}), "2 to 4");
         break;
-      case 0x95: take(8); break;  // FRAME
-      case '(': push(Mark{}); break;
-      case ')': push_tuple({}); break;
-      case ']': push_value({.kind = PtValue::Kind::kList}); break;
-      case '}': push_value({.kind = PtValue::Kind::kDict}); break;
-      case 'N': push_value({}); break;
-      case 0x88: push_value({.kind = PtValue::Kind::kBool, .boolean = true}); break;
-      case 0x89: push_value({.kind = PtValue::Kind::kBool}); break;
-      case 'J': push_value({.kind = PtValue::Kind::kInt, .integer = static_cast<int32_t>(little_endian(4))}); break;
-      case 'K': push_value({.kind = PtValue::Kind::kInt, .integer = byte()}); break;
-      case 'M': push_value({.kind = PtValue::Kind::kInt, .integer = static_cast<int64_t>(little_endian(2))}); break;
-      case 0x8A: long_integer(byte()); break;            // LONG1
-      case 'G': {                                        // BINFLOAT, big-endian
+      case 0x95:
+        take(8);
+        break;  // FRAME
+      case '(':
+        push(Mark{});
+        break;
+      case ')':
+        push_tuple({});
+        break;
+      case ']':
+        push_value({.kind = PtValue::Kind::kList});
+        break;
+      case '}':
+        push_value({.kind = PtValue::Kind::kDict});
+        break;
+      case 'N':
+        push_value({});
+        break;
+      case 0x88:
+        push_value({.kind = PtValue::Kind::kBool, .boolean = true});
+        break;
+      case 0x89:
+        push_value({.kind = PtValue::Kind::kBool});
+        break;
+      case 'J':
+        push_value(
+            {.kind = PtValue::Kind::kInt, .integer = static_cast<int32_t>(little_endian(4))});
+        break;
+      case 'K':
+        push_value({.kind = PtValue::Kind::kInt, .integer = byte()});
+        break;
+      case 'M':
+        push_value(
+            {.kind = PtValue::Kind::kInt, .integer = static_cast<int64_t>(little_endian(2))});
+        break;
+      case 0x8A:
+        long_integer(byte());
+        break;     // LONG1
+      case 'G': {  // BINFLOAT, big-endian
         uint64_t bits = 0;
         for (const char c : take(8)) bits = bits << 8 | static_cast<uint8_t>(c);
         double x;
@@ -330,20 +381,38 @@ PtPointer Machine::run() {
         push_value({.kind = PtValue::Kind::kFloat, .real = x});
         break;
       }
-      case 'X': push_value({.kind = PtValue::Kind::kText, .text = std::string(take(little_endian(4)))}); break;
-      case 0x8C: push_value({.kind = PtValue::Kind::kText, .text = std::string(take(byte()))}); break;
-      case 'q': memoize(byte()); break;
-      case 'r': memoize(little_endian(4)); break;
-      case 0x94: memoize(next_memo_++); break;           // MEMOIZE
-      case 'h': recall(byte()); break;
-      case 'j': recall(little_endian(4)); break;
+      case 'X':
+        push_value({.kind = PtValue::Kind::kText, .text = std::string(take(little_endian(4)))});
+        break;
+      case 0x8C:
+        push_value({.kind = PtValue::Kind::kText, .text = std::string(take(byte()))});
+        break;
+      case 'q':
+        memoize(byte());
+        break;
+      case 'r':
+        memoize(little_endian(4));
+        break;
+      case 0x94:
+        memoize(next_memo_++);
+        break;  // MEMOIZE
+      case 'h':
+        recall(byte());
+        break;
+      case 'j':
+        recall(little_endian(4));
+        break;
       case 'c': {
         const std::string module = line();
         push(find_global(module, line()));
         break;
       }
-      case 't': push_tuple(pop_to_mark()); break;
-      case 0x85: case 0x86: case 0x87: {                 // TUPLE1..3
+      case 't':
+        push_tuple(pop_to_mark());
+        break;
+      case 0x85:
+      case 0x86:
+      case 0x87: {  // TUPLE1..3
         std::vector<Item> items(opcode - 0x84);
         for (size_t i = items.size(); i > 0; --i) items[i - 1] = pop();
         push_tuple(std::move(items));
@@ -372,9 +441,14 @@ PtPointer Machine::run() {
         set_items(*top_container(PtValue::Kind::kDict), items);
         break;
       }
-      case 'R': reduce(); break;
-      case 'Q': persistent_id(); break;
-      case 'b': {  // BUILD: an OrderedDict's attributes (_metadata of a state_dict) carry no tensors
+      case 'R':
+        reduce();
+        break;
+      case 'Q':
+        persistent_id();
+        break;
+      case 'b': {  // BUILD: an OrderedDict's attributes (_metadata of a state_dict) carry no
+                   // tensors
         pop();
         top_container(PtValue::Kind::kDict);
         break;
@@ -384,7 +458,9 @@ PtPointer Machine::run() {
         if (!root->value || !stack_.empty()) fail("the pickle does not end in one value");
         return root->value;
       }
-      default: fail("an opcode that is not on the allow-list (nothing was executed)", cat("0x", "0123456789abcdef"[opcode >> 4], "0123456789abcdef"[opcode & 15]));
+      default:
+        fail("an opcode that is not on the allow-list (nothing was executed)",
+             cat("0x", "0123456789abcdef"[opcode >> 4], "0123456789abcdef"[opcode & 15]));
     }
   }
 }
@@ -404,7 +480,8 @@ void put_integer(std::string& out, int64_t x) {
     for (int i = 0; i < 4; ++i) out += static_cast<char>(x >> (8 * i) & 0xFF);
   } else {
     out += "\x8A\x08";
-    for (int i = 0; i < 8; ++i) out += static_cast<char>(static_cast<uint64_t>(x) >> (8 * i) & 0xFF);
+    for (int i = 0; i < 8; ++i)
+      out += static_cast<char>(static_cast<uint64_t>(x) >> (8 * i) & 0xFF);
   }
 }
 
@@ -428,18 +505,23 @@ int64_t element_size(std::string_view dtype) {
 }
 
 std::string dump_state(const std::vector<PtNamedTensor>& tensors) {
-  std::string out = "\x80\x02" "ccollections\nOrderedDict\n)R(";
+  std::string out =
+      "\x80\x02"
+      "ccollections\nOrderedDict\n)R(";
   int64_t index = 0;
   for (const PtNamedTensor& t : tensors) {
     const Dtype* dtype = nullptr;
     for (const Dtype& d : kDtypes) {
       if (t.dtype == d.name) dtype = &d;
     }
-    if (dtype == nullptr) throw Error({.where = t.name, .what = "dtype cannot be written to a .pt file", .got = t.dtype});
+    if (dtype == nullptr)
+      throw Error(
+          {.where = t.name, .what = "dtype cannot be written to a .pt file", .got = t.dtype});
     int64_t elements = 1;
     for (const int64_t n : t.shape) elements *= n;
     std::vector<int64_t> stride(t.shape.size(), 1);
-    for (size_t i = t.shape.size(); i-- > 1;) stride[i - 1] = stride[i] * std::max<int64_t>(t.shape[i], 1);
+    for (size_t i = t.shape.size(); i-- > 1;)
+      stride[i - 1] = stride[i] * std::max<int64_t>(t.shape[i], 1);
     put_text(out, t.name);
     out += "ctorch._utils\n_rebuild_tensor_v2\n((";
     put_text(out, "storage");
@@ -451,7 +533,9 @@ std::string dump_state(const std::vector<PtNamedTensor>& tensors) {
     put_integer(out, 0);
     put_tuple(out, t.shape);
     put_tuple(out, stride);
-    out += "\x89" "ccollections\nOrderedDict\n)RtR";
+    out +=
+        "\x89"
+        "ccollections\nOrderedDict\n)RtR";
   }
   return out + "u.";
 }

@@ -1,4 +1,5 @@
-// The pickle machine behind torch_archive.h: data opcodes of protocol 2 to 4 and an allow-list of globals.
+// The pickle machine behind torch_archive.h: data opcodes of protocol 2 to 4 and an allow-list of
+// globals.
 #pragma once
 
 #include <functional>
@@ -11,7 +12,8 @@
 namespace kvlingua::pickle {
 
 // Gives the bytes of storage record `key` or throws.
-using StorageLoader = std::function<std::shared_ptr<const std::vector<std::byte>>(const std::string& key)>;
+using StorageLoader =
+    std::function<std::shared_ptr<const std::vector<std::byte>>(const std::string& key)>;
 
 PtPointer load(std::string_view pickle, const std::string& where, const StorageLoader& storage);
 

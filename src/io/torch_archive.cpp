@@ -12,14 +12,17 @@
 namespace kvlingua {
 namespace {
 
-[[noreturn]] void corrupt(const std::string& where, const std::string& what, const std::string& got = {}, const std::string& expected = {}) {
-  throw Error({.code = ExitCode::kCorrupt, .where = where, .what = what, .got = got, .expected = expected});
+[[noreturn]] void corrupt(const std::string& where, const std::string& what,
+                          const std::string& got = {}, const std::string& expected = {}) {
+  throw Error(
+      {.code = ExitCode::kCorrupt, .where = where, .what = what, .got = got, .expected = expected});
 }
 
 // A read-only zip over memory whose records are all stored uncompressed.
 class StoredZip {
  public:
-  StoredZip(std::string_view bytes, std::string where) : where_(std::move(where)), size_(bytes.size()) {
+  StoredZip(std::string_view bytes, std::string where)
+      : where_(std::move(where)), size_(bytes.size()) {
     zip_error_t error;
     zip_error_init(&error);
     zip_source_t* source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);
@@ -48,21 +51,27 @@ class StoredZip {
 
   std::vector<std::byte> read(const std::string& name) {
     zip_stat_t stat;
-    if (zip_stat(zip_, name.c_str(), ZIP_FL_ENC_RAW, &stat) != 0) corrupt(where_, "record " + printable(name) + " is missing");
-    if (!(stat.valid & ZIP_STAT_SIZE) || stat.comp_method != ZIP_CM_STORE || stat.encryption_method != ZIP_EM_NONE) {
-      corrupt(where_, "record " + printable(name) + " is compressed or encrypted", {}, "a stored record, as torch.save writes");
+    if (zip_stat(zip_, name.c_str(), ZIP_FL_ENC_RAW, &stat) != 0)
+      corrupt(where_, "record " + printable(name) + " is missing");
+    if (!(stat.valid & ZIP_STAT_SIZE) || stat.comp_method != ZIP_CM_STORE ||
+        stat.encryption_method != ZIP_EM_NONE) {
+      corrupt(where_, "record " + printable(name) + " is compressed or encrypted", {},
+              "a stored record, as torch.save writes");
     }
     total_ += stat.size;
-    if (stat.size > size_ || total_ > size_) corrupt(where_, "record " + printable(name) + " is larger than the file", cat(stat.size));
+    if (stat.size > size_ || total_ > size_)
+      corrupt(where_, "record " + printable(name) + " is larger than the file", cat(stat.size));
     std::vector<std::byte> out(stat.size);
     zip_file_t* file = zip_fopen_index(zip_, stat.index, 0);
-    if (file == nullptr) corrupt(where_, "record " + printable(name) + " cannot be opened", zip_strerror(zip_));
+    if (file == nullptr)
+      corrupt(where_, "record " + printable(name) + " cannot be opened", zip_strerror(zip_));
     const zip_int64_t got = zip_fread(file, out.data(), out.size());
     std::byte extra;
     // Reading past the end makes libzip compare the checksum.
     const bool bad = got != static_cast<zip_int64_t>(out.size()) || zip_fread(file, &extra, 1) != 0;
     zip_fclose(file);
-    if (bad) corrupt(where_, "record " + printable(name) + " is damaged", "a wrong checksum or length");
+    if (bad)
+      corrupt(where_, "record " + printable(name) + " is damaged", "a wrong checksum or length");
     return out;
   }
 
@@ -87,7 +96,8 @@ std::vector<std::byte> PtTensor::contiguous_bytes() const {
   for (int64_t i = 0; i < count; ++i) {
     int64_t at = offset;
     for (size_t d = 0; d < shape.size(); ++d) at += index[d] * stride[d];
-    std::memcpy(out.data() + static_cast<size_t>(i) * size, storage->data() + static_cast<size_t>(at) * size, size);
+    std::memcpy(out.data() + static_cast<size_t>(i) * size,
+                storage->data() + static_cast<size_t>(at) * size, size);
     for (size_t d = shape.size(); d-- > 0;) {
       if (++index[d] < shape[d]) break;
       index[d] = 0;
@@ -117,12 +127,14 @@ PtPointer read_torch_archive(std::string_view bytes, const std::string& where) {
   }
   if (!found) corrupt(where, "no data.pkl in the archive", {}, "a file written by torch.save");
   for (const std::string& name : zip.names()) {
-    if (name == prefix + "byteorder" && as_text(zip.read(name)) != "little") corrupt(where, "byte order", "not little-endian");
+    if (name == prefix + "byteorder" && as_text(zip.read(name)) != "little")
+      corrupt(where, "byte order", "not little-endian");
   }
   std::map<std::string, std::shared_ptr<const std::vector<std::byte>>> storages;
   const auto storage = [&](const std::string& key) {
     auto& slot = storages[key];
-    if (!slot) slot = std::make_shared<const std::vector<std::byte>>(zip.read(prefix + "data/" + key));
+    if (!slot)
+      slot = std::make_shared<const std::vector<std::byte>>(zip.read(prefix + "data/" + key));
     return slot;
   };
   const std::vector<std::byte> pickle_bytes = zip.read(prefix + "data.pkl");
@@ -132,12 +144,17 @@ PtPointer read_torch_archive(std::string_view bytes, const std::string& where) {
 PtPointer read_torch_archive(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) {
-    throw Error({.code = ExitCode::kInput, .where = path.string(), .what = "cannot be opened", .got = std::strerror(errno)});
+    throw Error({.code = ExitCode::kInput,
+                 .where = path.string(),
+                 .what = "cannot be opened",
+                 .got = std::strerror(errno)});
   }
   std::string bytes(static_cast<size_t>(in.tellg()), '\0');
   in.seekg(0);
   in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!in) throw Error({.code = ExitCode::kInput, .where = path.string(), .what = "cannot be read to its end"});
+  if (!in)
+    throw Error(
+        {.code = ExitCode::kInput, .where = path.string(), .what = "cannot be read to its end"});
   return read_torch_archive(bytes, path.string());
 }
 
@@ -147,7 +164,8 @@ PtPointer read_pickle_for_fuzzing(std::string_view pickle_bytes) {
   });
 }
 
-std::string write_torch_archive(const std::vector<PtNamedTensor>& tensors, const std::string& archive_name) {
+std::string write_torch_archive(const std::vector<PtNamedTensor>& tensors,
+                                const std::string& archive_name) {
   const std::string pickle_bytes = pickle::dump_state(tensors);
   static constexpr std::string_view kByteOrder = "little", kVersion = "3\n";
   zip_error_t error;
@@ -161,10 +179,12 @@ std::string write_torch_archive(const std::vector<PtNamedTensor>& tensors, const
   zip_source_keep(sink);  // the bytes are read back after the archive is closed
   const auto add = [&](const std::string& name, std::string_view bytes) {
     zip_source_t* source = zip_source_buffer(zip, bytes.data(), bytes.size(), 0);
-    const zip_int64_t index = zip_file_add(zip, (archive_name + "/" + name).c_str(), source, ZIP_FL_ENC_UTF_8);
+    const zip_int64_t index =
+        zip_file_add(zip, (archive_name + "/" + name).c_str(), source, ZIP_FL_ENC_UTF_8);
     if (index < 0) fail(zip_strerror(zip));
     zip_set_file_compression(zip, static_cast<zip_uint64_t>(index), ZIP_CM_STORE, 0);
-    zip_file_set_dostime(zip, static_cast<zip_uint64_t>(index), 0, 0x21, 0);  // 1980-01-01: equal input, equal bytes
+    zip_file_set_dostime(zip, static_cast<zip_uint64_t>(index), 0, 0x21,
+                         0);  // 1980-01-01: equal input, equal bytes
   };
   add("data.pkl", pickle_bytes);
   add("byteorder", kByteOrder);

@@ -12,7 +12,8 @@ C2CConfig config_from(const KvShape& source, const KvShape& target, const C2cOpt
   C2CConfig c;
   c.source = source;
   c.target = target;
-  c.source_layer = o.source_layer.empty() ? map_layers(layer_mapping_from_name(o.mapping), target.layers, source.layers)
+  c.source_layer = o.source_layer.empty() ? map_layers(layer_mapping_from_name(o.mapping),
+                                                       target.layers, source.layers)
                                           : o.source_layer;
   c.hidden_dim = o.hidden_dim;
   c.intermediate_dim = o.intermediate_dim;
@@ -39,30 +40,39 @@ bool fuses(const std::string& mode) {
 
 // [B, T] indices into the tokens of [L, B, H, Ts, D].
 at::Tensor gather_tokens(const at::Tensor& x_LBHTD, const at::Tensor& index_BT) {
-  const at::Tensor index = index_BT.to(x_LBHTD.device()).view({1, index_BT.size(0), 1, index_BT.size(1), 1});
-  return x_LBHTD.gather(3, index.expand({x_LBHTD.size(0), -1, x_LBHTD.size(2), -1, x_LBHTD.size(4)}));
+  const at::Tensor index =
+      index_BT.to(x_LBHTD.device()).view({1, index_BT.size(0), 1, index_BT.size(1), 1});
+  return x_LBHTD.gather(3,
+                        index.expand({x_LBHTD.size(0), -1, x_LBHTD.size(2), -1, x_LBHTD.size(4)}));
 }
 
 KvCache aligned(const KvCache& source, const at::Tensor& index_BT) {
   if (!index_BT.defined()) return source;
   return KvCache(gather_tokens(source.keys(), index_BT), gather_tokens(source.values(), index_BT),
-                 source.positions().gather(1, index_BT.to(source.positions().device())), source.rope());
+                 source.positions().gather(1, index_BT.to(source.positions().device())),
+                 source.rope());
 }
 
 // [N, L, H, D] -> [L, 1, H, N, D]
 KvCache cache_of_rows(const CacheRows& rows) {
   const auto turn = [](const at::Tensor& x) { return x.permute({1, 2, 0, 3}).unsqueeze(1); };
-  const at::Tensor positions = at::arange(rows.rows(), at::TensorOptions().dtype(at::kLong).device(rows.keys_NLHD.device()));
-  return KvCache(turn(rows.keys_NLHD), turn(rows.values_NLHD), positions.unsqueeze(0), std::nullopt);
+  const at::Tensor positions =
+      at::arange(rows.rows(), at::TensorOptions().dtype(at::kLong).device(rows.keys_NLHD.device()));
+  return KvCache(turn(rows.keys_NLHD), turn(rows.values_NLHD), positions.unsqueeze(0),
+                 std::nullopt);
 }
 
 }  // namespace
 
 C2CProjector::C2CProjector(KvShape source, KvShape target, const C2cOptions& options, uint64_t seed)
-    : Projector(source, target), fuser_(config_from(source, target, options), at::kCPU, at::kFloat, seed), fuses_(kvlingua::fuses(options.mode)) {}
+    : Projector(source, target),
+      fuser_(config_from(source, target, options), at::kCPU, at::kFloat, seed),
+      fuses_(kvlingua::fuses(options.mode)) {}
 
 C2CProjector::C2CProjector(C2CFuser fuser, const std::string& mode)
-    : Projector(fuser.config().source, fuser.config().target), fuser_(std::move(fuser)), fuses_(kvlingua::fuses(mode)) {}
+    : Projector(fuser.config().source, fuser.config().target),
+      fuser_(std::move(fuser)),
+      fuses_(kvlingua::fuses(mode)) {}
 
 C2CFuser::Mode C2CProjector::mode(uint64_t draw) const {
   C2CFuser::Mode mode;
@@ -75,23 +85,27 @@ KvCache C2CProjector::translate(const TranslateInput& input) const {
   if (!fuses_) return Projector::translate(input);
   check_source(input.source.shape());
   if (input.own == nullptr || input.own->empty() || !input.own->rope() || !input.source.rope()) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = "projector c2c",
-                 .what = "fuse mode needs the target's own cache, and rotated keys on both sides",
-                 .remedy = "set projector.c2c.mode to translate for a target that does not read the text"});
+    throw Error(
+        {.code = ExitCode::kInput,
+         .where = "projector c2c",
+         .what = "fuse mode needs the target's own cache, and rotated keys on both sides",
+         .remedy = "set projector.c2c.mode to translate for a target that does not read the text"});
   }
   const KvCache source = aligned(input.source, input.source_index_BT);
-  return fuser_.fuse(source, *input.own, mode(input.draw)).to(input.own->keys().device(), input.own->keys().scalar_type());
+  return fuser_.fuse(source, *input.own, mode(input.draw))
+      .to(input.own->keys().device(), input.own->keys().scalar_type());
 }
 
-CacheRows C2CProjector::translate_rows(const CacheRows& source, const CacheRows* own, uint64_t draw) const {
+CacheRows C2CProjector::translate_rows(const CacheRows& source, const CacheRows* own,
+                                       uint64_t draw) const {
   const KvCache from = cache_of_rows(source);
   KvCache onto;
   if (own != nullptr) {
     onto = cache_of_rows(*own);
   } else {
     const KvShape& t = target_shape();
-    const at::Tensor zero = at::zeros({t.layers, 1, t.kv_heads, from.tokens(), t.head_dim}, from.keys().options().requires_grad(false));
+    const at::Tensor zero = at::zeros({t.layers, 1, t.kv_heads, from.tokens(), t.head_dim},
+                                      from.keys().options().requires_grad(false));
     onto = KvCache(zero, zero, from.positions(), std::nullopt);
   }
   const KvCache out = fuser_.fuse(from, onto, mode(draw));

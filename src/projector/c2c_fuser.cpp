@@ -17,13 +17,19 @@ namespace {
 constexpr double kNormEps = 1e-6;
 constexpr double kGumbelEps = 1e-20;
 
-[[noreturn]] void bad_config(const std::string& what, const std::string& got, const std::string& expected) {
-  throw Error({.code = ExitCode::kUsage, .where = "projector c2c", .what = what, .got = got, .expected = expected});
+[[noreturn]] void bad_config(const std::string& what, const std::string& got,
+                             const std::string& expected) {
+  throw Error({.code = ExitCode::kUsage,
+               .where = "projector c2c",
+               .what = what,
+               .got = got,
+               .expected = expected});
 }
 
 // [L, B, H, N, D] -> [L, B * N, H * D]
 at::Tensor flatten_heads(const at::Tensor& x) {
-  return x.permute({0, 1, 3, 2, 4}).reshape({x.size(0), x.size(1) * x.size(3), x.size(2) * x.size(4)});
+  return x.permute({0, 1, 3, 2, 4})
+      .reshape({x.size(0), x.size(1) * x.size(3), x.size(2) * x.size(4)});
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight_GH) {
@@ -51,7 +57,8 @@ LayerMapping layer_mapping_from_name(const std::string& name) {
                .expected = "last_aligned or k_nearest"});
 }
 
-std::vector<int64_t> map_layers(LayerMapping mapping, int64_t target_layers, int64_t source_layers) {
+std::vector<int64_t> map_layers(LayerMapping mapping, int64_t target_layers,
+                                int64_t source_layers) {
   const auto position = [](int64_t i, int64_t n) {
     return n <= 1 ? 0.0 : static_cast<double>(i) / static_cast<double>(n - 1);
   };
@@ -80,9 +87,11 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
   if (c.hidden_dim < 1 || c.intermediate_dim < 1) {
     bad_config("hidden sizes", cat(c.hidden_dim, " and ", c.intermediate_dim), "positive numbers");
   }
-  if (c.ablation_level < 0 || c.ablation_level > 4) bad_config("ablation_level", cat(c.ablation_level), "0 to 4");
+  if (c.ablation_level < 0 || c.ablation_level > 4)
+    bad_config("ablation_level", cat(c.ablation_level), "0 to 4");
   if (static_cast<int64_t>(c.source_layer.size()) != c.target.layers) {
-    bad_config("layer mapping has the wrong length", cat(c.source_layer.size()), cat(c.target.layers));
+    bad_config("layer mapping has the wrong length", cat(c.source_layer.size()),
+               cat(c.target.layers));
   }
   for (const int64_t s : c.source_layer) {
     if (s < 0 || s >= c.source.layers) {
@@ -112,7 +121,8 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
     add("scalar_head.weight", uniform({towers, c.target.kv_heads, h}, h));
     add("scalar_head.bias", uniform({towers, c.target.kv_heads}, h));
   }
-  for (int64_t i = 0; i < c.num_layers - 2; ++i) add_block(cat("proj_mlp2.blocks.", i), c.intermediate_dim);
+  for (int64_t i = 0; i < c.num_layers - 2; ++i)
+    add_block(cat("proj_mlp2.blocks.", i), c.intermediate_dim);
   add("proj_out.weight", uniform({towers, c.target.width(), h}, h));
   add("proj_out.bias", uniform({towers, c.target.width()}, h));
   bind();
@@ -125,7 +135,9 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
   source_layer_ = at::tensor(c.source_layer, at::kLong).to(device);
 }
 
-void C2CFuser::add(const std::string& name, at::Tensor tensor) { parameters_.emplace_back(name, std::move(tensor)); }
+void C2CFuser::add(const std::string& name, at::Tensor tensor) {
+  parameters_.emplace_back(name, std::move(tensor));
+}
 
 const at::Tensor& C2CFuser::named(const std::string& name) const {
   for (const auto& [key, tensor] : parameters_) {
@@ -149,7 +161,8 @@ void C2CFuser::bind() {
     scalar_bias_ = named("scalar_head.bias");
   }
   projection_.clear();
-  for (int64_t i = 0; i < config_.num_layers - 2; ++i) projection_.push_back(named_block(cat("proj_mlp2.blocks.", i)));
+  for (int64_t i = 0; i < config_.num_layers - 2; ++i)
+    projection_.push_back(named_block(cat("proj_mlp2.blocks.", i)));
   out_weight_ = named("proj_out.weight");
   out_bias_ = named("proj_out.bias");
 }
@@ -164,7 +177,8 @@ void C2CFuser::to(at::Device device, at::ScalarType dtype) {
 double C2CFuser::temperature() const { return temperature_T_.select(0, 0).item<double>(); }
 
 void C2CFuser::set_temperature(int64_t step) {
-  const double ratio = std::min(static_cast<double>(step) / static_cast<double>(config_.anneal_steps), 1.0);
+  const double ratio =
+      std::min(static_cast<double>(step) / static_cast<double>(config_.anneal_steps), 1.0);
   temperature_T_.fill_(config_.initial_temperature *
                        std::pow(config_.final_temperature / config_.initial_temperature, ratio));
 }
@@ -208,9 +222,9 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
   if (c.has_gate()) {
     const at::Tensor logit = gate_logit_.view({2, layers, 1, 1, 1});
     if (mode.training) {
-      const at::Tensor u = mode.uniform.defined()
-                               ? mode.uniform.to(logit.options())
-                               : at::rand({2, layers, batch, tokens, heads}, mode.generator, logit.options());
+      const at::Tensor u = mode.uniform.defined() ? mode.uniform.to(logit.options())
+                                                  : at::rand({2, layers, batch, tokens, heads},
+                                                             mode.generator, logit.options());
       const at::Tensor noise = -at::log(-at::log(u + kGumbelEps) + kGumbelEps);
       factor = at::sigmoid((logit + noise) / temperature_T_.view({1, layers, 1, 1, 1}));
     } else {
@@ -218,8 +232,8 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
     }
   }
   if (c.has_scalar()) {
-    const at::Tensor score =
-        at::baddbmm(scalar_bias_.unsqueeze(1), block(scalar_, hidden, mode), scalar_weight_.transpose(1, 2));
+    const at::Tensor score = at::baddbmm(scalar_bias_.unsqueeze(1), block(scalar_, hidden, mode),
+                                         scalar_weight_.transpose(1, 2));
     const at::Tensor weight = at::sigmoid(score).view({2, layers, batch, tokens, heads});
     factor = factor.defined() ? factor * weight : weight;
   }
@@ -246,14 +260,17 @@ std::vector<std::pair<std::string, at::Tensor>> C2CFuser::layer_state(int64_t la
   };
   emit("gate_logit");
   if (config_.has_gate()) out.emplace_back("gate_temperature", temperature_T_.select(0, layer));
-  for (const char* prefix : {"in.", "mlp1.", "scalar_mlp2.", "scalar_head.", "proj_mlp2.", "proj_out."}) {
+  for (const char* prefix :
+       {"in.", "mlp1.", "scalar_mlp2.", "scalar_head.", "proj_mlp2.", "proj_out."}) {
     emit(prefix);
   }
   return out;
 }
 
-void C2CFuser::load_layer_state(int64_t layer, const std::vector<std::pair<std::string, at::Tensor>>& state) {
-  const auto fail = [&](const std::string& what, const std::string& got, const std::string& expected) {
+void C2CFuser::load_layer_state(int64_t layer,
+                                const std::vector<std::pair<std::string, at::Tensor>>& state) {
+  const auto fail = [&](const std::string& what, const std::string& got,
+                        const std::string& expected) {
     throw Error({.code = ExitCode::kInput,
                  .where = cat("projector_", layer),
                  .what = what,
@@ -265,15 +282,19 @@ void C2CFuser::load_layer_state(int64_t layer, const std::vector<std::pair<std::
   for (const auto& [name, tensor] : state) {
     const auto it = wanted.find(name);
     if (it == wanted.end()) {
-      fail("tensor " + printable(name) + " has no place here", "an extra tensor", cat(wanted.size(), " known ones"));
+      fail("tensor " + printable(name) + " has no place here", "an extra tensor",
+           cat(wanted.size(), " known ones"));
     }
-    if (!given.emplace(name, tensor).second) fail("tensor " + printable(name), "it twice", "it once");
+    if (!given.emplace(name, tensor).second)
+      fail("tensor " + printable(name), "it twice", "it once");
     if (it->second.sizes() != tensor.sizes()) {
-      fail("tensor " + printable(name) + " has the wrong shape", cat(tensor.sizes()), cat(it->second.sizes()));
+      fail("tensor " + printable(name) + " has the wrong shape", cat(tensor.sizes()),
+           cat(it->second.sizes()));
     }
   }
   for (const auto& [name, tensor] : wanted) {
-    if (!given.count(name)) fail("tensor " + name + " is missing", cat(given.size(), " tensors"), cat(wanted.size()));
+    if (!given.count(name))
+      fail("tensor " + name + " is missing", cat(given.size(), " tensors"), cat(wanted.size()));
   }
   const c10::NoGradGuard no_grad;
   for (const auto& [name, tensor] : given) wanted.at(name).copy_(tensor);

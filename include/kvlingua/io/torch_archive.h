@@ -1,9 +1,10 @@
 // PyTorch's `.pt` files (torch.save's zip format) without executing anything.
 //
-// The pickle inside is read by a small machine that knows data opcodes and an allow-list of globals: OrderedDict,
-// torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter and torch's storage classes. Everything else is refused by name, so a
-// hostile file can name a function but never have it called. Only stored (uncompressed) records are read, as torch writes them.
-// Tensors come as descriptions over raw bytes; this layer does not know torch.
+// The pickle inside is read by a small machine that knows data opcodes and an allow-list of
+// globals: OrderedDict, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter and
+// torch's storage classes. Everything else is refused by name, so a hostile file can name a
+// function but never have it called. Only stored (uncompressed) records are read, as torch writes
+// them. Tensors come as descriptions over raw bytes; this layer does not know torch.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,8 @@ struct PtValue;
 using PtPointer = std::shared_ptr<const PtValue>;
 
 struct PtTensor {
-  std::string dtype;  // "float32", "bfloat16", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"
+  std::string dtype;  // "float32", "bfloat16", "float16", "float64", "int64", "int32", "int16",
+                      // "int8", "uint8", "bool"
   std::vector<int64_t> shape, stride;  // in elements
   int64_t offset = 0;                  // in elements
   std::shared_ptr<const std::vector<std::byte>> storage;
@@ -44,7 +46,8 @@ struct PtValue {
   const PtValue* find(std::string_view key) const;
 };
 
-// Throws Error: kInput when the file cannot be read, kCorrupt naming the reason for everything else.
+// Throws Error: kInput when the file cannot be read, kCorrupt naming the reason for everything
+// else.
 PtPointer read_torch_archive(const std::filesystem::path& path);
 PtPointer read_torch_archive(std::string_view bytes, const std::string& where);
 // The pickle machine alone, for fuzzing: storages are all missing.
@@ -55,7 +58,9 @@ struct PtNamedTensor {
   std::vector<int64_t> shape;
   std::string_view bytes;  // row-major
 };
-// The bytes of a file that torch.load(weights_only=True) reads as an OrderedDict name -> tensor; the same input gives the same bytes.
-std::string write_torch_archive(const std::vector<PtNamedTensor>& tensors, const std::string& archive_name = "archive");
+// The bytes of a file that torch.load(weights_only=True) reads as an OrderedDict name -> tensor;
+// the same input gives the same bytes.
+std::string write_torch_archive(const std::vector<PtNamedTensor>& tensors,
+                                const std::string& archive_name = "archive");
 
 }  // namespace kvlingua

@@ -1,8 +1,9 @@
 // The Cache-to-Cache projector as one of kvlingua's kinds (c2c_fuser.h has its numerics).
 //
-// fuse mode (the reference's): the target reads the text too, `own` is its cache; keys are taken rotated, as both models' attention sees
-// them, and the result stands where `own` stands. translate mode: the target never reads the text, its part is zero, keys are un-rotated
-// on both sides as for every other kind.
+// fuse mode (the reference's): the target reads the text too, `own` is its cache; keys are taken
+// rotated, as both models' attention sees them, and the result stands where `own` stands. translate
+// mode: the target never reads the text, its part is zero, keys are un-rotated on both sides as for
+// every other kind.
 #pragma once
 
 #include <string>
@@ -23,7 +24,8 @@ class C2CProjector : public Projector {
   bool fuses() const override { return fuses_; }
   KvCache translate(const TranslateInput& input) const override;
   // Rows are un-rotated; without `own` the target's part is zero.
-  CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr, uint64_t draw = 0) const override;
+  CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr,
+                           uint64_t draw = 0) const override;
   NamedTensors parameters() const override { return fuser_.parameters(); }
   NamedTensors buffers() const override;
   nlohmann::json config() const override;

@@ -1,14 +1,19 @@
-// The Cache-to-Cache projector (Fu et al. 2025, arXiv 2510.03215), numerically that of its reference implementation.
+// The Cache-to-Cache projector (Fu et al. 2025, arXiv 2510.03215), numerically that of its
+// reference implementation.
 //
-// One projector per target layer, all held in stacked tensors: a tower is one (target layer, key or value) pair, there are
-// G = 2 T of them, keys first (tower = kv * T + layer), so every matrix of the network is one batched GEMM.
-//   x = [source; target] -> in -> block (mlp1) -> hidden;   P = proj_out(blocks(hidden)),  w = sigmoid(head(block(hidden)))
-//   out = target + gate * w * P          block(x) = x + dropout(W2 gelu(W1 rmsnorm(x)))
-// Caches are taken as the models' attention sees them: keys rotated, nothing un-rotated. Heads are flattened head-major.
-// The gate is one logit per tower: in training sigmoid((logit + Gumbel noise) / temperature) per head and token, in evaluation
-// logit > 0, strictly, so an untrained projector is closed. In evaluation gate * w * P and the sum are float32 and rounded once.
+// One projector per target layer, all held in stacked tensors: a tower is one (target layer, key or
+// value) pair, there are G = 2 T of them, keys first (tower = kv * T + layer), so every matrix of
+// the network is one batched GEMM.
+//   x = [source; target] -> in -> block (mlp1) -> hidden;   P = proj_out(blocks(hidden)),  w =
+//   sigmoid(head(block(hidden))) out = target + gate * w * P          block(x) = x + dropout(W2
+//   gelu(W1 rmsnorm(x)))
+// Caches are taken as the models' attention sees them: keys rotated, nothing un-rotated. Heads are
+// flattened head-major. The gate is one logit per tower: in training sigmoid((logit + Gumbel noise)
+// / temperature) per head and token, in evaluation logit > 0, strictly, so an untrained projector
+// is closed. In evaluation gate * w * P and the sum are float32 and rounded once.
 //
-// Ablation levels as in the reference: 0 all; 1 w = 1; 2 also gate = 1; 3 also no target (out = P); 4 only gate = 1.
+// Ablation levels as in the reference: 0 all; 1 w = 1; 2 also gate = 1; 3 also no target (out = P);
+// 4 only gate = 1.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -25,7 +30,8 @@
 namespace kvlingua {
 
 enum class LayerMapping { kLastAligned, kNearest };
-LayerMapping layer_mapping_from_name(const std::string& name);  // "last_aligned", "k_nearest"; throws Error (kUsage)
+LayerMapping layer_mapping_from_name(
+    const std::string& name);  // "last_aligned", "k_nearest"; throws Error (kUsage)
 // The source layer of every target layer.
 std::vector<int64_t> map_layers(LayerMapping mapping, int64_t target_layers, int64_t source_layers);
 
@@ -49,7 +55,8 @@ struct C2CConfig {
 
 class C2CFuser {
  public:
-  // Fresh weights, uniform in +-1/sqrt(fan_in), norms 1, logits 0. Throws Error (kUsage) for an impossible config.
+  // Fresh weights, uniform in +-1/sqrt(fan_in), norms 1, logits 0. Throws Error (kUsage) for an
+  // impossible config.
   C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, uint64_t seed = 0);
 
   const C2CConfig& config() const { return config_; }
@@ -61,23 +68,30 @@ class C2CFuser {
     at::Tensor uniform;
     std::optional<at::Generator> generator;
   };
-  // source: [S, B, Hs, N, Ds], target: [T, B, Ht, N, Dt], same N tokens. Differentiable with respect to the parameters and
-  // both caches. The result carries the target's positions and rotation. In evaluation its dtype is float32 when the
-  // parameters are a half type (the caller rounds), else that of the target.
+  // source: [S, B, Hs, N, Ds], target: [T, B, Ht, N, Dt], same N tokens. Differentiable with
+  // respect to the parameters and both caches. The result carries the target's positions and
+  // rotation. In evaluation its dtype is float32 when the parameters are a half type (the caller
+  // rounds), else that of the target.
   KvCache fuse(const KvCache& source, const KvCache& target, const Mode& mode) const;
 
   // T(step) = T0 (Tf / T0)^min(step / anneal_steps, 1), stored in the parameters' dtype.
   void set_temperature(int64_t step);
   double temperature() const;  // reads a tensor: waits for the device
-  const at::Tensor& temperature_tensor() const { return temperature_T_; }  // [T], what a checkpoint holds
+  const at::Tensor& temperature_tensor() const {
+    return temperature_T_;
+  }  // [T], what a checkpoint holds
 
-  // Stacked trainable tensors, names as the reference's without "key_" / "value_": "in.weight" [G, H, C], ...
+  // Stacked trainable tensors, names as the reference's without "key_" / "value_": "in.weight" [G,
+  // H, C], ...
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
 
-  // One target layer in the reference's names and order of its state_dict, temperature included. Views of the stacks.
+  // One target layer in the reference's names and order of its state_dict, temperature included.
+  // Views of the stacks.
   std::vector<std::pair<std::string, at::Tensor>> layer_state(int64_t layer) const;
-  // Copies one layer's state in. Strict: throws Error (kInput) naming missing, extra and mis-shaped tensors.
-  void load_layer_state(int64_t layer, const std::vector<std::pair<std::string, at::Tensor>>& state);
+  // Copies one layer's state in. Strict: throws Error (kInput) naming missing, extra and mis-shaped
+  // tensors.
+  void load_layer_state(int64_t layer,
+                        const std::vector<std::pair<std::string, at::Tensor>>& state);
 
  private:
   struct Block {
@@ -92,7 +106,8 @@ class C2CFuser {
   C2CConfig config_;
   at::Tensor temperature_T_;  // [T], in the parameters' dtype
   std::vector<std::pair<std::string, at::Tensor>> parameters_;
-  at::Tensor in_weight_, in_bias_, scalar_weight_, scalar_bias_, out_weight_, out_bias_, gate_logit_;
+  at::Tensor in_weight_, in_bias_, scalar_weight_, scalar_bias_, out_weight_, out_bias_,
+      gate_logit_;
   Block common_, scalar_;
   std::vector<Block> projection_;
   at::Tensor source_layer_;  // [T], gathers source layers

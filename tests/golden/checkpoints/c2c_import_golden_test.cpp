@@ -1,4 +1,5 @@
-// Checkpoint folders written by Cache-to-Cache's own code (scripts/goldens/c2c_training.py) in and out again.
+// Checkpoint folders written by Cache-to-Cache's own code (scripts/goldens/c2c_training.py) in and
+// out again.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -52,17 +53,20 @@ TEST(C2CImportGolden, InAsACheckpointAndOutAgainIsBitEqual) {
   }
   export_checkpoint("safetensors", root / "checkpoint", root / "plain");
   EXPECT_TRUE(fs::exists(root / "plain" / "SHA256SUMS"));
-  EXPECT_THROW(export_checkpoint("safetensors", root / "checkpoint", root / "plain"), Error);  // exists
+  EXPECT_THROW(export_checkpoint("safetensors", root / "checkpoint", root / "plain"),
+               Error);  // exists
   EXPECT_THROW(import_checkpoint("gguf", kData / "trained", root / "other"), Error);
   fs::remove_all(root);
 }
 
 TEST(C2CImportGolden, OptimizerState) {
   const C2CFuser fuser = read_c2c_directory(kData / "trained");
-  const C2CTrainingState state = read_c2c_training_state(kData / "trained" / "training_state.pt", fuser);
+  const C2CTrainingState state =
+      read_c2c_training_state(kData / "trained" / "training_state.pt", fuser);
   EXPECT_EQ(state.step, 10);
   EXPECT_EQ(state.moments.size(), fuser.parameters().size());
-  // Parameter 0 of the optimizer is the key gate of layer 0, parameter 6 key_in.weight of layer 0; see param_groups.
+  // Parameter 0 of the optimizer is the key gate of layer 0, parameter 6 key_in.weight of layer 0;
+  // see param_groups.
   const PtPointer raw = read_torch_archive(kData / "trained" / "training_state.pt");
   const auto& states = raw->find("optimizer_state_dict")->find("state")->entries;
   const auto bytes_of = [](const at::Tensor& t) {
@@ -73,10 +77,12 @@ TEST(C2CImportGolden, OptimizerState) {
   for (size_t i = 0; i < fuser.parameters().size(); ++i) {
     const auto& name = fuser.parameters()[i].first;
     if (name == "gate_logit") {
-      EXPECT_EQ(bytes_of(state.moments[i].first.select(0, 0)), states[0].second->find("exp_avg")->tensor.contiguous_bytes());
+      EXPECT_EQ(bytes_of(state.moments[i].first.select(0, 0)),
+                states[0].second->find("exp_avg")->tensor.contiguous_bytes());
     }
     if (name == "in.weight") {
-      EXPECT_EQ(bytes_of(state.moments[i].second.select(0, 0)), states[6].second->find("exp_avg_sq")->tensor.contiguous_bytes());
+      EXPECT_EQ(bytes_of(state.moments[i].second.select(0, 0)),
+                states[6].second->find("exp_avg_sq")->tensor.contiguous_bytes());
     }
   }
   EXPECT_THROW(read_c2c_training_state(kData / "trained" / "projector_0.pt", fuser), Error);

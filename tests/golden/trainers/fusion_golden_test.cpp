@@ -1,5 +1,5 @@
-// Fusion against Cache-to-Cache's own code on two tiny models (scripts/goldens/c2c_training.py): losses of whole-model training
-// steps, and greedy generations from a fused cache, token for token.
+// Fusion against Cache-to-Cache's own code on two tiny models (scripts/goldens/c2c_training.py):
+// losses of whole-model training steps, and greedy generations from a fused cache, token for token.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -24,7 +24,8 @@ nlohmann::json golden() {
 
 FusionBatch batch_of(const nlohmann::json& micro) {
   std::vector<FusionSample> samples;
-  for (const auto& row : micro["rows"]) samples.push_back(chat_fusion_sample(row.get<std::vector<int64_t>>(), micro["prompt"]));
+  for (const auto& row : micro["rows"])
+    samples.push_back(chat_fusion_sample(row.get<std::vector<int64_t>>(), micro["prompt"]));
   return collate_fusion(samples);
 }
 
@@ -36,9 +37,12 @@ class FusionGolden : public ::testing::Test {
   double loss(C2CFuser& fuser, const FusionBatch& batch) const {
     C2CFuser::Mode mode;
     mode.training = true;
-    const int64_t n = batch.sections[0].target.ids_BT.size(1), rows = batch.sections[0].target.ids_BT.size(0);
+    const int64_t n = batch.sections[0].target.ids_BT.size(1),
+                  rows = batch.sections[0].target.ids_BT.size(0);
     mode.uniform = at::full({2, 3, rows, n, 2}, .5);
-    const KvCache past = fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch, FusionOrder::kSequential, mode);
+    const KvCache past =
+        fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch,
+                      FusionOrder::kSequential, mode);
     const FusionLoss l = fusion_loss(target_, past, batch);
     return l.sum.item<double>() / static_cast<double>(l.labels);
   }
@@ -62,12 +66,19 @@ TEST_F(FusionGolden, OneOrTwoSourcesInAnyOrderOfOne) {
   C2CFuser fuser = read_c2c_directory(kData / "trained");
   const FusionBatch batch = batch_of(golden().at("steps").at(0).at("micro").at(0));
   const KvCache cache = read_source(source_, batch, 0);
-  const auto run = [&](FusionOrder order) { return fused_prefill(target_, {{&source_, &fuser}}, {cache}, batch, order, {}); };
-  EXPECT_LT((run(FusionOrder::kSequential).keys() - run(FusionOrder::kParallel).keys()).abs().max().item<float>(), 1e-5);
+  const auto run = [&](FusionOrder order) {
+    return fused_prefill(target_, {{&source_, &fuser}}, {cache}, batch, order, {});
+  };
+  EXPECT_LT((run(FusionOrder::kSequential).keys() - run(FusionOrder::kParallel).keys())
+                .abs()
+                .max()
+                .item<float>(),
+            1e-5);
 }
 
 std::vector<int64_t> until_stop(std::vector<int64_t> ids) {
-  if (const auto stop = std::find(ids.begin(), ids.end(), 1); stop != ids.end()) ids.erase(stop, ids.end());
+  if (const auto stop = std::find(ids.begin(), ids.end(), 1); stop != ids.end())
+    ids.erase(stop, ids.end());
   return ids;
 }
 
@@ -82,12 +93,15 @@ TEST_F(FusionGolden, GenerationsTokenForToken) {
     const auto prompt = item["prompt"].get<std::vector<int64_t>>();
     auto with_answer = prompt;
     with_answer.push_back(0);  // a place for the answer, which is not read
-    const FusionBatch batch = collate_fusion({chat_fusion_sample(with_answer, static_cast<int64_t>(prompt.size()))});
+    const FusionBatch batch =
+        collate_fusion({chat_fusion_sample(with_answer, static_cast<int64_t>(prompt.size()))});
     const KvCache past =
-        fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch, FusionOrder::kSequential, {});
+        fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch,
+                      FusionOrder::kSequential, {});
     const auto fused = generate(target_, TokenBatch::from_rows({{prompt.back()}}), &past, options);
     EXPECT_EQ(fused[0].ids, until_stop(item["fused"]));
-    EXPECT_EQ(generate(target_, TokenBatch::from_rows({prompt}), nullptr, options)[0].ids, until_stop(item["alone"]));
+    EXPECT_EQ(generate(target_, TokenBatch::from_rows({prompt}), nullptr, options)[0].ids,
+              until_stop(item["alone"]));
     changed += item["fused"] != item["alone"];
   }
   EXPECT_GT(changed, 3);  // the fuser does something, so equality above means something

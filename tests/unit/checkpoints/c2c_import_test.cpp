@@ -61,9 +61,12 @@ TEST_F(C2CImport, RoundTripIsBitEqual) {
 
 TEST_F(C2CImport, WhatDoesNotFitIsRefused) {
   EXPECT_EQ(refusal(), "accepted");
-  EXPECT_NE(refusal(C2CShapes{{3, 1, 4}, {3, 2, 3}}).find("does not match the target model"), std::string::npos);
-  EXPECT_NE(refusal(C2CShapes{{2, 1, 4}, {2, 2, 3}}).find("past the source model"), std::string::npos);
-  EXPECT_NE(refusal(C2CShapes{{3, 2, 4}, {2, 2, 3}}).find("source model's cache does not fit"), std::string::npos);
+  EXPECT_NE(refusal(C2CShapes{{3, 1, 4}, {3, 2, 3}}).find("does not match the target model"),
+            std::string::npos);
+  EXPECT_NE(refusal(C2CShapes{{2, 1, 4}, {2, 2, 3}}).find("past the source model"),
+            std::string::npos);
+  EXPECT_NE(refusal(C2CShapes{{3, 2, 4}, {2, 2, 3}}).find("source model's cache does not fit"),
+            std::string::npos);
 }
 
 TEST_F(C2CImport, DamagedFoldersAreRefused) {
@@ -86,7 +89,8 @@ TEST_F(C2CImport, DamagedFoldersAreRefused) {
   fs::copy(dir_ / "projector_0.pt", dir_ / "projector_2.pt");
   EXPECT_NE(refusal().find("differs from that of projector files"), std::string::npos) << refusal();
   SetUp();
-  replace("projector_config.json", "\"0\": [\n        [\n          1,\n          0", "\"0\": [\n        [\n          1,\n          1");
+  replace("projector_config.json", "\"0\": [\n        [\n          1,\n          0",
+          "\"0\": [\n        [\n          1,\n          1");
   EXPECT_NE(refusal().find("not used exactly once"), std::string::npos) << refusal();
   fs::remove_all(dir_);
   EXPECT_NE(refusal().find("no such folder"), std::string::npos);

@@ -23,8 +23,10 @@ ProjectorOptions options(const std::string& mode) {
 KvCache any(const KvShape& s, int64_t tokens, bool rotated) {
   RopeSpec rope;
   rope.head_dim = s.head_dim;
-  const KvCache plain(at::randn({s.layers, 2, s.kv_heads, tokens, s.head_dim}), at::randn({s.layers, 2, s.kv_heads, tokens, s.head_dim}),
-                      at::arange(tokens).unsqueeze(0).expand({2, tokens}).contiguous(), std::nullopt);
+  const KvCache plain(at::randn({s.layers, 2, s.kv_heads, tokens, s.head_dim}),
+                      at::randn({s.layers, 2, s.kv_heads, tokens, s.head_dim}),
+                      at::arange(tokens).unsqueeze(0).expand({2, tokens}).contiguous(),
+                      std::nullopt);
   return rotated ? plain.rotated_to(rope, plain.positions()) : plain;
 }
 
