@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "kvlingua/kernels/gated_add.h"
 #include "kvlingua/kernels/qkv_rope.h"
 #include "kvlingua/kernels/rms_norm.h"
 #include "kvlingua/kernels/silu_mul.h"
@@ -62,6 +63,28 @@ TEST_P(CudaKernels, SplitQkvRope) {
       split_qkv_rope(qkv.cuda(), device, b[0], b[1].narrow(2, 1, T), b[2].narrow(2, 1, T));
       for (size_t i = 0; i < 3; ++i) expect_close(b[i], a[i]);
     }
+  }
+}
+
+TEST_P(CudaKernels, GatedAddForwardAndBack) {
+  const int64_t T = 2, B = 3, H = 2, N = 5;
+  for (const int64_t D : {16, 64, 100, 128}) {
+    const GatedAdd host{random({T, B, H, N, D}), random({T, B, H, N, D}), random({2, T, B, N, H, D}),
+                        random({2, T, B, N, H}), random({2, T, B, N, H}), random({2, T}),
+                        (at::rand({T}) + .3).to(GetParam())};
+    const auto run = [&](at::Device on) {
+      const auto leaf = [&](const at::Tensor& x) { return x.to(on).clone().requires_grad_(true); };
+      const GatedAdd in{leaf(host.keys),  leaf(host.values),  leaf(host.projected),
+                        leaf(host.score), host.noise.to(on),  leaf(host.logit),
+                        host.temperature.to(on)};
+      // The formula where there is no kernel: half types on the CPU.
+      const auto [keys, values] = gated_add(in);
+      (keys.to(at::kFloat).sum() + values.to(at::kFloat).square().sum()).backward();
+      return std::vector<at::Tensor>{keys.detach(),       values.detach(),  in.keys.grad(), in.values.grad(),
+                                     in.projected.grad(), in.score.grad(), in.logit.grad()};
+    };
+    const auto a = run(at::kCPU), b = run(at::kCUDA);
+    for (size_t i = 0; i < a.size(); ++i) expect_close(b[i], a[i]);
   }
 }
 
