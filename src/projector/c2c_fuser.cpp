@@ -10,11 +10,11 @@
 #include <sstream>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/kernels/gated_add.h"
 
 namespace kvlingua {
 namespace {
 
-constexpr double kNormEps = 1e-6;
 constexpr double kGumbelEps = 1e-20;
 
 [[noreturn]] void bad_config(const std::string& what, const std::string& got,
@@ -30,10 +30,6 @@ constexpr double kGumbelEps = 1e-20;
 at::Tensor flatten_heads(const at::Tensor& x) {
   return x.permute({0, 1, 3, 2, 4})
       .reshape({x.size(0), x.size(1) * x.size(3), x.size(2) * x.size(4)});
-}
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight_GH) {
-  return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + kNormEps) * weight_GH.unsqueeze(1);
 }
 
 void check_cache(const char* role, const KvCache& cache, const KvShape& shape) {
@@ -127,8 +123,8 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
   add("proj_out.bias", uniform({towers, c.target.width()}, h));
   bind();
   if (c.zero_init) {
-    out_weight_.zero_();
-    out_bias_.zero_();
+    stack_.out_weight.zero_();
+    stack_.out_bias.zero_();
   }
   temperature_T_ = at::empty({c.target.layers}, options);
   set_temperature(0);
@@ -146,25 +142,25 @@ const at::Tensor& C2CFuser::named(const std::string& name) const {
   throw Error({.where = "projector c2c", .what = "no parameter " + name});
 }
 
-C2CFuser::Block C2CFuser::named_block(const std::string& name) const {
-  return {named(name + ".norm.weight"), named(name + ".w1.weight"), named(name + ".w2.weight")};
-}
-
 void C2CFuser::bind() {
+  const auto block = [&](const std::string& name) {
+    return TowerBlock{named(name + ".norm.weight"), named(name + ".w1.weight"),
+                      named(name + ".w2.weight")};
+  };
   if (config_.has_gate()) gate_logit_ = named("gate_logit");
-  in_weight_ = named("in.weight");
-  in_bias_ = named("in.bias");
-  common_ = named_block("mlp1.blocks.0");
+  stack_ = {};
+  stack_.in_weight = named("in.weight");
+  stack_.in_bias = named("in.bias");
+  stack_.common = block("mlp1.blocks.0");
   if (config_.has_scalar()) {
-    scalar_ = named_block("scalar_mlp2.blocks.0");
-    scalar_weight_ = named("scalar_head.weight");
-    scalar_bias_ = named("scalar_head.bias");
+    stack_.scalar = block("scalar_mlp2.blocks.0");
+    stack_.scalar_weight = named("scalar_head.weight");
+    stack_.scalar_bias = named("scalar_head.bias");
   }
-  projection_.clear();
   for (int64_t i = 0; i < config_.num_layers - 2; ++i)
-    projection_.push_back(named_block(cat("proj_mlp2.blocks.", i)));
-  out_weight_ = named("proj_out.weight");
-  out_bias_ = named("proj_out.bias");
+    stack_.projection.push_back(block(cat("proj_mlp2.blocks.", i)));
+  stack_.out_weight = named("proj_out.weight");
+  stack_.out_bias = named("proj_out.bias");
 }
 
 void C2CFuser::to(at::Device device, at::ScalarType dtype) {
@@ -181,13 +177,6 @@ void C2CFuser::set_temperature(int64_t step) {
       std::min(static_cast<double>(step) / static_cast<double>(config_.anneal_steps), 1.0);
   temperature_T_.fill_(config_.initial_temperature *
                        std::pow(config_.final_temperature / config_.initial_temperature, ratio));
-}
-
-at::Tensor C2CFuser::block(const Block& b, const at::Tensor& x, const Mode& mode) const {
-  const at::Tensor inner = at::gelu(at::bmm(rms_norm(x, b.norm), b.w1.transpose(1, 2)));
-  const at::Tensor w2 = b.w2.transpose(1, 2);
-  if (!mode.training || config_.dropout == 0.0) return at::baddbmm(x, inner, w2);
-  return x + at::dropout(at::bmm(inner, w2), config_.dropout, /*train=*/true);
 }
 
 KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode& mode) const {
@@ -209,32 +198,35 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
   if (c.has_target()) {
     x = at::cat({x, at::cat({flatten_heads(target.keys()), flatten_heads(target.values())})}, -1);
   }
-  x = x.to(in_weight_.scalar_type());
-  const at::Tensor hidden =
-      block(common_, at::baddbmm(in_bias_.unsqueeze(1), x, in_weight_.transpose(1, 2)), mode);
-
-  at::Tensor projected = hidden;
-  for (const Block& b : projection_) projected = block(b, projected, mode);
-  projected = at::baddbmm(out_bias_.unsqueeze(1), projected, out_weight_.transpose(1, 2))
-                  .view({2, layers, batch, tokens, heads, c.target.head_dim});
+  x = x.to(stack_.in_weight.scalar_type());
+  const TowerOutput towers = run_towers(stack_, x, mode.training ? config_.dropout : 0.0);
+  const at::Tensor projected =
+      towers.projected.view({2, layers, batch, tokens, heads, c.target.head_dim});
+  const std::vector<int64_t> size{2, layers, batch, tokens, heads};
+  const at::Tensor score = c.has_scalar() ? towers.score.view(size) : at::Tensor();
 
   at::Tensor factor;  // gate * w, [2, T, B, N, heads]
   if (c.has_gate()) {
     const at::Tensor logit = gate_logit_.view({2, layers, 1, 1, 1});
     if (mode.training) {
       const at::Tensor u = mode.uniform.defined() ? mode.uniform.to(logit.options())
-                                                  : at::rand({2, layers, batch, tokens, heads},
-                                                             mode.generator, logit.options());
-      const at::Tensor noise = -at::log(-at::log(u + kGumbelEps) + kGumbelEps);
+                           : mode.fixed_uniform
+                               ? at::full(size, *mode.fixed_uniform, logit.options())
+                               : at::rand(size, mode.generator, logit.options());
+      const at::Tensor noise = -at::log(-at::log(u.detach() + kGumbelEps) + kGumbelEps);
+      if (c.ablation_level == 0) {
+        const auto [keys, values] =
+            gated_add({target.keys(), target.values(), projected, score, noise,
+                       gate_logit_.view({2, layers}), temperature_T_});
+        return KvCache(keys, values, target.positions(), target.rope(), target.mask());
+      }
       factor = at::sigmoid((logit + noise) / temperature_T_.view({1, layers, 1, 1, 1}));
     } else {
       factor = (logit > 0).to(at::kFloat);
     }
   }
-  if (c.has_scalar()) {
-    const at::Tensor score = at::baddbmm(scalar_bias_.unsqueeze(1), block(scalar_, hidden, mode),
-                                         scalar_weight_.transpose(1, 2));
-    const at::Tensor weight = at::sigmoid(score).view({2, layers, batch, tokens, heads});
+  if (score.defined()) {
+    const at::Tensor weight = at::sigmoid(score);
     factor = factor.defined() ? factor * weight : weight;
   }
   at::Tensor out = factor.defined() ? factor.unsqueeze(-1) * projected : projected;

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/projector/c2c_tower.h"
 
 namespace kvlingua {
 
@@ -66,6 +67,7 @@ class C2CFuser {
     bool training = false;
     // Gumbel draws u in [0, 1), [2, T, B, N, target heads]; undefined = drawn. For parity tests.
     at::Tensor uniform;
+    std::optional<double> fixed_uniform;  // every draw this number; for parity tests too
     std::optional<at::Generator> generator;
   };
   // source: [S, B, Hs, N, Ds], target: [T, B, Ht, N, Dt], same N tokens. Differentiable with
@@ -94,22 +96,15 @@ class C2CFuser {
                         const std::vector<std::pair<std::string, at::Tensor>>& state);
 
  private:
-  struct Block {
-    at::Tensor norm, w1, w2;
-  };
-  at::Tensor block(const Block& b, const at::Tensor& x, const Mode& mode) const;
   void add(const std::string& name, at::Tensor tensor);
   const at::Tensor& named(const std::string& name) const;
-  Block named_block(const std::string& name) const;
   void bind();  // points the members below at parameters_
 
   C2CConfig config_;
   at::Tensor temperature_T_;  // [T], in the parameters' dtype
   std::vector<std::pair<std::string, at::Tensor>> parameters_;
-  at::Tensor in_weight_, in_bias_, scalar_weight_, scalar_bias_, out_weight_, out_bias_,
-      gate_logit_;
-  Block common_, scalar_;
-  std::vector<Block> projection_;
+  at::Tensor gate_logit_;
+  TowerStack stack_;
   at::Tensor source_layer_;  // [T], gathers source layers
 };
 
