@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "kvlingua/base/error.h"
 
@@ -38,6 +39,9 @@ void check_sample(const FusionSample& s) {
   const size_t n = s.target_ids.size();
   bool fits = s.selector.size() == n && s.labels.size() == n;
   for (const auto& ids : s.source_ids) fits = fits && ids.size() == n;
+  fits = fits && (s.target_real.empty() || s.target_real.size() == n);
+  for (const auto& real : s.source_real) fits = fits && real.size() == n;
+  fits = fits && (s.source_real.empty() || s.source_real.size() == s.source_ids.size());
   if (!fits)
     refuse("a sample's lists differ in length",
            cat(s.selector.size(), " selectors, ", s.labels.size(), " labels"), cat(n, " tokens"));
@@ -67,6 +71,7 @@ FusionBatch FusionBatch::to(at::Device device) const {
     s.target.mask_BT = s.target.mask_BT.to(device);
     s.target.positions_BT = s.target.positions_BT.to(device);
     for (at::Tensor& ids : s.source_ids) ids = ids.to(device);
+    for (at::Tensor& mask : s.source_masks) mask = mask.to(device);
   }
   out.logit_positions = logit_positions.to(device);
   out.answers = answers.to(device);
@@ -110,8 +115,10 @@ FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad
     section.target.ids_BT = at::full({rows, width}, pad_id, at::kLong);
     section.target.mask_BT = at::zeros({rows, width}, at::kBool);
     section.target.positions_BT = at::zeros({rows, width}, at::kLong);
-    for (size_t j = 0; j < sources; ++j)
+    for (size_t j = 0; j < sources; ++j) {
       section.source_ids.push_back(at::full({rows, width}, pad_id, at::kLong));
+      section.source_masks.push_back(at::zeros({rows, width}, at::kBool));
+    }
     labels = at::full({rows, width}, kIgnoredLabel, at::kLong);
     for (int64_t row = 0; row < rows; ++row) {
       const auto& r = runs[static_cast<size_t>(row)];
@@ -124,10 +131,21 @@ FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad
       };
       put(section.target.ids_BT, s.target_ids);
       put(labels, s.labels);
-      for (size_t j = 0; j < sources; ++j) put(section.source_ids[j], s.source_ids[j]);
-      section.target.mask_BT[row].narrow(0, 0, n).fill_(true);
-      section.target.positions_BT[row].narrow(0, 0, n).copy_(at::arange(begin, begin + n));
-      batch.tokens += n;
+      const auto mark = [&](const at::Tensor& into, const std::vector<bool>* real) {
+        bool* out = into.data_ptr<bool>() + row * width;
+        for (int64_t i = 0; i < n; ++i) {
+          out[i] = real == nullptr || (*real)[static_cast<size_t>(begin + i)];
+        }
+        return std::count(out, out + n, true);
+      };
+      for (size_t j = 0; j < sources; ++j) {
+        put(section.source_ids[j], s.source_ids[j]);
+        mark(section.source_masks[j], s.source_real.empty() ? nullptr : &s.source_real[j]);
+      }
+      batch.tokens +=
+          mark(section.target.mask_BT, s.target_real.empty() ? nullptr : &s.target_real);
+      int64_t* positions = section.target.positions_BT.data_ptr<int64_t>() + row * width;
+      std::iota(positions, positions + n, begin);
     }
     batch.sections.push_back(std::move(section));
   }
@@ -150,7 +168,7 @@ KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t sou
   for (size_t k = 0; k + 1 < batch.sections.size(); ++k) {
     const FusionSection& s = batch.sections[k];
     ids.push_back(s.source_ids.empty() ? s.target.ids_BT : s.source_ids.at(source_index));
-    masks.push_back(s.target.mask_BT);
+    masks.push_back(s.source_masks.empty() ? s.target.mask_BT : s.source_masks.at(source_index));
     positions.push_back(s.target.positions_BT);
   }
   return source.prefill({at::cat(ids, 1), at::cat(masks, 1), at::cat(positions, 1)}).cache;
@@ -192,12 +210,13 @@ KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& s
   return past;
 }
 
-FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past,
-                       const FusionBatch& batch) {
+FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const FusionBatch& batch,
+                       bool checkpoint_activations) {
   const TokenBatch& last = batch.sections.back().target;
   const int64_t n =
       last.ids_BT.size(1) - 1;  // the very last token predicts nothing: it need not be read
   PrefillOptions options;
+  options.checkpoint_activations = checkpoint_activations;
   options.want_cache = false;
   options.logits = LogitsAt::kPositions;
   options.logit_positions = batch.logit_positions;

@@ -29,6 +29,10 @@ struct FusionSample {
       source_ids;  // one list per source, each as long as target_ids; empty: the target's ids
   std::vector<int64_t> selector;  // per token
   std::vector<int64_t> labels;    // per token, kIgnoredLabel where nothing is learnt
+  // Padding inside a sample (chat templates of two models aligned, fusion_alignment.h): false where
+  // that model has no token. Positions count it. Empty: every token is real.
+  std::vector<bool> target_real;
+  std::vector<std::vector<bool>> source_real;
 };
 
 // Prompt fused but for its last token, the answer learnt: what the reference's chat data sets make.
@@ -36,8 +40,9 @@ struct FusionSample {
 FusionSample chat_fusion_sample(const std::vector<int64_t>& ids, int64_t prompt_tokens);
 
 struct FusionSection {
-  TokenBatch target;                   // ids, mask (true = real), positions
-  std::vector<at::Tensor> source_ids;  // [B, T] per source; empty: the target's ids
+  TokenBatch target;                     // ids, mask (true = real), positions
+  std::vector<at::Tensor> source_ids;    // [B, T] per source; empty: the target's ids
+  std::vector<at::Tensor> source_masks;  // [B, T] per source; empty: the target's mask
   int64_t selector = 0;
 };
 
@@ -83,6 +88,7 @@ struct FusionLoss {
   at::Tensor sum;
   int64_t labels = 0;
 };
-FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const FusionBatch& batch);
+FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const FusionBatch& batch,
+                       bool checkpoint_activations = false);
 
 }  // namespace kvlingua
