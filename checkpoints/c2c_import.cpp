@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/c2c_files.h"
+#include "kvlingua/io/atomic_file.h"
 
 namespace kvlingua {
 namespace c2c {
@@ -351,14 +352,11 @@ C2CFuser read_c2c_directory(const fs::path& given, const std::optional<C2CShapes
 void write_c2c_directory(const C2CFuser& fuser, const fs::path& directory) {
   const C2CConfig& c = fuser.config();
   const fs::path temporary = directory.string() + ".partial";
-  fs::remove_all(temporary);
-  fs::create_directories(temporary);
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  make_directories(temporary);
   const auto write = [&](const std::string& name, const std::string& bytes) {
-    std::ofstream out(temporary / name, std::ios::binary);
-    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    out.close();
-    if (!out)
-      refuse(temporary / name, "cannot be written", std::strerror(errno), {}, ExitCode::kDiskFull);
+    write_file_atomic(temporary / name, bytes);
   };
   const std::string declaration = declaration_of(fuser).dump(2);
   json layers;
@@ -380,8 +378,7 @@ void write_c2c_directory(const C2CFuser& fuser, const fs::path& directory) {
         json::array({json::array({c.source_layer[static_cast<size_t>(layer)], layer})});
   }
   write("projector_config.json", json{{"0", {{"1", layers}}}}.dump(2));
-  fs::remove_all(directory);
-  fs::rename(temporary, directory);
+  publish_directory(temporary, directory);
 }
 
 }  // namespace kvlingua

@@ -6,6 +6,7 @@
 
 #include "checkpoints/c2c_import.h"
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/kv_mapper.h"
 #include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
@@ -47,8 +48,9 @@ fs::path checkpoint_folder(const fs::path& path) {
 
 fs::path make_temporary(const fs::path& out) {
   const fs::path temporary = out.string() + ".partial";
-  fs::remove_all(temporary);
-  fs::create_directories(temporary);
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  make_directories(temporary);
   return temporary;
 }
 
@@ -100,6 +102,20 @@ void export_safetensors(const fs::path& from, const fs::path& out) {
   publish_directory(temporary, out);
 }
 
+void export_vllm(const fs::path& from, const fs::path& out) {
+  const fs::path folder = checkpoint_folder(from);
+  const Checkpoint checkpoint = read_checkpoint(folder);
+  const fs::path temporary = make_temporary(out);
+  try {
+    write_kv_mapper(checkpoint, (folder / "projector.json").string(), temporary);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+  publish_directory(temporary, out);
+}
+
 }  // namespace
 
 void import_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
@@ -109,11 +125,13 @@ void import_checkpoint(const std::string& format, const fs::path& from, const fs
 }
 
 void export_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
-  if (format != "c2c" && format != "safetensors")
-    unknown_format("export", format, "c2c or safetensors");
+  if (format != "c2c" && format != "safetensors" && format != "vllm")
+    unknown_format("export", format, "c2c, safetensors or vllm");
   refuse_existing(out);
   if (format == "c2c") {
     export_c2c(from, out);
+  } else if (format == "vllm") {
+    export_vllm(from, out);
   } else {
     export_safetensors(from, out);
   }

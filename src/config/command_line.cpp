@@ -26,7 +26,7 @@ usage: kvlingua <verb> [arguments] [--set a.b=c ...] [--json FILE|-] [--device a
   sweep RECIPE           projectors and fidelity over model scales
   identity RECIPE        persona fingerprints, self-recognition, identity transfer
   import FORMAT DIR OUT  c2c
-  export FORMAT CHECKPOINT OUT   c2c, safetensors
+  export FORMAT CHECKPOINT OUT   c2c, safetensors, vllm
   quickstart [RECIPE]    preflight, generate, train, evaluate in one go (recipe/nano.yaml)
   nano-lm RECIPE         a model of the embedded pair, from scratch on the built-in corpus
 
@@ -166,7 +166,7 @@ const std::vector<Verb>& verbs() {
       {"identity", "persona fingerprints, self-recognition, identity transfer", recipe_argument,
        "identity"},
       {"import", "a checkpoint of another system: import c2c DIR OUT", add_format, ""},
-      {"export", "a checkpoint for another system: export c2c|safetensors CHECKPOINT OUT",
+      {"export", "a checkpoint for another system: export c2c|safetensors|vllm CHECKPOINT OUT",
        add_format, ""},
       {"quickstart", "preflight, generate, train, evaluate; what is done already is skipped",
        add_quickstart, ""},
