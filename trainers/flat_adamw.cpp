@@ -3,12 +3,16 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "kvlingua/base/error.h"
+#include "kvlingua/kernels/adamw.h"
 
 namespace kvlingua {
 
 FlatAdamW::FlatAdamW(const NamedTensors& parameters, const std::vector<bool>& decayed,
-                     const OptimizerOptions& options)
+                     const OptimizerOptions& options, bool master_copy)
     : options_(options) {
   const c10::NoGradGuard no_grad;
   for (const bool decay : {true, false}) {
@@ -39,15 +43,21 @@ FlatAdamW::FlatAdamW(const NamedTensors& parameters, const std::vector<bool>& de
     tensor.mutable_grad() = gradients_.narrow(0, begin, tensor.numel()).view(tensor.sizes());
     begin += tensor.numel();
   }
-  const bool half = values_.scalar_type() != at::kFloat;
+  const bool half = values_.scalar_type() != at::kFloat && master_copy;
   master_ = half ? values_.to(at::kFloat) : values_;
   master_gradient_ = half ? at::zeros_like(master_) : gradients_;
+  one_pass_ = values_.is_cpu() && values_.scalar_type() == at::kFloat;
   first_ = at::zeros_like(master_);
   second_ = at::zeros_like(master_);
   if (options.ema > 0) average_ = master_.clone();
 }
 
 void FlatAdamW::zero_grad() {
+  pending_scale_ = 1;
+  if (one_pass_ && clear_) {  // step() has cleared it
+    clear_ = false;
+    return;
+  }
   gradients_.zero_();
   if (!master_gradient_.is_same(gradients_)) master_gradient_.zero_();
 }
@@ -61,6 +71,11 @@ void FlatAdamW::collect_grad() {
 
 at::Tensor FlatAdamW::clip(double max_norm) {
   const c10::NoGradGuard no_grad;
+  if (one_pass_) {
+    const double norm = std::sqrt(sum_of_squares(gradients_));
+    pending_scale_ = max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+    return at::full({}, norm, gradients_.options());
+  }
   const at::Tensor norm = master_gradient_.norm();
   if (max_norm > 0) master_gradient_.mul_((max_norm / (norm + 1e-6)).clamp_max(1.0));
   return norm;
@@ -72,6 +87,18 @@ void FlatAdamW::step(double lr) {
   const at::Tensor count = at::full({}, static_cast<double>(steps_), master_.options());
   for (const Segment& s : segments_) {
     if (s.size == 0) continue;
+    if (one_pass_) {
+      const auto range = [&](const at::Tensor& t) { return t.narrow(0, s.begin, s.size); };
+      adamw_step({.lr = lr,
+                  .beta1 = options_.beta1,
+                  .beta2 = options_.beta2,
+                  .eps = options_.eps,
+                  .weight_decay = s.weight_decay,
+                  .step = steps_,
+                  .gradient_scale = pending_scale_},
+                 range(values_), range(gradients_), range(first_), range(second_));
+      continue;
+    }
     const auto part = [&](const at::Tensor& t) {
       return std::vector<at::Tensor>{t.narrow(0, s.begin, s.size)};
     };
@@ -79,6 +106,7 @@ void FlatAdamW::step(double lr) {
                       {count}, lr, options_.beta1, options_.beta2, s.weight_decay, options_.eps,
                       /*amsgrad=*/false, /*maximize=*/false);
   }
+  clear_ = one_pass_;
   if (average_.defined()) average_.lerp_(master_, 1.0 - options_.ema);
   write_back();
 }
@@ -126,6 +154,19 @@ void FlatAdamW::load_state(const std::map<std::string, at::Tensor>& state,
     }
   }
   write_back();
+}
+
+void FlatAdamW::adopt_moments(
+    const std::map<std::string, std::pair<at::Tensor, at::Tensor>>& moments, int64_t steps) {
+  const c10::NoGradGuard no_grad;
+  int64_t begin = 0;
+  for (const auto& [name, tensor] : parameters_) {
+    const auto& [first, second] = moments.at(name);
+    first_.narrow(0, begin, tensor.numel()).copy_(first.flatten());
+    second_.narrow(0, begin, tensor.numel()).copy_(second.flatten());
+    begin += tensor.numel();
+  }
+  steps_ = steps;
 }
 
 void FlatAdamW::swap_average() {

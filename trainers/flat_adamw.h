@@ -20,14 +20,19 @@ class FlatAdamW {
  public:
   // `parameters`: leaves of one dtype on one device; they get requires_grad. `decayed[i]`: weight
   // decay applies to it.
+  // master_copy false: half weights are changed in their own type, as Cache-to-Cache does.
   FlatAdamW(const NamedTensors& parameters, const std::vector<bool>& decayed,
-            const OptimizerOptions& options);
+            const OptimizerOptions& options, bool master_copy = true);
 
+  // Nothing may be added to gradients between step() and this: step() may have cleared them
+  // already.
   void zero_grad();
   // Once after each backward(); only half types need it (a float32 gradient adds up in place).
   void collect_grad();
-  // Scales the gradient to at most this norm (0: not at all); returns its norm before, a tensor.
+  // Scales the gradient to at most this norm (0: not at all), now or in step(); returns its norm
+  // before, a tensor.
   at::Tensor clip(double max_norm);
+  // May clear the gradient on its way over it.
   void step(double lr);
 
   int64_t steps() const { return steps_; }
@@ -39,6 +44,9 @@ class FlatAdamW {
   NamedTensors state() const;
   // Throws Error (kInput) naming the tensor that is missing or of another size.
   void load_state(const std::map<std::string, at::Tensor>& state, const std::string& where);
+  // First and second moments by parameter name, every parameter once.
+  void adopt_moments(const std::map<std::string, std::pair<at::Tensor, at::Tensor>>& moments,
+                     int64_t steps);
 
   // Exchanges parameters and averages (options.ema > 0); call twice.
   bool averaging() const { return average_.defined(); }
@@ -56,6 +64,9 @@ class FlatAdamW {
 
   NamedTensors parameters_;
   OptimizerOptions options_;
+  bool one_pass_ = false;                // adamw_step() serves: float32 on the CPU
+  double pending_scale_ = 1;             // of clip(), applied by step()
+  bool clear_ = true;                    // the gradient is zero already
   std::vector<Segment> segments_;        // decayed, not decayed
   at::Tensor values_, gradients_;        // what parameters and their gradients are views of
   at::Tensor master_, master_gradient_;  // the same tensors when the parameters are float32

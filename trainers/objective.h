@@ -33,6 +33,14 @@ class Objective {
   virtual nlohmann::json state() const = 0;
   virtual void restore(const nlohmann::json& state) = 0;
   virtual int64_t micro_batches_per_epoch() const = 0;
+  // The weights of the micro-batches of the next optimizer step, one each: how many there are, and
+  // what each adds to the step's loss. Called once before their next(); equal shares by default.
+  virtual std::vector<double> window(int64_t accumulation) {
+    return std::vector<double>(static_cast<size_t>(accumulation),
+                               1.0 / static_cast<double>(accumulation));
+  }
+  // After optimizer step `steps` (the first is 1): schedules of its own.
+  virtual void stepped(int64_t steps) { (void)steps; }
 };
 
 }  // namespace kvlingua

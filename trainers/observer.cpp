@@ -32,6 +32,11 @@ class ConsoleObserver : public Observer {
       return v.contains(name) && v[name].is_number() ? share(v[name].get<double>())
                                                      : std::string("-");
     };
+    if (v.contains("cross_entropy")) {
+      log_info("validation at step " + std::to_string(state.step) + " | cross-entropy " +
+               number("%.4f", v["cross_entropy"].get<double>()));
+      return;
+    }
     std::string line = "validation at step " + std::to_string(state.step) + " | R2 K " +
                        value("key_r2") + " V " + value("value_r2") + " | cos K " +
                        value("key_cosine") + " V " + value("value_cosine") + " | attention cos " +

@@ -12,4 +12,8 @@ namespace kvlingua {
 double learning_rate(const OptimizerOptions& options, int64_t step, int64_t total);
 int64_t warmup_steps(const OptimizerOptions& options, int64_t total);
 
+// As transformers' get_scheduler counts, which Cache-to-Cache trains with: step 0 has rate 0,
+// warm-up is int(ratio * total) steps, "constant" has none.
+double transformers_learning_rate(const OptimizerOptions& options, int64_t step, int64_t total);
+
 }  // namespace kvlingua

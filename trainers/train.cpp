@@ -10,6 +10,7 @@
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/io/atomic_file.h"
+#include "trainers/c2c_run.h"
 #include "trainers/plan.h"
 #include "trainers/train_run.h"
 
@@ -175,14 +176,27 @@ std::string TrainResult::summary() const {
   for (const OrderedJson& s : stages) {
     const OrderedJson& v = s.at("validation");
     text += cat(s.at("stage").get<std::string>(), ": ", s.at("steps").get<int64_t>(), " steps in ",
-                duration_text(s.at("seconds").get<double>()), ", R2 K ", number(v, "key_r2"), " V ",
-                number(v, "value_r2"), ", attention cosine ", number(v, "attention_output_cosine"),
+                duration_text(s.at("seconds").get<double>()),
+                v.contains("cross_entropy")
+                    ? cat(", cross-entropy ", number(v, "cross_entropy"))
+                    : cat(", R2 K ", number(v, "key_r2"), " V ", number(v, "value_r2"),
+                          ", attention cosine ", number(v, "attention_output_cosine")),
                 ", ", s.at("checkpoint").get<std::string>(), "\n");
   }
   return text;
 }
 
 TrainResult train(const Recipe& recipe, const RunContext& context) {
+  const std::vector<std::string> stages =
+      context.stage.empty() ? recipe.train.stages : std::vector{context.stage};
+  if (std::find(stages.begin(), stages.end(), "c2c") != stages.end()) {
+    if (stages.size() == 1) return train_c2c(recipe, context);
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train.stages",
+                 .what = "c2c learns from conversations, the other stages from pairs",
+                 .got = cat(stages.size(), " stages"),
+                 .expected = "c2c alone"});
+  }
   return TrainRun(recipe, context).execute();
 }
 

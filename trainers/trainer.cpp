@@ -18,9 +18,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::vector<bool> decay_flags(const NamedTensors& parameters) {
+std::vector<bool> decay_flags(const NamedTensors& parameters, bool all) {
   std::vector<bool> flags;
-  for (const auto& [name, tensor] : parameters) flags.push_back(decays(name));
+  for (const auto& [name, tensor] : parameters) flags.push_back(all || decays(name));
   return flags;
 }
 
@@ -54,9 +54,10 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
       options_(options),
       observers_(observers),
       save_(std::move(save)),
-      optimizer_(trainable_parameters(projector, options.train_base),
-                 decay_flags(trainable_parameters(projector, options.train_base)),
-                 options.optimizer) {}
+      optimizer_(
+          trainable_parameters(projector, options.train_base),
+          decay_flags(trainable_parameters(projector, options.train_base), options.decay_all),
+          options.optimizer, options.master_copy) {}
 
 void Trainer::resume(const Checkpoint& from, const std::string& where) {
   const std::map<std::string, at::Tensor> tensors(from.optimizer.begin(), from.optimizer.end());
@@ -107,9 +108,10 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
   optimizer_.zero_grad();
   at::Tensor loss;
-  for (int64_t i = 0; i < options_.accumulation; ++i) {
-    MicroBatch micro = objective_.next(logging && i + 1 == options_.accumulation);
-    const at::Tensor share = micro.loss / static_cast<double>(options_.accumulation);
+  const std::vector<double> window = objective_.window(options_.accumulation);
+  for (size_t i = 0; i < window.size(); ++i) {
+    MicroBatch micro = objective_.next(logging && i + 1 == window.size());
+    const at::Tensor share = micro.loss * window[i];
     share.backward();
     optimizer_.collect_grad();
     loss = loss.defined() ? loss + share.detach() : share.detach();
@@ -121,8 +123,10 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   // look, and save() looks before it writes.
   if (loss.is_cpu() || logging) refuse_divergence(state, loss);
   meter.gradient_norm = optimizer_.clip(options_.optimizer.clip);
-  meter.lr = learning_rate(options_.optimizer, state.step, options_.total_steps);
+  const auto rate = options_.transformers_schedule ? transformers_learning_rate : learning_rate;
+  meter.lr = rate(options_.optimizer, state.step, options_.total_steps);
   optimizer_.step(meter.lr);
+  objective_.stepped(ordinal);
   meter.loss = loss;
   ++meter.steps;
   ++state.step;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "checkpoints/checkpoint.h"
@@ -27,6 +28,10 @@ struct TrainerOptions {
   int64_t save_every = 0;      // 0: only at the end
   int64_t log_every = 10;
   bool train_base = true;  // of mlp: the ridge map too
+  // Cache-to-Cache's training (c2c_run.h).
+  bool transformers_schedule = false;  // transformers_learning_rate()
+  bool decay_all = false;              // weight decay on biases, norms and gates too
+  bool master_copy = true;             // float32 masters of half weights
 };
 
 class Trainer {
@@ -41,6 +46,11 @@ class Trainer {
   void resume(const Checkpoint& from, const std::string& where);
   // Named in the error of a divergence until this stage has a checkpoint of its own.
   void set_last_good(const std::string& where) { last_saved_ = where; }
+  // Moments of another program's run, first and second by parameter name, after `steps` steps.
+  void adopt_moments(const std::map<std::string, std::pair<at::Tensor, at::Tensor>>& moments,
+                     int64_t steps) {
+    optimizer_.adopt_moments(moments, steps);
+  }
   // Runs the stage to its end. Throws Error: kFailed when the loss stops being finite (naming step
   // and last good checkpoint), kTerminated / kInterrupted after saving when asked to stop.
   void fit(TrainState& state);

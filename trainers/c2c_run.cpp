@@ -1,0 +1,341 @@
+#include "trainers/c2c_run.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "checkpoints/c2c_import.h"
+#include "checkpoints/load_projector.h"
+#include "checkpoints/store.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/base/random.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/cache/device.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/hub.h"
+#include "trainers/fusion_objective.h"
+#include "trainers/observer.h"
+#include "trainers/plan.h"
+#include "trainers/trainer.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+using OrderedJson = nlohmann::ordered_json;
+
+constexpr const char* kStage = "c2c";
+
+struct Model {
+  CausalLM model;
+  Tokenizer tokenizer;
+};
+
+bool is_c2c_folder(const fs::path& folder) {
+  return fs::exists(folder / "projector_config.json") ||
+         fs::exists(folder / "final" / "projector_config.json");
+}
+
+std::string line(const std::string& name, const std::string& value) {
+  return name + std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') + value + "\n";
+}
+
+class C2cRun {
+ public:
+  C2cRun(const Recipe& recipe, const RunContext& context);
+  TrainResult execute();
+
+ private:
+  Model load(const ModelOptions& options, const char* role) const;
+  std::unique_ptr<C2CProjector> fresh_projector() const;
+  // A start from elsewhere: a C2C folder or another run's checkpoint.
+  void start_from(C2CProjector& projector);
+  void adopt_training_state(Trainer& trainer, FusionObjective& objective, TrainState& state);
+  std::string plan_text() const;
+  OrderedJson plan_json() const;
+  double flops_per_step() const;
+  void finish(TrainState& state);
+  void remark(const std::string& text) const;
+
+  const Recipe& recipe_;
+  const RunContext& context_;
+  const C2cTrainOptions& options_;
+  at::Device device_;
+  uint64_t seed_;
+  Model source_, target_;
+  std::unique_ptr<C2CProjector> projector_;
+  std::unique_ptr<FusionObjective> objective_;
+  std::string alignment_;
+  int64_t conversations_ = 0, left_out_ = 0, total_steps_ = 0, tokens_per_step_ = 0;
+  std::optional<C2CTrainingState> adopted_;
+  Observers observers_;
+  TrainResult result_;
+};
+
+C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
+    : recipe_(recipe),
+      context_(context),
+      options_(recipe.train.c2c),
+      device_(context.device),
+      seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))),
+      source_(load(recipe.pair.source, "source")),
+      target_(load(recipe.pair.target, "target")) {
+  const ChatReader target{&target_.tokenizer,
+                          chat_family_of(target_.tokenizer, recipe.pair.target)};
+  const ChatReader source{&source_.tokenizer,
+                          recipe.pair.alignment == "identity"
+                              ? target.family
+                              : chat_family_of(source_.tokenizer, recipe.pair.source)};
+  FusionCorpus corpus =
+      make_fusion_corpus(recipe, target, source, source_.model.config().vocab_size, seed_);
+  Random(mix(seed_, hash_name("fusion split"))).shuffle(corpus.items);
+  conversations_ = static_cast<int64_t>(corpus.items.size());
+  left_out_ = corpus.left_out;
+  alignment_ = corpus.alignment;
+  int64_t tokens = 0;
+  for (const FusionItem& item : corpus.items) tokens += item.tokens();
+
+  projector_ = fresh_projector();
+  FusionObjectiveOptions options{.train = options_, .seed = seed_};
+  options.order =
+      recipe.projector.c2c.fusion == "parallel" ? FusionOrder::kParallel : FusionOrder::kSequential;
+  options.cache_file = context.paths.run / ".source-cache";
+  const double read =
+      options_.batch.steps > 0
+          ? static_cast<double>(options_.batch.steps) *
+                static_cast<double>(options_.batch.size * options_.batch.accumulation)
+          : options_.batch.epochs * static_cast<double>(conversations_);
+  options.several_epochs = read > 1.0 * static_cast<double>(conversations_);
+  objective_ = std::make_unique<FusionObjective>(*projector_, source_.model, target_.model,
+                                                 std::move(corpus.items), options);
+  total_steps_ = objective_->steps(options_.batch);
+  tokens_per_step_ = tokens / conversations_ * options_.batch.size * options_.batch.accumulation;
+}
+
+Model C2cRun::load(const ModelOptions& options, const char* role) const {
+  const fs::path directory = resolve_model(resolve_path(options.name));
+  const LoadOptions how{.device = device_, .dtype = resolve_dtype(options.dtype, device_)};
+  (void)role;
+  return {CausalLM::load(directory, how), Tokenizer::from_directory(directory)};
+}
+
+std::unique_ptr<C2CProjector> C2cRun::fresh_projector() const {
+  if (recipe_.projector.kind != "c2c" || recipe_.projector.c2c.mode != "fuse") {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train.stages: c2c",
+                 .what = "trains Cache-to-Cache's projector in fuse mode",
+                 .got = cat("projector.kind ", recipe_.projector.kind, ", projector.c2c.mode ",
+                            recipe_.projector.c2c.mode),
+                 .expected = "projector.kind c2c, projector.c2c.mode fuse",
+                 .remedy = "for translate mode use stage distillation"});
+  }
+  const uint64_t seed = mix(seed_, hash_name("weights"));
+  auto projector = std::make_unique<C2CProjector>(
+      source_.model.kv_shape(), target_.model.kv_shape(), recipe_.projector.c2c, seed);
+  const bool low = options_.low_precision_weights;
+  projector->to(device_, low ? at::kBFloat16 : resolve_dtype(recipe_.projector.dtype, device_));
+  return projector;
+}
+
+void C2cRun::start_from(C2CProjector& projector) {
+  if (recipe_.train.start_from.empty()) return;
+  const fs::path folder = resolve_path(recipe_.train.start_from);
+  const auto by_name = [](const NamedTensors& tensors) {
+    return std::map<std::string, at::Tensor>(tensors.begin(), tensors.end());
+  };
+  if (!is_c2c_folder(folder)) {
+    const LoadedProjector other = load_projector(folder);
+    projector.load_state(by_name(other.projector->state()), other.path.string());
+    remark(cat("c2c: starts from ", other.path.string()));
+    return;
+  }
+  const C2CProjector theirs(
+      read_c2c_directory(folder, C2CShapes{source_.model.kv_shape(), target_.model.kv_shape()}),
+      "fuse");
+  projector.load_state(by_name(theirs.state()), folder.string());
+  const fs::path state = folder / "training_state.pt";
+  if (!fs::exists(state)) {
+    remark(cat("c2c: starts from the weights of ", folder.string(), "; no training_state.pt"));
+    return;
+  }
+  adopted_ = read_c2c_training_state(state, theirs.fuser());
+  remark(cat("c2c: goes on from step ", adopted_->step, " of ", folder.string(),
+             " with its optimizer state; the order of the data is this program's own"));
+}
+
+void C2cRun::adopt_training_state(Trainer& trainer, FusionObjective& objective, TrainState& state) {
+  if (!adopted_) return;
+  std::map<std::string, std::pair<at::Tensor, at::Tensor>> moments;
+  const auto& parameters = projector_->fuser().parameters();
+  for (size_t i = 0; i < parameters.size(); ++i)
+    moments[parameters[i].first] = adopted_->moments[i];
+  trainer.adopt_moments(moments, adopted_->step);
+  objective.seek(adopted_->step, options_.batch.accumulation);
+  state.step = state.global_step = adopted_->step;
+}
+
+void C2cRun::remark(const std::string& text) const {
+  for (const auto& observer : observers_) observer->remark(text);
+}
+
+// Products alone: the projector forward and backward on the prompts, the source's and the target's
+// reading, and the way back through the answers. Half of a conversation is taken to be prompt.
+double C2cRun::flops_per_step() const {
+  const auto count = [](const CausalLM& m) {
+    return static_cast<double>(m.config().parameter_count());
+  };
+  const double tokens = static_cast<double>(tokens_per_step_);
+  return tokens * (3.0 * static_cast<double>(projector_->parameter_count()) +
+                   1.0 * count(source_.model) + 3.0 * count(target_.model));
+}
+
+std::string C2cRun::plan_text() const {
+  std::string out = line("run", recipe_.run_name());
+  out += line("source", recipe_.pair.source.name + ", " + source_.model.kv_shape().describe());
+  out += line("target", recipe_.pair.target.name + ", " + target_.model.kv_shape().describe());
+  out += line("projector",
+              cat("c2c, ", recipe_.projector.dtype, ", ",
+                  count_text(static_cast<double>(projector_->parameter_count())), " parameters"));
+  out += line("data", cat(conversations_, " conversations (", left_out_, " left out), ",
+                          objective_->train_items(), " train, alignment ", alignment_));
+  const int64_t kept = objective_->sources().bytes();
+  out += line("source cache", kept > 0 ? bytes_text(static_cast<double>(kept)) + " kept"
+                                       : std::string("read for every batch"));
+  const double rate = measure_gemm_rate(context_.device);
+  char text[64];
+  std::snprintf(text, sizeof text, ", %.0f GFLOP/s measured", rate / 1e9);
+  out += line("device", context_.device + text);
+  out +=
+      line(kStage, cat(total_steps_, " steps of ", options_.batch.size, " x ",
+                       options_.batch.accumulation, " conversations, about ",
+                       duration_text(flops_per_step() / rate * static_cast<double>(total_steps_)),
+                       " of products"));
+  return out;
+}
+
+OrderedJson C2cRun::plan_json() const {
+  OrderedJson j;
+  j["stage"] = kStage;
+  j["steps"] = total_steps_;
+  j["conversations"] = conversations_;
+  j["left_out"] = left_out_;
+  j["alignment"] = alignment_;
+  j["parameters"] = projector_->parameter_count();
+  return OrderedJson::array({j});
+}
+
+void C2cRun::finish(TrainState& state) {
+  OrderedJson result;
+  result["stage"] = state.stage;
+  result["steps"] = state.step;
+  result["tokens"] = state.tokens;
+  result["seconds"] = state.seconds;
+  result["tokens_per_second"] =
+      state.seconds > 0 ? static_cast<double>(state.tokens) / state.seconds : 0.0;
+  result["first_loss"] = state.first_loss;
+  result["last_loss"] = state.last_loss;
+  result["validation"] = state.validation;
+  result["checkpoint"] = (context_.paths.run / state.stage).string();
+  state.results.push_back(nlohmann::json::parse(result.dump()));
+  result_.stages.push_back(result);
+}
+
+TrainResult C2cRun::execute() {
+  result_.plan = plan_text();
+  if (context_.dry_run) {
+    result_.dry_run = true;
+    result_.stages = plan_json();
+    return result_;
+  }
+  const fs::path& run = context_.paths.run;
+  CheckpointStore store(run, recipe_.checkpoint);
+  if (context_.restart) store.clear();
+  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
+  observers_.push_back(make_console_observer());
+  observers_.push_back(make_json_lines_observer(run));
+  if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
+  for (size_t begin = 0, end; begin < result_.plan.size(); begin = end + 1) {
+    end = result_.plan.find('\n', begin);
+    remark(result_.plan.substr(begin, end - begin));
+  }
+
+  std::vector<std::string> skipped;
+  const auto found = find_checkpoint(run, &skipped, kStage);
+  for (const std::string& damaged : skipped)
+    log_warning("skipped a damaged checkpoint: " + damaged);
+  std::optional<Checkpoint> resumed;
+  if (found) resumed = read_checkpoint(found->path);
+  if (resumed && resumed->state.stage_finished) {
+    remark(cat(kStage, ": done already, ", found->path.string()));
+    result_.stages.push_back(OrderedJson::parse(resumed->state.results.back().dump()));
+    return result_;
+  }
+  TrainState state;
+  state.stage = kStage;
+  at::manual_seed(mix(seed_, hash_name(kStage)));
+  if (resumed) {
+    state = resumed->state;
+    if (resumed->recipe_yaml != recipe_.to_yaml())
+      log_warning("c2c: the recipe has changed since the checkpoint that it goes on from");
+    projector_->load_state({resumed->projector.begin(), resumed->projector.end()},
+                           found->path.string());
+    remark(cat(kStage, ": goes on from step ", state.step, ", ", found->path.string()));
+  } else {
+    start_from(*projector_);
+  }
+  state.total_steps = total_steps_;
+
+  TrainerOptions options{.optimizer = options_.optimizer};
+  options.accumulation = options_.batch.accumulation;
+  options.total_steps = total_steps_;
+  options.validate_every = options_.validate_every;
+  options.save_every = recipe_.checkpoint.every;
+  options.log_every = recipe_.train.log_every;
+  options.transformers_schedule = options.decay_all = true;
+  options.master_copy = !options_.low_precision_weights;
+  const auto identity = [](const ModelOptions& o, const Model& m) {
+    return ModelIdentity{o.name, to_string(m.model.config().architecture), m.model.fingerprint(),
+                         m.tokenizer.fingerprint(), m.model.kv_shape()};
+  };
+  const PairIdentity pair{identity(recipe_.pair.source, source_),
+                          identity(recipe_.pair.target, target_), alignment_};
+  Trainer trainer(*projector_, *objective_, options, observers_, [&](const Checkpoint& c) {
+    Checkpoint checkpoint = c;
+    if (checkpoint.state.stage_finished) finish(checkpoint.state);
+    checkpoint.pair = pair;
+    checkpoint.recipe_yaml = recipe_.to_yaml();
+    const fs::path path = store.save(checkpoint);
+    if (stop_requested()) store.wait();  // a stop exits next: what it names must be there
+    return path.string();
+  });
+  if (resumed) {
+    trainer.resume(*resumed, found->path.string());
+  } else {
+    adopt_training_state(trainer, *objective_, state);
+  }
+  for (const auto& observer : observers_) observer->begin(state, resumed.has_value());
+  trainer.fit(state);
+  store.wait();
+  return result_;
+}
+
+}  // namespace
+
+TrainResult train_c2c(const Recipe& recipe, const RunContext& context) {
+  if (!context.world.alone()) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train",
+                 .what = "several processes are not supported in this version",
+                 .got = cat("WORLD_SIZE ", context.world.size),
+                 .expected = "one process"});
+  }
+  return C2cRun(recipe, context).execute();
+}
+
+}  // namespace kvlingua
