@@ -3,6 +3,8 @@
 #   scripts/bench.sh prefill|decode [--models smollm2,qwen3,qwen2] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
 #   scripts/bench.sh ridge|regression [--rows N] [--steps N] [--hidden N] [--rounds N]
 #   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
+#   scripts/bench.sh c2c-step [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N]
+#   KVLINGUA_C2C            a Cache-to-Cache source tree, for c2c-step; its transformers is 4.52.4
 #   KVLINGUA_BENCH_PYTHON   a python with torch and transformers (default python3)
 #   KVLINGUA_MODELS         where smollm2-135m-instruct may lie (else random weights of its shape)
 #   OMP_NUM_THREADS         threads of both sides (default: all)
@@ -20,12 +22,16 @@ case "${1:-}" in
     [ -x "$build/bin/bench_train" ] || cmake --build "$build" --target bench_train >&2
     exec "$python" "$root/scripts/bench/train.py" "$1" "$build/bin/bench_train" "${@:2}"
     ;;
+  c2c-step)
+    [ -x "$build/bin/bench_c2c" ] || cmake --build "$build" --target bench_c2c >&2
+    exec "$python" "$root/scripts/bench/c2c.py" "$build/bin/bench_c2c" "${@:2}"
+    ;;
   generate)
     cmake --build "$build" --target bench_generate >&2
     exec "$build/bin/bench_generate" "${@:2}"
     ;;
   *)
-    sed -n '2,9s/^# \?//p' "$0" >&2
+    sed -n '2,11s/^# \?//p' "$0" >&2
     exit 2
     ;;
 esac
