@@ -1,6 +1,7 @@
 // Fusion against Cache-to-Cache's own code on two tiny models (scripts/goldens/c2c_training.py):
 // losses of whole-model training steps, and greedy generations from a fused cache, token for token.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -74,6 +75,47 @@ TEST_F(FusionGolden, OneOrTwoSourcesInAnyOrderOfOne) {
                 .max()
                 .item<float>(),
             1e-5);
+}
+
+// Two sources: one after the other each sees what the one before made of it, side by side every one
+// sees the clean cache and what they add is added up.
+TEST_F(FusionGolden, TwoSourcesSequentialAndParallel) {
+  const C2CFuser first = read_c2c_directory(kData / "trained"),
+                 second = read_c2c_directory(kData / "initial");
+  const c10::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : second.parameters()) {
+    if (name == "gate_logit") tensor.fill_(1);
+  }
+  auto micro = golden().at("steps").at(0).at("micro").at(0);
+  std::vector<FusionSample> samples;
+  for (const auto& row : micro["rows"]) {
+    samples.push_back(chat_fusion_sample(row.get<std::vector<int64_t>>(), micro["prompt"]));
+    for (int64_t& s : samples.back().selector) s = s > 0 ? 3 : s;  // both
+  }
+  const FusionBatch batch = collate_fusion(samples);
+  const KvCache read = read_source(source_, batch, 0);
+  const std::vector<FusionSource> both{{&source_, &first}, {&source_, &second}};
+  const auto run = [&](FusionOrder order) {
+    return fused_prefill(target_, both, {read, read}, batch, order, {});
+  };
+  const KvCache own = target_.prefill(batch.sections[0].target).cache;
+  const KvCache one = first.fuse(read, own, {}), other = second.fuse(read, own, {});
+  const KvCache chained = second.fuse(read, one, {});
+  const auto apart = [](const at::Tensor& a, const at::Tensor& b) {
+    return (a - b).abs().max().item<float>();
+  };
+  const KvCache sequential = run(FusionOrder::kSequential), parallel = run(FusionOrder::kParallel);
+  EXPECT_LT(apart(sequential.keys(), chained.keys()), 1e-6);
+  EXPECT_LT(apart(parallel.keys(), one.keys() + other.keys() - own.keys()), 1e-5);
+  EXPECT_LT(apart(parallel.values(), one.values() + other.values() - own.values()), 1e-5);
+  EXPECT_GT(apart(sequential.keys(), parallel.keys()), 1e-3);
+  // The selector picks: bit 1 is the second source alone.
+  for (FusionSample& s : samples) {
+    for (int64_t& x : s.selector) x = x > 0 ? 2 : x;
+  }
+  const KvCache alone = fused_prefill(target_, both, {read, read}, collate_fusion(samples),
+                                      FusionOrder::kSequential, {});
+  EXPECT_LT(apart(alone.keys(), other.keys()), 1e-6);
 }
 
 std::vector<int64_t> until_stop(std::vector<int64_t> ids) {
