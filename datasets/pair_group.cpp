@@ -49,9 +49,10 @@ void copy_rows(const at::Tensor& from, const std::vector<int64_t>& rows, at::Ten
       static_cast<size_t>(from.numel() / std::max<int64_t>(from.size(0), 1)) * from.element_size();
   const char* source = static_cast<const char*>(from.const_data_ptr());
   char* target = static_cast<char*>(to.mutable_data_ptr());
+  const auto step = static_cast<size_t>(from.stride(0)) * from.element_size();
   for (size_t i = 0; i < rows.size(); ++i) {
     const size_t place = places.empty() ? i : static_cast<size_t>(places[i]);
-    std::memcpy(target + place * bytes, source + static_cast<size_t>(rows[i]) * bytes, bytes);
+    std::memcpy(target + place * bytes, source + static_cast<size_t>(rows[i]) * step, bytes);
   }
 }
 
@@ -210,8 +211,9 @@ std::shared_ptr<const LoadedGroup> load_group(const PairReader& reader,
   return g;
 }
 
-GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& items, bool pinned) {
-  std::vector<RowPick> source, target;
+GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& items, bool pinned,
+                         int64_t previous_tokens) {
+  std::vector<RowPick> source, target, previous;
   GatheredRows out;
   std::vector<int64_t> source_positions, target_positions;
   for (size_t i = 0; i < items.size(); ++i) {
@@ -223,12 +225,25 @@ GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& i
     source_positions.push_back(g.source_positions[static_cast<size_t>(from)]);
     target_positions.push_back(g.target_positions[static_cast<size_t>(row)]);
     const GroupSample& sample = g.samples[static_cast<size_t>(g.sample_of_item[item])];
+    for (int64_t j = 1; j <= previous_tokens && from - j >= sample.source_begin; ++j)
+      add_pick(previous, &g, from - j, static_cast<int64_t>(i) * previous_tokens + j - 1);
     out.rest.sample_ids.push_back(
         reader.shard(sample.shard).index().id[static_cast<size_t>(sample.local)]);
   }
   const auto n = static_cast<int64_t>(items.size());
   out.source = pick_side(source, n, pinned, false, &LoadedGroup::source);
   out.target = pick_side(target, n, pinned, false, &LoadedGroup::target);
+  if (previous_tokens > 0) {
+    if (previous.empty()) previous.push_back({items.front().group, {}, {}});
+    const auto first_layer = [&](at::Tensor StoredRows::*part) {
+      return pick_rows(previous, n * previous_tokens, pinned, true, [&](const LoadedGroup& g) {
+        const at::Tensor& all = g.source.*part;
+        return all.defined() ? all.narrow(1, 0, 1) : all;
+      });
+    };
+    out.previous = {first_layer(&StoredRows::keys), first_layer(&StoredRows::values),
+                    first_layer(&StoredRows::key_scales), first_layer(&StoredRows::value_scales)};
+  }
   out.rest.target_queries =
       pick_rows(target, n, pinned, false, [](const LoadedGroup& g) { return g.queries; });
   out.rest.target_attention_outputs =

@@ -267,7 +267,7 @@ void PairLoader::Impl::make_batches(int64_t e, int64_t i) {
 PairBatch PairLoader::Impl::make_batch(const std::vector<ItemRef>& refs) const {
   PairBatch batch;
   if (options.unit == LoadUnit::kRows) {
-    batch.rows = finish_rows(gather_rows(reader, refs, copier.pinned()));
+    batch.rows = finish_rows(gather_rows(reader, refs, copier.pinned(), options.previous_tokens));
   } else {
     batch.sequences =
         finish_sequences(gather_sequences(reader, refs, copier.pinned(), options.pad_left));
@@ -282,6 +282,14 @@ RowBatch PairLoader::Impl::finish_rows(GatheredRows g) const {
   RowBatch out = std::move(g.rest);
   out.source_keys = decode(g.source.keys, g.source.key_scales);
   out.source_values = decode(g.source.values, g.source.value_scales);
+  if (options.previous_tokens > 0) {
+    const auto beside = [&](at::Tensor& rows, const at::Tensor& t, const at::Tensor& scales) {
+      const at::Tensor before = decode(t, scales);
+      rows = at::cat({rows, before.view({rows.size(0), -1, rows.size(2), rows.size(3)})}, 1);
+    };
+    beside(out.source_keys, g.previous.keys, g.previous.key_scales);
+    beside(out.source_values, g.previous.values, g.previous.value_scales);
+  }
   out.target_keys = decode(g.target.keys, g.target.key_scales);
   out.target_values = decode(g.target.values, g.target.value_scales);
   out.source_positions = copier.move(out.source_positions);

@@ -44,12 +44,15 @@ struct PairLoaderOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::ScalarType::Float;
   bool pad_left = false;  // sequences: where padding goes
+  // rows: stored source rows before the aligned one that come with it, as layers of their own
+  // (rows_of()).
+  int64_t previous_tokens = 0;
 };
 
 // Aligned rows: row n of the source tensors is the entry that row n of the target takes. Keys
 // un-rotated.
 struct RowBatch {
-  at::Tensor source_keys, source_values;          // [N, Ls, Hs, Ds]
+  at::Tensor source_keys, source_values;          // [N, Ls + previous_tokens, Hs, Ds]
   at::Tensor target_keys, target_values;          // [N, Lt, Ht, Dt]
   at::Tensor source_positions, target_positions;  // [N] int64, where each stood
   at::Tensor target_queries,

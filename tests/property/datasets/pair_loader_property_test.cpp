@@ -8,6 +8,7 @@
 
 #include "datasets/pair_loader.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/projector/projector.h"
 #include "support/pair_fixtures.h"
 
 namespace kvlingua {
@@ -90,6 +91,38 @@ TEST(PairLoaderProperty, ResumedAtAnyStepGivesTheSameBatches) {
       same_batch(*a, *b);
     }
     RC_ASSERT(whole.state() == resumed.state());
+  }));
+}
+
+// A row with previous tokens is what the whole sequence holds there, whatever the order.
+TEST(PairLoaderProperty, RowsBringTheirPreviousTokens) {
+  std::map<int64_t, std::map<int64_t, std::pair<at::Tensor, at::Tensor>>> expected;
+  constexpr int64_t kPrevious = 3;
+  PairLoader sequences = make_loader({.unit = LoadUnit::kSequences,
+                                      .use = LoadUse::kAll,
+                                      .batch_size = 1,
+                                      .shuffle = false,
+                                      .epochs = 1});
+  while (const auto batch = sequences.next()) {
+    const SequenceBatch& s = batch->sequences;
+    const CacheRows rows = rows_of(s.source, s.alignment, kPrevious);
+    for (int64_t t = 0; t < rows.rows(); ++t) {
+      expected[s.records[0].id][s.target.positions()[0][t].item<int64_t>()] = {rows.keys_NLHD[t],
+                                                                               rows.values_NLHD[t]};
+    }
+  }
+  EXPECT_TRUE(rc::check("previous tokens", [&] {
+    PairLoaderOptions options = any_options();
+    options.unit = LoadUnit::kRows;
+    options.previous_tokens = kPrevious;
+    PairLoader loader = make_loader(options);
+    const RowBatch rows = loader.next()->rows;
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      const auto& [keys, values] = expected.at(
+          rows.sample_ids[static_cast<size_t>(i)])[rows.target_positions[i].item<int64_t>()];
+      RC_ASSERT(at::equal(rows.source_keys[i], keys));
+      RC_ASSERT(at::equal(rows.source_values[i], values));
+    }
   }));
 }
 
