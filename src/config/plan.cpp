@@ -25,7 +25,7 @@ int64_t gathered_channels(const RidgeOptions& ridge, const ModelNumbers& source)
   const int64_t candidates =
       ridge.candidate_layers > 0 ? std::min(ridge.candidate_layers, source.layers) : source.layers;
   const int64_t both = ridge.features == "both" ? 2 : 1;
-  return both * candidates * source.kv_channels();
+  return both * (candidates + ridge.previous_tokens) * source.kv_channels();
 }
 int64_t read_channels(const RidgeOptions& ridge, const ModelNumbers& source) {
   const int64_t gathered = gathered_channels(ridge, source);

@@ -57,6 +57,14 @@ void read_ridge(const json& j, RidgeOptions& o) {
   j.at("candidate_layers").get_to(o.candidate_layers);
   j.at("layout").get_to(o.layout);
   j.at("features").get_to(o.features);
+  o.previous_tokens = j.value("previous_tokens", int64_t{0});  // not in checkpoints before it
+  if (o.previous_tokens < 0 || o.previous_tokens > 64) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "previous_tokens",
+                 .what = "out of range",
+                 .got = cat(o.previous_tokens),
+                 .expected = "0 to 64"});
+  }
 }
 
 void read_c2c(const json& j, C2cOptions& o) {

@@ -9,25 +9,32 @@ namespace kvlingua {
 namespace {
 
 BlockPlan initial_plan(const KvShape& source, const KvShape& target, const RidgeOptions& options) {
-  const std::vector<int64_t> candidates = evenly_spaced(options.candidate_layers, source.layers);
+  const std::vector<int64_t> candidates = ridge_candidates(options, source);
   const int64_t count = static_cast<int64_t>(candidates.size());
   at::Tensor layers;
   if (options.source_layers > 0 && options.source_layers < count) {
     layers = at::tensor(candidates, at::kLong)
                  .index({aligned_layers(count, target.layers, options.source_layers)});
   }
-  return BlockPlan::make(source, target, options.features == "both",
-                         options.layout == "head_matched", layers, candidates);
+  return BlockPlan::make(row_shape(source, options.previous_tokens), target,
+                         options.features == "both", options.layout == "head_matched", layers,
+                         candidates);
 }
 
 }  // namespace
+
+std::vector<int64_t> ridge_candidates(const RidgeOptions& options, const KvShape& source) {
+  std::vector<int64_t> layers = evenly_spaced(options.candidate_layers, source.layers);
+  for (int64_t j = 0; j < options.previous_tokens; ++j) layers.push_back(source.layers + j);
+  return layers;
+}
 
 RidgeProjector::RidgeProjector(const KvShape& source, const KvShape& target,
                                const RidgeOptions& options)
     : Projector(source, target),
       options_(options),
       plan_(initial_plan(source, target, options)),
-      source_(ChannelStatistics::identity(source)),
+      source_(ChannelStatistics::identity(row_shape(source, options.previous_tokens))),
       target_(ChannelStatistics::identity(target)),
       weight_(at::zeros({plan_.groups(), plan_.in_width(), plan_.out_width()})),
       bias_(at::zeros({plan_.groups(), 1, plan_.out_width()})) {}
@@ -50,7 +57,7 @@ void RidgeProjector::set_statistics(const ChannelStatistics& source,
 }
 
 at::Tensor RidgeProjector::standardised_source(const CacheRows& source) const {
-  check_source(source.shape());
+  check_rows(source.shape());
   const int64_t rows = source.rows();
   const at::Tensor raw =
       at::cat({source.keys_NLHD.reshape({rows, -1}), source.values_NLHD.reshape({rows, -1})}, 1)
@@ -87,7 +94,8 @@ nlohmann::json RidgeProjector::config() const {
   config["options"] = {{"source_layers", options_.source_layers},
                        {"candidate_layers", options_.candidate_layers},
                        {"layout", options_.layout},
-                       {"features", options_.features}};
+                       {"features", options_.features},
+                       {"previous_tokens", options_.previous_tokens}};
   return config;
 }
 

@@ -170,6 +170,26 @@ RidgeSums RidgeSums::about(const at::Tensor& mean_x, const at::Tensor& mean_y) c
   return shifted;
 }
 
+RidgeSums RidgeSums::first_layers(int64_t layers) const {
+  settle();
+  std::vector<int64_t> kept;
+  for (const int64_t layer : candidates_) {
+    if (layer < layers) kept.push_back(layer);
+  }
+  const int64_t all = static_cast<int64_t>(candidates_.size()) * source_.width(),
+                some = static_cast<int64_t>(kept.size()) * source_.width();
+  at::Tensor index = at::arange(some, gram_.options().dtype(at::kLong));
+  if (joint_) index = at::cat({index, index + all});
+  RidgeSums part({layers, source_.kv_heads, source_.head_dim}, target_, joint_, device(), kept);
+  part.gram_ = gram_.index_select(1, index).index_select(2, index);
+  part.cross_ = cross_.index_select(1, index);
+  part.mean_x_ = mean_x_.index_select(1, index);
+  part.mean_y_ = mean_y_.clone();
+  part.square_y_ = square_y_.clone();
+  part.count_ = count_;
+  return part;
+}
+
 NamedTensors RidgeSums::tensors() const {
   settle();
   return {{"count", at::tensor({count_}, at::kLong)},

@@ -25,6 +25,7 @@ struct RidgeOptions {
   std::string selection = "predictive";
   std::string layout = "full";
   std::string features = "same";
+  int64_t previous_tokens = 0;
   int64_t candidate_layers = 0;
   std::vector<std::string> add_sums;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
@@ -46,6 +47,12 @@ struct RidgeOptions {
             {.help = "what keys and values are predicted from: keys from keys and values from "
                      "values, or each from both",
              .choices = {"same", "both"}});
+    v.field("previous_tokens", previous_tokens,
+            {.help = "source tokens before the aligned one that are read too, by their keys and "
+                     "values in the first layer: two models need not keep what a token follows at "
+                     "the same token",
+             .min = 0,
+             .max = 64});
     v.field("candidate_layers", candidate_layers,
             {.help = "source layers considered at all, evenly spaced; 0 = all. The sums' memory "
                      "grows with its square",
@@ -62,6 +69,8 @@ struct RidgeOptions {
             {.help = "share of samples that choose lambda and layers", .min = 0, .max = 0.5});
     v.field("precision", precision,
             {.help = "type the system is solved in", .choices = {"float64", "float32"}});
+    v.require(previous_tokens == 0 || (source_layers == 0 && layout == "full"), "previous_tokens",
+              "needs source_layers 0 and layout full");
   }
 };
 

@@ -6,9 +6,15 @@
 // *all* source layers matters most: the map from the one aligned layer fails on behaviour even
 // where its R2 looks fair.
 //
+// With previous_tokens a row also holds the tokens before the aligned one, by their first layer.
+// What one model writes at a token (whose value it is, say), the other may look up later from the
+// tokens around it: then it is not in the aligned token's cache, and no map of that alone finds it.
+//
 //   y = (standardised(x) W + b) * target deviation + target mean       standardised per channel, W
 //   [groups, in, out]
 #pragma once
+
+#include <vector>
 
 #include "kvlingua/config/projector_options.h"
 #include "kvlingua/projector/block_linear.h"
@@ -17,6 +23,10 @@
 #include "kvlingua/projector/statistics.h"
 
 namespace kvlingua {
+
+// The layers of a source row (row_shape()) that sums and plans are made of: the candidate layers,
+// and all previous tokens.
+std::vector<int64_t> ridge_candidates(const RidgeOptions& options, const KvShape& source);
 
 class RidgeProjector : public Projector {
  public:
@@ -28,6 +38,7 @@ class RidgeProjector : public Projector {
   void set_statistics(const ChannelStatistics& source, const ChannelStatistics& target);
 
   std::string kind() const override { return "ridge"; }
+  int64_t previous_tokens() const override { return options_.previous_tokens; }
   CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr,
                            uint64_t draw = 0) const override;
   NamedTensors parameters() const override;

@@ -37,6 +37,9 @@ class RidgeSums {
   // differ.
   void merge(const RidgeSums& other);
 
+  // The same sums over the first `layers` layers of the source rows alone.
+  RidgeSums first_layers(int64_t layers) const;
+
   int64_t count() const { return count_; }
   const KvShape& source_shape() const { return source_; }
   const std::vector<int64_t>& candidates() const { return candidates_; }

@@ -71,6 +71,49 @@ TEST(RidgeSums, SurviveAFileAndRefuseAnother) {
   EXPECT_THROW(other.merge(sums), Error);
 }
 
+TEST(RidgeSums, OfTheFirstLayersAlone) {
+  const LinearPair pair({5, 2, 4}, {2, 2, 6}, 3);
+  const auto [source, target] = pair.rows(300, 1);
+  const auto first = [](const at::Tensor& t) { return t.narrow(1, 0, 3); };
+  for (const bool joint : {false, true}) {
+    RidgeSums wide(pair.source, pair.target, joint), narrow({3, 2, 4}, pair.target, joint);
+    for (int64_t i = 0; i < 300; i += 100) {
+      const CacheRows s = source.slice(i, i + 100), t = target.slice(i, i + 100);
+      wide.add(s, t);
+      narrow.add({first(s.keys_NLHD), first(s.values_NLHD)}, t);
+    }
+    expect_equal_sums(wide.first_layers(3), narrow, 1e-9);
+  }
+}
+
+// What the target writes at a token is what the source's first layer held two tokens before it.
+TEST(Ridge, FindsWhatThePreviousTokensHold) {
+  at::manual_seed(5);
+  const KvShape source{2, 1, 4}, target{1, 1, 4};
+  const std::vector<int64_t> sizes{2, 1, 1, 400, 4};
+  const at::Tensor positions = at::arange(400).unsqueeze(0);
+  const KvCache read(at::randn(sizes), at::randn(sizes), positions, std::nullopt);
+  const at::Tensor late = read.values()[0][0][0].roll(2, 0).unsqueeze(1).unsqueeze(1);
+  const CacheRows wanted{late, late * 3 + 1};
+  const auto error = [&](int64_t previous) {
+    RidgeOptions options;
+    options.lambda = {1e-6};
+    options.features = "both";
+    options.previous_tokens = previous;
+    const auto tail = [](const CacheRows& rows) { return rows.slice(2, 400); };
+    const CacheRows rows = tail(rows_of(read, {}, previous));
+    RidgeSums sums(row_shape(source, previous), target, true, at::kCPU,
+                   ridge_candidates(options, source));
+    sums.add(rows, tail(wanted));
+    RidgeProjector ridge(source, target, options);
+    ridge.adopt(solve_ridge(sums, nullptr, options));
+    return difference(ridge.translate_rows(rows).keys_NLHD, tail(wanted).keys_NLHD);
+  };
+  EXPECT_LT(error(2), 1e-3);
+  EXPECT_GT(error(1), 0.5);
+  EXPECT_GT(error(0), 0.5);
+}
+
 TEST(RidgeSums, LargeMeansDoNotCancel) {
   LinearPair pair({2, 1, 4}, {2, 1, 4}, 3);
   auto [source, target] = pair.rows(2000, 1);
