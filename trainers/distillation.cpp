@@ -93,7 +93,7 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
                  .expected = "a kind that translates (ridge, mlp)"});
   }
   double bytes = 0;
-  const double row = static_cast<double>(projector.source_shape().bytes_per_token(4) +
+  const double row = static_cast<double>(projector.source_row_shape().bytes_per_token(4) +
                                          projector.target_shape().bytes_per_token(4));
   for (const DistillationItem& item : items_) {
     bytes += row * static_cast<double>(item.span.size()) +
@@ -145,16 +145,15 @@ void DistillationObjective::prepare_block(int64_t first, int64_t count) {
   int64_t at_row = 0;
   for (int64_t i = 0; i < count; ++i) {
     const DistillationItem& item = items_[static_cast<size_t>(first + i)];
-    const auto one = [&](const KvCache& cache, const at::Tensor& tokens) {
-      const KvCache row = cache.select_batch(at::tensor({i}, at::kLong)).select_tokens(tokens);
-      const CacheRows rows =
-          rows_of(KvCache(row.keys(), row.values(), row.positions(), std::nullopt));
-      return rows.to(projector_.device(), at::kFloat);
+    const auto one = [&](const KvCache& cache, const at::Tensor& tokens, int64_t previous) {
+      const KvCache row = cache.select_batch(at::tensor({i}, at::kLong));
+      return rows_of(row, tokens.unsqueeze(0), previous).to(projector_.device(), at::kFloat);
     };
     const int64_t answer = size(item.answer);
     prepared_[static_cast<size_t>(first + i)] =
-        Prepared{.source = one(source, at::tensor(item.source_index, at::kLong)),
-                 .target = one(target, at::arange(size(item.span))),
+        Prepared{.source = one(source, at::tensor(item.source_index, at::kLong),
+                               projector_.previous_tokens()),
+                 .target = one(target, at::arange(size(item.span)), 0),
                  .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()};
     at_row += answer;
   }

@@ -10,7 +10,7 @@ namespace {
 class PairSource : public BatchSource {
  public:
   PairSource(const std::filesystem::path& dataset, const PairLoaderOptions& options)
-      : loader_(PairReader::open(dataset), options) {}
+      : loader_(PairReader::open(dataset), options), previous_tokens_(options.previous_tokens) {}
 
   std::optional<TrainBatch> next() override {
     std::optional<PairBatch> batch = loader_.next();
@@ -31,7 +31,8 @@ class PairSource : public BatchSource {
 
   TrainBatch from_sequences(const SequenceBatch& s) const {
     const int64_t batch = s.target.batch(), tokens = s.target.tokens();
-    TrainBatch out{.source = rows_of(s.source, s.alignment), .target = rows_of(s.target)};
+    TrainBatch out{.source = rows_of(s.source, s.alignment, previous_tokens_),
+                   .target = rows_of(s.target)};
     if (s.target.mask().defined()) out.row_mask = s.target.mask().flatten();
     at::Tensor ids = at::zeros({batch, tokens}, at::kLong);
     for (int64_t b = 0; b < batch; ++b) {
@@ -62,6 +63,7 @@ class PairSource : public BatchSource {
   }
 
   PairLoader loader_;
+  int64_t previous_tokens_;
 };
 
 }  // namespace
@@ -77,6 +79,7 @@ std::unique_ptr<BatchSource> make_pair_source(const std::filesystem::path& datas
   loader.epochs = options.epochs;
   loader.drop_last = options.epochs == 0;
   loader.device = options.device;
+  loader.previous_tokens = options.previous_tokens;
   return std::make_unique<PairSource>(dataset, loader);
 }
 

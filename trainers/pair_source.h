@@ -18,6 +18,7 @@ struct PairSourceOptions {
   uint64_t seed = 0;
   int64_t epochs = 0;  // 0: endless
   at::Device device = at::kCPU;
+  int64_t previous_tokens = 0;  // of source rows: rows_of()
 };
 
 // Sequences give token ids, a mask and, when the set holds queries, an AttentionContext.

@@ -9,6 +9,7 @@
 
 #include "kvlingua/base/progress.h"
 #include "kvlingua/projector/block_linear.h"
+#include "kvlingua/projector/ridge.h"
 #include "kvlingua/projector/ridge_sums.h"
 
 namespace kvlingua {
@@ -28,7 +29,8 @@ Sizes sizes_of(const ProjectorOptions& options, const KvShape& source, const KvS
   const bool matched = r.layout == "head_matched";
   const int64_t heads =
       matched ? std::max<int64_t>(1, source.kv_heads / target.kv_heads) : source.kv_heads;
-  const int64_t f = layers * heads * source.head_dim * (r.features == "both" ? 2 : 1);
+  const int64_t f =
+      (layers + r.previous_tokens) * heads * source.head_dim * (r.features == "both" ? 2 : 1);
   const int64_t outputs = 2 * target.layers * target.width();
   const int64_t networks = 2 * target.layers * (matched ? target.kv_heads : 1);
   const MlpOptions& m = options.mlp;
@@ -82,13 +84,12 @@ TrainPlan make_train_plan(const Recipe& recipe, const KvShape& source, const KvS
   for (const std::string& stage : stages) {
     StagePlan s{.stage = stage};
     if (stage == "ridge") {
+      const RidgeOptions& r = recipe.projector.ridge;
+      const int64_t read = static_cast<int64_t>(ridge_candidates(r, source).size());
       const int64_t sums =
-          RidgeSums::bytes(source, target, joint, recipe.projector.ridge.candidate_layers);
+          RidgeSums::bytes(row_shape(source, r.previous_tokens), target, joint, read);
       const double problems = joint ? 1 : 2, per = joint ? 2 : 1;
-      const double f =
-          per * static_cast<double>(
-                    evenly_spaced(recipe.projector.ridge.candidate_layers, source.layers).size() *
-                    static_cast<size_t>(source.width()));
+      const double f = per * static_cast<double>(read * source.width());
       const double g = per * static_cast<double>(target.layers * target.width());
       s.steps = 1;
       s.rows_per_step = rows;

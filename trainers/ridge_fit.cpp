@@ -5,6 +5,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/projector/ridge.h"
 
 namespace kvlingua {
 namespace {
@@ -48,25 +49,27 @@ RidgeSumsPair make_ridge_sums(const KvShape& source, const KvShape& target,
                               const RidgeOptions& options, at::Device device,
                               uint64_t available_bytes) {
   const bool joint = options.features == "both";
+  const KvShape rows = row_shape(source, options.previous_tokens);
   // Two sets of sums, and their standardised copies while solving.
   const auto needed = [&](int64_t candidates) {
-    return 4 * static_cast<uint64_t>(RidgeSums::bytes(source, target, joint, candidates));
+    const int64_t layers = (candidates > 0 ? candidates : source.layers) + options.previous_tokens;
+    return 4 * static_cast<uint64_t>(RidgeSums::bytes(rows, target, joint, layers));
   };
   if (available_bytes > 0 && needed(options.candidate_layers) > available_bytes) {
     int64_t fits = options.candidate_layers > 0 ? options.candidate_layers : source.layers;
     while (fits > 0 && needed(fits) > available_bytes) --fits;
     throw Error({.code = ExitCode::kDevice,
                  .where = "projector.ridge",
-                 .what = cat("the sums over ", source.layers * source.width(),
+                 .what = cat("the sums over ", rows.layers * rows.width(),
                              " source channels do not fit in memory"),
                  .got = bytes_text(static_cast<double>(needed(options.candidate_layers))),
                  .expected = cat("at most ", bytes_text(static_cast<double>(available_bytes))),
                  .remedy = fits > 0 ? cat("set projector.ridge.candidate_layers=", fits)
                                     : "use a larger machine"});
   }
-  const auto candidates = evenly_spaced(options.candidate_layers, source.layers);
-  return {RidgeSums(source, target, joint, device, candidates),
-          RidgeSums(source, target, joint, device, candidates)};
+  const auto candidates = ridge_candidates(options, source);
+  return {RidgeSums(rows, target, joint, device, candidates),
+          RidgeSums(rows, target, joint, device, candidates)};
 }
 
 }  // namespace kvlingua

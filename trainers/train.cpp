@@ -53,8 +53,22 @@ TrainRun::TrainRun(const Recipe& recipe, const RunContext& context)
     }
   }
   pair_ = {identity_of(info_.source), identity_of(info_.target), info_.alignment};
-  row_bytes_ = 8 * (info_.source.shape.layers * info_.source.shape.width() +
-                    info_.target.shape.layers * info_.target.shape.width());
+  const KvShape rows = row_shape(info_.source.shape, previous_tokens());
+  row_bytes_ =
+      8 * (rows.layers * rows.width() + info_.target.shape.layers * info_.target.shape.width());
+  if (previous_tokens() > 0 && recipe.data.tokens_per_sample > 0) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "projector.ridge.previous_tokens",
+                 .what = "the set holds some tokens of each sample only",
+                 .got = cat("data.tokens_per_sample ", recipe.data.tokens_per_sample),
+                 .expected = "whole samples",
+                 .remedy = "set data.tokens_per_sample to 0"});
+  }
+}
+
+int64_t TrainRun::previous_tokens() const {
+  const std::string& kind = recipe_.projector.kind;
+  return kind == "ridge" || kind == "mlp" ? recipe_.projector.ridge.previous_tokens : 0;
 }
 
 std::vector<std::string> TrainRun::stages() const {
@@ -70,7 +84,8 @@ std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_
                                                    .shuffle = shuffle,
                                                    .seed = mix(seed_, hash_name("data order")),
                                                    .epochs = epochs,
-                                                   .device = device_});
+                                                   .device = device_,
+                                                   .previous_tokens = previous_tokens()});
 }
 
 void TrainRun::remark(const std::string& line) {

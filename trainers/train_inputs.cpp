@@ -93,7 +93,8 @@ std::unique_ptr<Projector> TrainRun::projector_for(const std::optional<Checkpoin
 // no ridge stage has gathered them.
 const std::pair<ChannelStatistics, ChannelStatistics>& TrainRun::statistics() {
   if (statistics_) return *statistics_;
-  ChannelSums source_sums(info_.source.shape, device_), target_sums(info_.target.shape, device_);
+  ChannelSums source_sums(row_shape(info_.source.shape, previous_tokens()), device_),
+      target_sums(info_.target.shape, device_);
   const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, kRidgeBlock, 1, true);
   while (target_sums.count() < kTokenMeanRows) {
     const auto batch = rows->next();

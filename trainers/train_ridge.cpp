@@ -35,7 +35,7 @@ void TrainRun::ridge(TrainState state) {
     const fs::path folder = resolve_path(earlier);
     for (const auto& [file, into] :
          {std::pair{"train.safetensors", &sums.train}, {"heldout.safetensors", &sums.heldout}}) {
-      RidgeSums more(info_.source.shape, info_.target.shape, into->joint(), device_,
+      RidgeSums more(into->source_shape(), info_.target.shape, into->joint(), device_,
                      into->candidates());
       more.load(read_tensors(folder / file), (folder / file).string());
       into->merge(more);
@@ -98,9 +98,12 @@ void TrainRun::save_control(const RidgeSumsPair& sums) {
   RidgeOptions options = recipe_.projector.ridge;
   options.source_layers = 1;
   options.selection = "aligned";
+  options.previous_tokens = 0;
   RidgeProjector control(info_.source.shape, info_.target.shape, options);
-  control.adopt(
-      solve_ridge(sums.train, sums.heldout.count() > 0 ? &sums.heldout : nullptr, options));
+  const int64_t layers = info_.source.shape.layers;
+  const RidgeSums train = sums.train.first_layers(layers),
+                  heldout = sums.heldout.first_layers(layers);
+  control.adopt(solve_ridge(train, heldout.count() > 0 ? &heldout : nullptr, options));
   TrainState state;
   state.stage = "ridge_aligned";
   state.stage_finished = true;

@@ -45,6 +45,8 @@ class TrainRun {
                 const std::string& where);
 
   std::vector<std::string> stages() const;
+  // Of the source rows that this recipe's projector reads.
+  int64_t previous_tokens() const;
   std::optional<Checkpoint> previous(const std::string& stage, std::string& where);
   std::unique_ptr<Projector> projector_for(const std::optional<Checkpoint>& from,
                                            const std::string& where);
