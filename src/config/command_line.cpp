@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/nearest.h"
 #include "kvlingua/config/device_name.h"
 #include "kvlingua/config/options.h"
 #include "kvlingua/config/recipe.h"

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/nearest.h"
 #include "kvlingua/config/options.h"
 
 namespace kvlingua {

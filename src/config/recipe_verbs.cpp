@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "kvlingua/base/nearest.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/config/recipe.h"

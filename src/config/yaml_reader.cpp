@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "kvlingua/base/nearest.h"
 #include "kvlingua/config/options.h"
 #include "scalar.h"
 

@@ -1,37 +1,25 @@
-// The name closest to a mistyped or missing one, for "did you mean": Levenshtein distance, at most
-// a third of the name.
+// The name closest to a mistyped or missing one, for "did you mean".
+//
+// Distance: edits of one character, an exchange of two neighbours counting once (optimal string
+// alignment); '-' and '_' are equal and case is ignored.
 #pragma once
 
-#include <algorithm>
-#include <numeric>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace kvlingua {
 
-inline size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({substituted, diagonal + 1, row[j] + 1});
-    }
-  }
-  return row.back();
-}
+size_t edit_distance(std::string_view a, std::string_view b);
 
-// Empty when nothing is close. `name_of` maps an element of `range` to its name.
+// Empty when no name is within `most` edits. `name_of` maps an element of `range` to its name.
 template <class Range, class NameOf>
-std::string nearest_name(std::string_view name, const Range& range, NameOf name_of) {
-  constexpr size_t kLongestName = 256;
+std::string nearest_name(std::string_view name, const Range& range, NameOf name_of, size_t most) {
+  constexpr size_t kLongestName = 256;  // names come from files: time is bounded
   std::string best;
-  size_t best_distance = name.size() / 3 + 1;
   if (name.size() > kLongestName) return best;
+  size_t best_distance = most + 1;
   for (const auto& element : range) {
     const std::string_view candidate = name_of(element);
     const size_t gap = candidate.size() > name.size() ? candidate.size() - name.size()
@@ -44,5 +32,9 @@ std::string nearest_name(std::string_view name, const Range& range, NameOf name_
   }
   return best;
 }
+
+// Among names a person types: half of the word may be wrong, and the beginning of a name finds it
+// (lambda_grid -> lambda).
+std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace kvlingua

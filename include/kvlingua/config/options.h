@@ -137,8 +137,4 @@ struct OptionRow {
 };
 std::vector<OptionRow> describe_options(const Visit& options);
 
-// The candidate nearest to `word` by edit distance (transpositions count one), or empty when none
-// is near.
-std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
-
 }  // namespace kvlingua

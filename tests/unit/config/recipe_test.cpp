@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kvlingua/base/nearest.h"
+
 namespace kvlingua {
 namespace {
 
