@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kvlingua/config/options.h"
+#include "kvlingua/config/train_options.h"
 #include "kvlingua/model/model_config.h"
 
 namespace kvlingua {
@@ -94,14 +95,12 @@ struct LmTrainOptions {
     v.field("muon_momentum", muon_momentum, {.help = "of Muon, Nesterov", .min = 0, .max = .9999});
     v.field("adam_lr", adam_lr,
             {.help = "embeddings, norms, biases: peak rate of AdamW", .above = 0});
-    v.field("beta1", beta1, {.help = "AdamW", .min = 0, .max = .999999});
-    v.field("beta2", beta2, {.help = "AdamW", .min = 0, .max = .999999});
+    visit_moments(v, beta1, beta2);
     v.field("weight_decay", weight_decay, {.help = "decoupled, hidden matrices", .min = 0});
     v.field("warmup_steps", warmup_steps, {.help = "linear, from 0", .min = 0});
     v.field("flat", flat,
             {.help = "share of the steps at the peak rate; then linear", .min = 0, .max = 1});
-    v.field("final_lr_ratio", final_lr_ratio,
-            {.help = "rate at the end, relative to the peak", .min = 0, .max = 1});
+    visit_final_lr_ratio(v, final_lr_ratio);
     v.field("init_gain", init_gain,
             {.help = "hidden matrices start at gain / sqrt(inputs)", .above = 0});
     v.field("embedding_std", embedding_std,

@@ -9,6 +9,19 @@
 
 namespace kvlingua {
 
+// Fields that the optimizers of projectors and of language models (trainers/lm_options.h) have in
+// common.
+template <class V>
+void visit_moments(V& v, double& beta1, double& beta2) {
+  v.field("beta1", beta1, {.help = "decay of AdamW's first moment", .min = 0, .max = 0.999999});
+  v.field("beta2", beta2, {.help = "decay of AdamW's second moment", .min = 0, .max = 0.999999});
+}
+template <class V>
+void visit_final_lr_ratio(V& v, double& final_lr_ratio) {
+  v.field("final_lr_ratio", final_lr_ratio,
+          {.help = "learning rate at the end, relative to its peak", .min = 0, .max = 1});
+}
+
 struct OptimizerOptions {
   double lr = 1e-3;
   double weight_decay = 0.01;
@@ -26,8 +39,7 @@ struct OptimizerOptions {
   void visit(V& v) {
     v.field("lr", lr, {.help = "peak learning rate (AdamW)", .above = 0});
     v.field("weight_decay", weight_decay, {.help = "decoupled", .min = 0});
-    v.field("beta1", beta1, {.help = "decay of the first moment", .min = 0, .max = 0.999999});
-    v.field("beta2", beta2, {.help = "decay of the second moment", .min = 0, .max = 0.999999});
+    visit_moments(v, beta1, beta2);
     v.field("eps", eps, {.help = "added to the root of the second moment", .above = 0});
     v.field("clip", clip, {.help = "global gradient norm; 0 = off", .min = 0});
     v.field("schedule", schedule,
@@ -35,8 +47,7 @@ struct OptimizerOptions {
     v.field("warmup_steps", warmup_steps,
             {.help = "wins over warmup_ratio when above 0", .min = 0});
     v.field("warmup_ratio", warmup_ratio, {.help = "share of all steps", .min = 0, .max = 1});
-    v.field("final_lr_ratio", final_lr_ratio,
-            {.help = "learning rate at the end, relative to lr", .min = 0, .max = 1});
+    visit_final_lr_ratio(v, final_lr_ratio);
     v.field("ema", ema, {.help = "decay of averaged weights; 0 = off", .min = 0, .max = 0.999999});
   }
 };
