@@ -1,10 +1,9 @@
 // CausalLM::save: config.json and model.safetensors as transformers writes them.
 #include <ATen/ATen.h>
 
-#include <fstream>
-
 #include "causal_lm_impl.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/safetensors_writer.h"
 
 namespace kvlingua {
@@ -23,9 +22,7 @@ SafetensorsDtype stored_type(at::ScalarType type) {
 }  // namespace
 
 void CausalLM::save(const std::filesystem::path& directory, at::ScalarType dtype) const {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) throw Error({.where = directory.string(), .what = "cannot be made", .got = error.message()});
+  make_directories(directory);
   std::vector<SafetensorsEntry> entries;
   for (const auto& [name, tensor] : impl_->weights.named) entries.push_back({name, stored_type(dtype), tensor.sizes().vec()});
   SafetensorsWriter writer(directory / "model.safetensors", std::move(entries), {{"format", "pt"}});
@@ -34,11 +31,7 @@ void CausalLM::save(const std::filesystem::path& directory, at::ScalarType dtype
     writer.write({static_cast<const std::byte*>(stored.const_data_ptr()), static_cast<size_t>(stored.nbytes())});
   }
   writer.finish();
-  std::ofstream config(directory / "config.json", std::ios::binary | std::ios::trunc);
-  config << impl_->config.to_json() << '\n';
-  if (!config.flush()) {
-    throw Error({.code = ExitCode::kFailed, .where = (directory / "config.json").string(), .what = "cannot be written"});
-  }
+  write_file_atomic(directory / "config.json", impl_->config.to_json() + '\n');
 }
 
 }  // namespace kvlingua
