@@ -20,6 +20,7 @@ ALLOWED["datasets"] = set(LIBRARY)
 ALLOWED["checkpoints"] = set(LIBRARY)
 ALLOWED["trainers"] = LIBRARY | {"datasets", "checkpoints"}
 ALLOWED["eval"] = LIBRARY | {"datasets", "checkpoints"}
+ALLOWED["verbs"] = LIBRARY | {"datasets", "checkpoints", "trainers", "eval"}  # with main.cpp: sees everything
 STAGES = {"datasets", "checkpoints", "trainers", "eval"}
 TORCH_FREE = {"base", "config", "io", "text"}
 

@@ -1,0 +1,73 @@
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/cache/device.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/io/hub.h"
+#include "kvlingua/io/json.h"
+#include "kvlingua/model/model_config.h"
+#include "verbs.h"
+
+namespace kvlingua::verbs {
+namespace {
+
+// Small models lose more to waiting for threads than they gain: on a busy machine a barrier a
+// product makes a step many times slower. OMP_NUM_THREADS wins.
+void choose_threads(const Recipe& recipe) {
+  constexpr int64_t kSmall = 20'000'000;
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  int64_t largest = 0;
+  for (const std::string& name : {recipe.pair.source.name, recipe.pair.target.name}) {
+    try {
+      const std::filesystem::path model = resolve_model(name);
+      largest = std::max(largest, ModelConfig::from_directory(model).parameter_count());
+    } catch (const Error&) {
+      return;  // the stage says what is wrong with it
+    }
+  }
+  if (largest < kSmall) at::set_num_threads(1);
+}
+
+}  // namespace
+
+Recipe load_recipe(const CommandLine& command) {
+  const std::string named = command.arguments.empty() ? "recipe/nano.yaml" : command.arguments[0];
+  Recipe recipe = Recipe::load(find_recipe(named), command.set);
+  for (const std::string& note : recipe.notes) log_warning(note);
+  return recipe;
+}
+
+RunContext context_of(const CommandLine& command, const Recipe& recipe) {
+  choose_threads(recipe);
+  RunContext context;
+  context.world = World::from_environment();
+  context.device_asked = command.device.empty() ? recipe.pair.device : command.device;
+  context.device = resolve_device(context.device_asked, context.world.local_rank).str();
+  context.seed = command.seed;
+  context.paths = run_paths(command.out, recipe.dataset_name(), recipe.run_name());
+  context.verbosity = command.verbosity;
+  context.restart = command.restart;
+  context.resume = !command.restart;
+  context.dry_run = command.dry_run;
+  context.skip_bad = command.skip_bad;
+  context.limit = command.limit;
+  context.stage = command.stage;
+  context.checkpoint = command.checkpoint;
+  context.compare = command.compare;
+  return context;
+}
+
+void put_result(const CommandLine& command, const std::string& text, const Json& json) {
+  if (!command.json_on_stdout()) write_stdout(text);
+  if (!command.json.empty()) write_json(command.json, json);
+}
+
+void not_in_this_version(const std::string& what) {
+  throw Error({.where = what, .what = "not in this version"});
+}
+
+}  // namespace kvlingua::verbs

@@ -1,0 +1,38 @@
+#include "kvlingua/model/inspect.h"
+
+#include <sstream>
+
+#include "kvlingua/cache/device.h"
+#include "kvlingua/config/options_json.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/io/hub.h"
+#include "kvlingua/io/json.h"
+#include "verbs.h"
+
+namespace kvlingua::verbs {
+
+int inspect(const CommandLine& command) {
+  InspectOptions options;
+  options.name = command.arguments[0];
+  options.directory = resolve_model(resolve_path(options.name));
+  options.prompts = command.prompt;
+  if (!command.prompts.empty()) {
+    std::istringstream lines(read_text_file(command.prompts));
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty()) options.prompts.push_back(line);
+    }
+  }
+  options.load.device = resolve_device(command.device.empty() ? "auto" : command.device);
+  options.load.dtype =
+      resolve_dtype(command.dtype.empty() ? "auto" : command.dtype, options.load.device);
+  options.dump = command.dump;
+  options.determinism = command.determinism;
+  options.bench = command.bench;
+  if (command.limit > 0) options.bench_limit = command.limit;
+  const Json report = kvlingua::inspect(options);
+  if (!command.out.empty()) write_json(command.out, inspect_metadata(report));
+  put_result(command, inspect_table(report), report);
+  return static_cast<int>(inspect_repeats(report) ? ExitCode::kOk : ExitCode::kGate);
+}
+
+}  // namespace kvlingua::verbs

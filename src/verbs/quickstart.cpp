@@ -1,0 +1,56 @@
+#include <algorithm>
+#include <string_view>
+
+#include "kvlingua/config/options_json.h"
+#include "stages.h"
+#include "verbs.h"
+
+namespace kvlingua::verbs {
+
+// Everything in one go. Each stage finds what it has done already and goes on from there.
+int quickstart(const CommandLine& command) {
+  for (const std::string& part : command.parts) {
+    if (part == "sweep" || part == "identity") not_in_this_version(part);
+  }
+  const auto wanted = [&](std::string_view part) {
+    return command.parts.empty() ||
+           std::find(command.parts.begin(), command.parts.end(), part) != command.parts.end();
+  };
+  const Recipe recipe = load_recipe(command);
+  RunContext context = context_of(command, recipe);
+  context.limit = 0;  // --limit is for the evaluation: pairs and training are always whole
+  const Preflight plan = run_preflight(recipe, context, count_corpus);
+  Json results = {{"preflight", to_json(plan)}};
+  ExitCode code = ExitCode::kOk;
+  // The plan: on stdout when it is what was asked for, else before the work.
+  if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");
+  if (!plan.can_run() || command.dry_run) {
+    if (!command.json.empty()) write_json(command.json, results);
+    if (!plan.can_run()) throw cannot_run(plan);
+    return 0;
+  }
+  if (wanted("train")) {
+    using NamedStage = std::pair<const char*, Stage>;
+    for (const auto& [name, stage] :
+         {NamedStage("generate", generate_stage), NamedStage("train", train_stage)}) {
+      const StageOutcome outcome = stage(recipe, context);
+      results[name] = outcome.json;
+      if (!command.json_on_stdout()) write_stdout(outcome.text);
+    }
+  }
+  if (wanted("validate")) {
+    context.limit = command.limit;
+    const StageOutcome outcome = evaluate_stage(recipe, context);
+    results["evaluate"] = outcome.json;
+    code = outcome.code;
+    if (!command.json_on_stdout()) {
+      write_stdout(outcome.text +
+                   "next, on a machine with a GPU: scripts/phase2b_quickstart.sh --recipe "
+                   "recipe/phase2b/qwen3-0.6b_qwen2.5-0.5b.yaml\n");
+    }
+  }
+  if (!command.json.empty()) write_json(command.json, results);
+  return static_cast<int>(code);
+}
+
+}  // namespace kvlingua::verbs

@@ -1,0 +1,66 @@
+#include "stages.h"
+
+#include "datasets/generate.h"
+#include "eval/evaluate.h"
+#include "trainers/train.h"
+
+namespace kvlingua::verbs {
+
+namespace {
+
+std::string dry_run_text(const Recipe& recipe, const std::string& plan) {
+  return recipe.to_yaml() + "\n" + plan;
+}
+
+std::string evaluation_plan(const Json& plan) {
+  std::string conditions;
+  for (const auto& name : plan["conditions"])
+    conditions += (conditions.empty() ? "" : ", ") + name.get<std::string>();
+  return cat("evaluate: ", plan["items"].get<int64_t>(), " items under ", plan["conditions"].size(),
+             " conditions (", conditions, "): ", plan["answers"].get<int64_t>(), " answers into ",
+             plan["folder"].get<std::string>(), "\n");
+}
+
+int run_stage(const CommandLine& command, Stage stage) {
+  const Recipe recipe = load_recipe(command);
+  const StageOutcome outcome = stage(recipe, context_of(command, recipe));
+  put_result(command, outcome.text, outcome.json);
+  return static_cast<int>(outcome.code);
+}
+
+}  // namespace
+
+StageOutcome generate_stage(const Recipe& recipe, const RunContext& context) {
+  const GenerateResult result = kvlingua::generate(recipe, context);
+  if (context.dry_run) return {dry_run_text(recipe, {}), result.to_json()};
+  return {
+      cat(result.directory.string(), ": ", result.samples, " samples, ", result.tokens, " tokens, ",
+          bytes_text(static_cast<double>(result.bytes)), " in ", result.shards, " shards\n"),
+      result.to_json()};
+}
+
+StageOutcome train_stage(const Recipe& recipe, const RunContext& context) {
+  const TrainResult result = kvlingua::train(recipe, context);
+  return {context.dry_run ? dry_run_text(recipe, result.plan) : result.summary(), result.to_json()};
+}
+
+StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
+  const EvaluateResult result = kvlingua::evaluate(recipe, context);
+  if (context.dry_run && context.world.is_main())
+    return {dry_run_text(recipe, evaluation_plan(result.report)), result.report};
+  std::string text;
+  if (result.judged && result.report.contains("criteria")) {
+    for (const auto& [name, criterion] : result.report["criteria"].items()) {
+      text += cat(name, ": ", criterion.value("verdict", std::string("?")), "\n");
+    }
+  }
+  if (!result.folder.empty())
+    text += cat("report: ", (result.folder / "report.html").string(), "\n");
+  return {text, result.to_json(), result.exit_code()};
+}
+
+int generate(const CommandLine& command) { return run_stage(command, generate_stage); }
+int train(const CommandLine& command) { return run_stage(command, train_stage); }
+int evaluate(const CommandLine& command) { return run_stage(command, evaluate_stage); }
+
+}  // namespace kvlingua::verbs
