@@ -72,7 +72,7 @@ TEST_F(Train, MlpBeatsRidgeBeatsTheMean) {
   const auto& ridge = result.stages[0]["validation"];
   const auto& mlp = result.stages[1]["validation"];
   // Random weights mix so little that a cache entry is its token's identity: that baseline is
-  // beaten by trained models only (tests/slow/trainers/nano_train_test.cpp).
+  // beaten by trained models only.
   for (const std::string part : {"key", "value"}) {
     EXPECT_GT(r2(ridge, part), 0.3) << part;
     EXPECT_GT(r2(mlp, part), r2(ridge, part)) << part;
