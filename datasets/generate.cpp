@@ -61,6 +61,7 @@ struct ModelFiles {
         tokenizer(Tokenizer::from_directory(directory)) {
     load.device = device;
     load.dtype = resolve_dtype(o.dtype, device);
+    load.layer_streaming = o.layer_streaming;
   }
   ModelRecord record(const SpanReader& reader) const {
     return {.name = options.name,

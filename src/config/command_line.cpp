@@ -61,11 +61,17 @@ void limit_option(CLI::App& app, CommandLine& c, const char* help) {
   app.add_option("--limit", c.limit, help)->check(CLI::PositiveNumber)->type_name("N");
 }
 
+void streaming_option(CLI::App& app, CommandLine& c) {
+  app.add_flag("--layer-streaming", c.layer_streaming,
+               "keep one layer in memory at a time: models larger than the device");
+}
+
 void add_preflight(CLI::App& app, CommandLine& c) { recipe_argument(app, c); }
 void add_generate(CLI::App& app, CommandLine& c) {
   recipe_argument(app, c);
   run_options(app, c);
   limit_option(app, c, "at most N samples, for a quick look");
+  streaming_option(app, c);
   app.add_flag("--skip-bad", c.skip_bad, "skip and count malformed samples");
 }
 void add_train(CLI::App& app, CommandLine& c) {
@@ -107,6 +113,7 @@ void add_inspect(CLI::App& app, CommandLine& c) {
   app.add_option("--dtype", c.dtype, "compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->type_name("TYPE");
+  streaming_option(app, c);
   limit_option(app, c, "bench: longest context");
 }
 void add_verify(CLI::App& app, CommandLine& c) {

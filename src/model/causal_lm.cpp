@@ -37,6 +37,11 @@ Captured capture_of(const PrefillOptions& options) {
   return {options.want_queries, options.want_attention_outputs, options.want_hidden, {}, {}, {}};
 }
 
+[[noreturn]] void refuse_streamed(const char* what) {
+  throw Error({.code = ExitCode::kUsage, .where = "layer_streaming", .what = cat("a streamed model has no ", what),
+               .expected = "reading alone: prefill and decoding", .remedy = "load it without layer streaming"});
+}
+
 }  // namespace
 
 void check_past(const KvCache& past, const ModelConfig& config) {
@@ -81,8 +86,10 @@ CausalLM CausalLM::load(const std::filesystem::path& directory, const LoadOption
   check_config(impl->config, (directory / "config.json").string());
   impl->device = options.device;
   impl->dtype = options.dtype;
-  impl->weights = Weights::allocate(impl->config, options.device, options.dtype);
-  impl->fingerprint = load_weights(directory, impl->config, impl->weights);
+  impl->weights = Weights::allocate(impl->config, options.device, options.dtype, !options.layer_streaming);
+  impl->fingerprint = options.layer_streaming
+                          ? open_streamed(directory, impl->config, impl->weights, impl->stream, options.device, options.dtype)
+                          : load_weights(directory, impl->config, impl->weights);
   return CausalLM(std::move(impl));
 }
 
@@ -121,9 +128,19 @@ at::Device CausalLM::device() const { return impl_->device; }
 at::ScalarType CausalLM::dtype() const { return impl_->dtype; }
 int64_t CausalLM::weight_bytes() const { return impl_->weights.bytes(); }
 const std::string& CausalLM::fingerprint() const { return impl_->fingerprint; }
-std::vector<std::pair<std::string, at::Tensor>> CausalLM::parameters() const { return impl_->weights.named; }
+bool CausalLM::streams_layers() const { return impl_->stream != nullptr; }
+std::vector<std::pair<std::string, at::Tensor>> CausalLM::parameters() const {
+  if (impl_->stream) refuse_streamed("parameters");
+  return impl_->weights.named;
+}
 
 // ---- running it ----
+
+FrozenModel CausalLM::Impl::frozen_model() const {
+  return {config, weights.embedding, [this](int64_t i) -> const LayerWeights& {
+            return stream ? stream->layer(i) : weights.layers[static_cast<size_t>(i)];
+          }};
+}
 
 at::Tensor CausalLM::Impl::logits(const at::Tensor& hidden) const {
   return dense(rms_norm(hidden, weights.norm, config.rms_norm_eps), weights.head).to(at::kFloat);
@@ -141,6 +158,7 @@ PrefillResult CausalLM::prefill(const TokenBatch& batch, const KvCache* past, co
   const bool gradient = at::GradMode::is_enabled() &&
                         ((frame.tokens > 0 && (before.keys().requires_grad() || before.values().requires_grad())) ||
                          impl_->weights.any_requires_grad());
+  if (gradient && impl_->stream) refuse_streamed("gradients");
   const KvCache* joined = frame.tokens > 0 ? &before : nullptr;
   return gradient ? impl_->differentiable(prepared, joined, options) : impl_->frozen(prepared, joined, options);
 }
@@ -171,7 +189,7 @@ PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* 
 
   Captured captured = capture_of(options);
   const Rows rows = options.logits == LogitsAt::kNone ? Rows::kNone : options.logits == LogitsAt::kLast ? Rows::kLast : Rows::kAll;
-  const at::Tensor hidden = run_frozen(config, weights, batch, rows, joint, done, captured);
+  const at::Tensor hidden = run_frozen(frozen_model(), batch, rows, joint, done, captured);
 
   PrefillResult result;
   if (keep) result.cache = KvCache(keys, values, batch.positions_BT, config.rope, batch.mask_BT);

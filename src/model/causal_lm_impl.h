@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kvlingua/model/causal_lm.h"
+#include "layer_stream.h"
 #include "layers.h"
 #include "weights.h"
 
@@ -13,8 +14,12 @@ struct CausalLM::Impl {
   ModelConfig config;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
-  Weights weights;
+  Weights weights;                      // without the layers where a stream brings them
+  std::unique_ptr<LayerStream> stream;  // of a model whose layers do not fit; else none
   std::string fingerprint;
+
+  // What the frozen pass reads. A stream's layers are valid one at a time.
+  FrozenModel frozen_model() const;
 
   PrefillResult frozen(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const;
   PrefillResult differentiable(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const;
@@ -31,5 +36,8 @@ void check_device(at::Device device);
 // Fills the weights from the safetensors of a directory: checked for names, shapes and non-finite values while they are
 // copied. Throws Error: kInput, kCorrupt. Returns the artifact's fingerprint.
 std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights);
+// The same for a model that streams: fills what stays and opens the stream.
+std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights,
+                          std::unique_ptr<LayerStream>& stream, at::Device device, at::ScalarType dtype);
 
 }  // namespace kvlingua

@@ -77,7 +77,7 @@ at::Tensor DecodeSession::run(const PreparedBatch& batch, LogitsAt logits) {
   const auto joint = [&](int64_t layer) -> JointKv { return {keys_[layer].narrow(2, 0, total), values_[layer].narrow(2, 0, total)}; };
   Captured nothing;
   const Rows rows = logits == LogitsAt::kNone ? Rows::kNone : logits == LogitsAt::kLast ? Rows::kLast : Rows::kAll;
-  const at::Tensor hidden = run_frozen(model.config, model.weights, batch, rows, joint, [](int64_t) {}, nothing);
+  const at::Tensor hidden = run_frozen(model.frozen_model(), batch, rows, joint, [](int64_t) {}, nothing);
   positions_.narrow(1, length_, batch.tokens).copy_(batch.positions_BT);
   length_ = total;
   if (logits == LogitsAt::kNone) return {};

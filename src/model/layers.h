@@ -36,9 +36,15 @@ enum class Rows {
   kAll
 };
 
+struct FrozenModel {
+  const ModelConfig& config;
+  const at::Tensor& embedding;
+  std::function<const LayerWeights&(int64_t)> layer;  // called once a layer, in order
+};
+
 // Runs all layers; `joint(layer)` gives that layer's storage and `done(layer)` is called when it is filled and read.
 // Returns the residual stream before the final norm: undefined, [B, 1, hidden] or [B, T, hidden] as `rows` says.
-at::Tensor run_frozen(const ModelConfig& config, const Weights& weights, const PreparedBatch& batch, Rows rows,
+at::Tensor run_frozen(const FrozenModel& model, const PreparedBatch& batch, Rows rows,
                       const std::function<JointKv(int64_t)>& joint, const std::function<void(int64_t)>& done,
                       Captured& captured);
 

@@ -136,21 +136,21 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   return out.transpose(1, 2).reshape({rows, tokens, heads * dim});
 }
 
-at::Tensor run_frozen(const ModelConfig& config, const Weights& weights, const PreparedBatch& batch, Rows rows,
-                      const std::function<JointKv(int64_t)>& joint, const std::function<void(int64_t)>& done, Captured& captured) {
+at::Tensor run_frozen(const FrozenModel& model, const PreparedBatch& batch, Rows rows, const std::function<JointKv(int64_t)>& joint, const std::function<void(int64_t)>& done, Captured& captured) {
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden = at::embedding(weights.embedding, batch.ids_BT);
+  const at::Tensor hidden = at::embedding(model.embedding, batch.ids_BT);
   if (captured.hidden) captured.hidden_layers.push_back(hidden.clone());
-  FrozenPass pass(config, batch, captured);
-  const int64_t last = config.num_layers - 1;
+  FrozenPass pass(model.config, batch, captured);
+  const int64_t last = model.config.num_layers - 1;
   const bool trimmed = !captured.any() && (rows == Rows::kNone || (rows == Rows::kLast && batch.tokens > 1));
   at::Tensor result = hidden;
   for (int64_t i = 0; i <= last; ++i) {
     const JointKv kv = joint(i);
+    const LayerWeights& weights = model.layer(i);
     if (i == last && trimmed) {
-      result = pass.last_layer(weights.layers[static_cast<size_t>(i)], hidden, kv, rows);
+      result = pass.last_layer(weights, hidden, kv, rows);
     } else {
-      pass.whole_layer(weights.layers[static_cast<size_t>(i)], hidden, kv);
+      pass.whole_layer(weights, hidden, kv);
     }
     done(i);
   }

@@ -15,6 +15,7 @@
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/safetensors.h"
 #include "kvlingua/io/sha256.h"
+#include "layer_stream.h"
 
 namespace kvlingua {
 namespace {
@@ -108,13 +109,11 @@ void add_to_fingerprint(Sha256& hash, std::string_view name, const SafetensorsVi
 
 }  // namespace
 
-std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights) {
-  const at::NoGradGuard no_grad;
-  const ShardedSafetensors files = ShardedSafetensors::open(directory);
-  for (const SafetensorsFile& file : files.files()) file.advise(FileAccess::kSequential);
-
+ShardedSafetensors open_weights(const std::filesystem::path& directory, const ModelConfig& config) {
+  ShardedSafetensors files = ShardedSafetensors::open(directory);
   std::set<std::string, std::less<>> expected;
-  for (const auto& [name, tensor] : weights.named) {
+  const Weights shapes = Weights::allocate(config, at::kMeta, at::kFloat);
+  for (const auto& [name, tensor] : shapes.named) {
     expected.insert(name);
     if (!files.contains(name)) {
       throw Error({.code = ExitCode::kInput, .where = cat(files.where(), ": tensor ", name), .what = "missing",
@@ -138,15 +137,38 @@ std::string load_weights(const std::filesystem::path& directory, const ModelConf
              "config.json and the weights are not of one model");
     }
   }
+  return files;
+}
 
+void load_tensor(const ShardedSafetensors& files, const std::string& name, const at::Tensor& into) {
+  const at::NoGradGuard no_grad;
+  copy_checked(files.file_of(name), name, files.at(name), into);
+  files.done_with(name);
+}
+
+std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights) {
+  const ShardedSafetensors files = open_weights(directory, config);
+  for (const SafetensorsFile& file : files.files()) file.advise(FileAccess::kSequential);
   Sha256 hash;
   hash.update(read_text_file(directory / "config.json"));
   for (const auto& [name, tensor] : weights.named) {
-    const SafetensorsView& view = files.at(name);
-    copy_checked(files.file_of(name), name, view, tensor);
-    add_to_fingerprint(hash, name, view);
+    add_to_fingerprint(hash, name, files.at(name));
+    load_tensor(files, name, tensor);
+  }
+  return hash.hex();
+}
+
+std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights,
+                          std::unique_ptr<LayerStream>& stream, at::Device device, at::ScalarType dtype) {
+  ShardedSafetensors files = open_weights(directory, config);
+  Sha256 hash;
+  hash.update(read_text_file(directory / "config.json"));
+  for (const auto& [name, shape] : Weights::allocate(config, at::kMeta, at::kFloat).named) {
+    add_to_fingerprint(hash, name, files.at(name));
     files.done_with(name);
   }
+  for (const auto& [name, tensor] : weights.named) load_tensor(files, name, tensor);
+  stream = std::make_unique<LayerStream>(std::move(files), config, device, dtype);
   return hash.hex();
 }
 

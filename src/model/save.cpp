@@ -22,11 +22,12 @@ SafetensorsDtype stored_type(at::ScalarType type) {
 }  // namespace
 
 void CausalLM::save(const std::filesystem::path& directory, at::ScalarType dtype) const {
+  const auto named = parameters();  // refused where they are not there
   make_directories(directory);
   std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, tensor] : impl_->weights.named) entries.push_back({name, stored_type(dtype), tensor.sizes().vec()});
+  for (const auto& [name, tensor] : named) entries.push_back({name, stored_type(dtype), tensor.sizes().vec()});
   SafetensorsWriter writer(directory / "model.safetensors", std::move(entries), {{"format", "pt"}});
-  for (const auto& [name, tensor] : impl_->weights.named) {
+  for (const auto& [name, tensor] : named) {
     const at::Tensor stored = tensor.detach().to(at::kCPU, dtype).contiguous();
     writer.write({static_cast<const std::byte*>(stored.const_data_ptr()), static_cast<size_t>(stored.nbytes())});
   }

@@ -30,60 +30,62 @@ at::Tensor LayerWeights::joined(const at::Tensor& fused, const std::vector<at::T
   return fused;
 }
 
-Weights Weights::allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype) {
+std::string layer_prefix(int64_t layer) { return cat("model.layers.", layer, "."); }
+
+LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype, NamedTensors& named) {
   const at::NoGradGuard no_grad;
-  const auto options = at::TensorOptions().device(device).dtype(dtype);
-  const auto make = [&](at::IntArrayRef size) { return at::empty(size, options); };
+  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](at::IntArrayRef size) { return at::empty(size, options); };
+  const auto name = [&](std::string key, const at::Tensor& t) { named.emplace_back(std::move(key), t); };
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size, dim = config.head_dim;
   const int64_t q = config.num_heads * dim, kv = config.num_kv_heads * dim;
-
-  Weights w;
-  const auto name = [&w](std::string key, const at::Tensor& t) { w.named.emplace_back(std::move(key), t); };
-  w.embedding = make({config.vocab_size, hidden});
-  name("model.embed_tokens.weight", w.embedding);
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    LayerWeights& layer = w.layers.emplace_back();
-    const std::string at_layer = cat("model.layers.", i, ".");
-    const std::string attention = at_layer + "self_attn.", mlp = at_layer + "mlp.";
-    layer.input_norm = make({hidden});
-    name(at_layer + "input_layernorm.weight", layer.input_norm);
-    layer.qkv = make({q + 2 * kv, hidden});
-    layer.qkv_parts = cut(layer.qkv, {q, kv, kv});
-    if (config.qkv_bias) layer.qkv_bias = make({q + 2 * kv});
-    layer.qkv_bias_parts = cut(layer.qkv_bias, {q, kv, kv});
-    const char* const projections[] = {"q_proj", "k_proj", "v_proj"};
-    for (size_t part = 0; part < 3; ++part) {
-      name(attention + projections[part] + ".weight", layer.qkv_parts[part]);
-      if (config.qkv_bias) name(attention + projections[part] + ".bias", layer.qkv_bias_parts[part]);
-    }
-    if (config.qk_norm) {
-      layer.q_norm = make({dim});
-      layer.k_norm = make({dim});
-      name(attention + "q_norm.weight", layer.q_norm);
-      name(attention + "k_norm.weight", layer.k_norm);
-    }
-    layer.o = make({hidden, q});
-    name(attention + "o_proj.weight", layer.o);
-    if (config.o_bias) name(attention + "o_proj.bias", layer.o_bias = make({hidden}));
-    layer.post_norm = make({hidden});
-    name(at_layer + "post_attention_layernorm.weight", layer.post_norm);
-    layer.gate_up = make({2 * inner, hidden});
-    layer.gate_up_parts = cut(layer.gate_up, {inner, inner});
-    if (config.mlp_bias) layer.gate_up_bias = make({2 * inner});
-    layer.gate_up_bias_parts = cut(layer.gate_up_bias, {inner, inner});
-    const char* const gates[] = {"gate_proj", "up_proj"};
-    for (size_t part = 0; part < 2; ++part) {
-      name(mlp + gates[part] + ".weight", layer.gate_up_parts[part]);
-      if (config.mlp_bias) name(mlp + gates[part] + ".bias", layer.gate_up_bias_parts[part]);
-    }
-    layer.down = make({hidden, inner});
-    name(mlp + "down_proj.weight", layer.down);
-    if (config.mlp_bias) name(mlp + "down_proj.bias", layer.down_bias = make({hidden}));
+  LayerWeights layer;
+  layer.input_norm = make({hidden});
+  name("input_layernorm.weight", layer.input_norm);
+  layer.qkv = make({q + 2 * kv, hidden});
+  layer.qkv_parts = cut(layer.qkv, {q, kv, kv});
+  if (config.qkv_bias) layer.qkv_bias = make({q + 2 * kv});
+  layer.qkv_bias_parts = cut(layer.qkv_bias, {q, kv, kv});
+  const std::string projections[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+  for (size_t part = 0; part < 3; ++part) {
+    name(projections[part] + ".weight", layer.qkv_parts[part]);
+    if (config.qkv_bias) name(projections[part] + ".bias", layer.qkv_bias_parts[part]);
   }
-  w.norm = make({hidden});
-  name("model.norm.weight", w.norm);
-  w.head = config.tie_word_embeddings ? w.embedding : make({config.vocab_size, hidden});
-  if (!config.tie_word_embeddings) name("lm_head.weight", w.head);
+  if (config.qk_norm) {
+    name("self_attn.q_norm.weight", layer.q_norm = make({dim}));
+    name("self_attn.k_norm.weight", layer.k_norm = make({dim}));
+  }
+  name("self_attn.o_proj.weight", layer.o = make({hidden, q}));
+  if (config.o_bias) name("self_attn.o_proj.bias", layer.o_bias = make({hidden}));
+  name("post_attention_layernorm.weight", layer.post_norm = make({hidden}));
+  layer.gate_up = make({2 * inner, hidden});
+  layer.gate_up_parts = cut(layer.gate_up, {inner, inner});
+  if (config.mlp_bias) layer.gate_up_bias = make({2 * inner});
+  layer.gate_up_bias_parts = cut(layer.gate_up_bias, {inner, inner});
+  const std::string gates[] = {"mlp.gate_proj", "mlp.up_proj"};
+  for (size_t part = 0; part < 2; ++part) {
+    name(gates[part] + ".weight", layer.gate_up_parts[part]);
+    if (config.mlp_bias) name(gates[part] + ".bias", layer.gate_up_bias_parts[part]);
+  }
+  name("mlp.down_proj.weight", layer.down = make({hidden, inner}));
+  if (config.mlp_bias) name("mlp.down_proj.bias", layer.down_bias = make({hidden}));
+  return layer;
+}
+
+Weights Weights::allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype, bool with_layers) {
+  const at::NoGradGuard no_grad;
+  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](at::IntArrayRef size) { return at::empty(size, options); };
+  Weights w;
+  w.embedding = make({config.vocab_size, config.hidden_size});
+  w.named.emplace_back("model.embed_tokens.weight", w.embedding);
+  for (int64_t i = 0; with_layers && i < config.num_layers; ++i) {
+    NamedTensors of_layer;
+    w.layers.push_back(allocate_layer(config, device, dtype, of_layer));
+    for (auto& [name, tensor] : of_layer) w.named.emplace_back(layer_prefix(i) + name, std::move(tensor));
+  }
+  w.norm = make({config.hidden_size});
+  w.named.emplace_back("model.norm.weight", w.norm);
+  w.head = config.tie_word_embeddings ? w.embedding : make({config.vocab_size, config.hidden_size});
+  if (!config.tie_word_embeddings) w.named.emplace_back("lm_head.weight", w.head);
   return w;
 }
 

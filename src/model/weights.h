@@ -30,16 +30,22 @@ struct LayerWeights {
   static at::Tensor joined(const at::Tensor& fused, const std::vector<at::Tensor>& parts);
 };
 
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// One layer, uninitialised. `named` gets its parameters with Hugging Face's names behind layer_prefix().
+LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype, NamedTensors& named);
+std::string layer_prefix(int64_t layer);  // "model.layers.3."
+
 struct Weights {
   at::Tensor embedding;  // [vocab, hidden]
   at::Tensor norm;       // [hidden]
   at::Tensor head;       // [vocab, hidden]; the same tensor as embedding when tied
   std::vector<LayerWeights> layers;
   // Hugging Face's names in the order of the file; a tied head is not listed.
-  std::vector<std::pair<std::string, at::Tensor>> named;
+  NamedTensors named;
 
-  // Uninitialised memory at the config's shapes.
-  static Weights allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype);
+  // Uninitialised memory at the config's shapes; without the layers where a LayerStream brings them.
+  static Weights allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype, bool with_layers = true);
   bool any_requires_grad() const;
   int64_t bytes() const;
 };

@@ -25,6 +25,7 @@ int inspect(const CommandLine& command) {
   options.load.device = resolve_device(command.device.empty() ? "auto" : command.device);
   options.load.dtype =
       resolve_dtype(command.dtype.empty() ? "auto" : command.dtype, options.load.device);
+  options.load.layer_streaming = command.layer_streaming;
   options.dump = command.dump;
   options.determinism = command.determinism;
   options.bench = command.bench;

@@ -31,6 +31,7 @@ struct CommandLine {
   std::string prompts, dump, dtype;
   int64_t determinism = 0;
   bool bench = false;
+  bool layer_streaming = false;  // inspect, generate
 
   // quickstart: the parts named; none means all that exist
   std::vector<std::string> parts;

@@ -23,6 +23,9 @@ namespace kvlingua {
 struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
+  // Keeps one layer at a time (and embedding and head): for models larger than the device's memory. The same results bit for
+  // bit; every pass reads the files once, so decoding is slow. Not from several threads at once.
+  bool layer_streaming = false;
 };
 
 // Rounding: RMS norm and RoPE are computed in float32 and rounded once to the compute dtype. In float32 that is transformers'
@@ -75,7 +78,8 @@ class CausalLM {
   RopeSpec rope() const;
   at::Device device() const;
   at::ScalarType dtype() const;
-  int64_t weight_bytes() const;
+  int64_t weight_bytes() const;  // in memory; of a streamed model without its layers
+  bool streams_layers() const;
   // sha256 over config.json and every tensor's name, type, shape and first and last 4 KiB: names the artifact in pair sets
   // and checkpoints, and tells two fine-tunings of one model apart. Of a random model: its config and seed, whatever is trained.
   const std::string& fingerprint() const;
@@ -86,6 +90,7 @@ class CausalLM {
 
   // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the caller's to set. Each is an
   // autograd leaf over memory that inference reads too: update it in place (optimisers do), never replace its data.
+  // Throws Error (kUsage) for a streamed model, as save() does and prefill() when a gradient is asked for.
   std::vector<std::pair<std::string, at::Tensor>> parameters() const;
   // Writes config.json and model.safetensors (in `dtype`) that transformers loads.
   void save(const std::filesystem::path& directory, at::ScalarType dtype) const;
