@@ -6,6 +6,7 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/hub.h"
 #include "kvlingua/io/json.h"

@@ -2,6 +2,7 @@
 
 #include "datasets/generate.h"
 #include "eval/evaluate.h"
+#include "kvlingua/base/progress.h"
 #include "trainers/train.h"
 
 namespace kvlingua::verbs {
@@ -22,9 +23,13 @@ std::string evaluation_plan(const Json& plan) {
 }
 
 int run_stage(const CommandLine& command, Stage stage) {
-  const Recipe recipe = load_recipe(command);
+  Recipe recipe = load_recipe(command);
+  if (command.layer_streaming)
+    recipe.pair.source.layer_streaming = recipe.pair.target.layer_streaming = true;
   const StageOutcome outcome = stage(recipe, context_of(command, recipe));
-  put_result(command, outcome.text, outcome.json);
+  // Of several processes that evaluate together, only the first has something to say.
+  if (!outcome.text.empty() || !outcome.json.is_null())
+    put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }
 
