@@ -47,6 +47,7 @@ nlohmann::json Answer::to_json() const {
           {"nll_answer", number(nll_answer)},
           {"nll_parametric", number(nll_parametric)},
           {"kl", number(kl)},
+          {"bytes_moved", bytes_moved},
           {"exact", score.exact},
           {"partial", score.partial},
           {"stall", to_string(score.stall)},
@@ -71,6 +72,7 @@ Answer Answer::from_json(const nlohmann::json& json, const std::string& where) {
     answer.nll_answer = number(json.at("nll_answer"));
     answer.nll_parametric = number(json.at("nll_parametric"));
     answer.kl = number(json.at("kl"));
+    answer.bytes_moved = json.at("bytes_moved");
     answer.score.exact = json.at("exact");
     answer.score.partial = json.at("partial");
     answer.score.stall = named(json.at("stall").get<std::string>(),
@@ -123,6 +125,19 @@ std::vector<std::string> Answers::families(const std::string& condition) const {
   std::vector<std::string> names;
   for (const Answer* answer : of(condition))
     if (names.empty() || names.back() != answer->family) names.push_back(answer->family);
+  return names;
+}
+
+std::vector<const Answer*> Answers::all() const {
+  std::vector<const Answer*> result;
+  for (const auto& [condition, answers] : by_condition_)
+    for (const auto& [item, answer] : answers) result.push_back(&answer);
+  return result;
+}
+
+std::vector<std::string> Answers::conditions() const {
+  std::vector<std::string> names;
+  for (const auto& [condition, answers] : by_condition_) names.push_back(condition);
   return names;
 }
 

@@ -31,7 +31,8 @@ struct Answer {
   double logprob = 0;         // sum over the generated tokens, natural logarithm
   double nll_answer = kNone;  // mean NLL per token of the gold answer; NaN: not measured
   double nll_parametric = kNone;
-  double kl = kNone;  // mean KL(full_text || condition) over the gold answer's tokens, nats
+  int64_t bytes_moved = 0;  // of what was handed to the target beyond its own prompt
+  double kl = kNone;        // mean KL(full_text || condition) over the gold answer's tokens, nats
   Score score;
 
   nlohmann::json to_json() const;
@@ -51,6 +52,8 @@ class Answers {
                                 const std::string& form = {}) const;
   std::vector<std::string> families(const std::string& condition) const;
   bool empty(const std::string& condition) const { return !by_condition_.contains(condition); }
+  std::vector<const Answer*> all() const;  // by condition, then item
+  std::vector<std::string> conditions() const;
   size_t size() const;
 
  private:

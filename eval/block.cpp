@@ -6,8 +6,6 @@
 #include <algorithm>
 
 #include "eval/answer.h"
-
-#include "eval/answer.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/model/generation.h"
 
@@ -71,29 +69,30 @@ const KvCache& Block::read_by_source(size_t i) {
 const KvCache& Block::own_read_at(int64_t shift, size_t i) {
   auto& caches = shifted_[shift];
   if (caches.empty()) {
-    const at::NoGradGuard no_grad;
-    const auto step = static_cast<size_t>(options_.batch_size);
-    for (size_t begin = 0; begin < items_.size(); begin += step) {
-      std::vector<std::vector<int64_t>> rows;
-      for (size_t k = begin; k < std::min(items_.size(), begin + step); ++k) {
-        rows.push_back(target_->before);
-        rows.back().insert(rows.back().end(), items_[k].span.begin(), items_[k].span.end());
-      }
-      TokenBatch batch = TokenBatch::from_rows(rows);
-      batch.positions_BT = (at::arange(batch.ids_BT.size(1), at::kLong) + shift)
-                               .expand_as(batch.ids_BT)
-                               .contiguous();
-      const KvCache read = target_->model->prefill(batch).cache;
-      for (size_t row = 0; row < rows.size(); ++row) {
-        const auto r = static_cast<int64_t>(row), length = static_cast<int64_t>(rows[row].size());
-        caches.emplace_back(read.keys().narrow(1, r, 1).narrow(3, 0, length).clone(),
-                            read.values().narrow(1, r, 1).narrow(3, 0, length).clone(),
-                            read.positions().narrow(0, r, 1).narrow(1, 0, length).clone(),
-                            read.rope());
-      }
+    std::vector<std::vector<int64_t>> rows;
+    for (const Item& item : items_) {
+      rows.push_back(target_->before);
+      rows.back().insert(rows.back().end(), item.span.begin(), item.span.end());
     }
+    caches = read_rows(*target_->model, rows, options_.batch_size, nullptr, shift);
   }
   return caches[i];
+}
+
+std::vector<int64_t> Block::raw_tokens(size_t i) {
+  std::vector<int64_t> tokens = target_->tokenizer->encode(items_[i].probe->context, true).ids;
+  const auto& written = continuation(i);
+  if (!written.empty()) tokens.insert(tokens.end(), written.begin(), written.end() - 1);
+  return tokens;
+}
+
+const KvCache& Block::raw(size_t i) {
+  if (raw_.empty()) {
+    std::vector<std::vector<int64_t>> rows;
+    for (size_t k = 0; k < items_.size(); ++k) rows.push_back(raw_tokens(k));
+    raw_ = read_rows(*target_->model, rows, options_.batch_size);
+  }
+  return raw_[i];
 }
 
 const KvCache& Block::translated(const std::string& name, const Projector& projector, size_t i) {
@@ -146,17 +145,15 @@ const CacheMoments& Block::moments(const std::string& name, const Projector* pro
 
 const std::vector<int64_t>& Block::continuation(size_t i) {
   if (continuations_.empty()) {
-    for (size_t begin = 0; begin < items_.size();
-         begin += static_cast<size_t>(options_.batch_size)) {
+    in_batches(items_.size(), options_.batch_size, [&](size_t begin, size_t end) {
       std::vector<std::vector<int64_t>> rows;
-      for (size_t k = begin;
-           k < std::min(items_.size(), begin + static_cast<size_t>(options_.batch_size)); ++k)
+      for (size_t k = begin; k < end; ++k)
         rows.push_back(target_->tokenizer->encode(items_[k].probe->context, true).ids);
       const auto made =
           generate(*target_->model, TokenBatch::from_rows(rows), nullptr,
                    {.max_new_tokens = options_.raw_tokens, .stop_ids = target_->stop_ids});
       for (const auto& row : made) continuations_.push_back(row.ids);
-    }
+    });
   }
   return continuations_[i];
 }
@@ -164,21 +161,17 @@ const std::vector<int64_t>& Block::continuation(size_t i) {
 const std::string& Block::message(size_t i) {
   if (messages_.empty()) {
     const std::vector<int64_t> request = source_->encode(kMessageRequest + source_->frame.after);
-    for (size_t begin = 0; begin < items_.size();
-         begin += static_cast<size_t>(options_.batch_size)) {
-      std::vector<std::vector<int64_t>> rows;
+    in_batches(items_.size(), options_.batch_size, [&](size_t begin, size_t end) {
+      const std::vector<std::vector<int64_t>> rows(end - begin, request);
       std::vector<KvCache> pasts;
-      for (size_t k = begin;
-           k < std::min(items_.size(), begin + static_cast<size_t>(options_.batch_size)); ++k) {
-        rows.push_back(request);
+      for (size_t k = begin; k < end; ++k)
         pasts.push_back(KvCache::concat(source_->prefix, read_by_source(k)));
-      }
       const KvCache past = stack_padded(pasts);
       const auto made =
           generate(*source_->model, TokenBatch::from_rows(rows), past.empty() ? nullptr : &past,
                    {.max_new_tokens = options_.message_tokens, .stop_ids = source_->stop_ids});
       for (const auto& row : made) messages_.push_back(source_->decode(row.ids));
-    }
+    });
   }
   return messages_[i];
 }

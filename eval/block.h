@@ -66,6 +66,10 @@ class Block {
   // What the target itself goes on with after the bare context (no template), greedily: `raw`'s
   // source side.
   const std::vector<int64_t>& continuation(size_t i);
+  // The bare context and that continuation as a generating program leaves them in its cache (the
+  // last token it chose was never read), and that cache.
+  std::vector<int64_t> raw_tokens(size_t i);
+  const KvCache& raw(size_t i);
   // What the source writes when it is asked to pass its context on.
   const std::string& message(size_t i);
 
@@ -75,7 +79,7 @@ class Block {
   const Reader* target_;
   BlockOptions options_;
   std::vector<size_t> partners_;
-  std::vector<KvCache> own_, source_caches_;
+  std::vector<KvCache> own_, source_caches_, raw_;
   std::map<int64_t, std::vector<KvCache>> shifted_;
   std::map<std::string, std::vector<KvCache>> translated_;
   std::map<std::string, CacheMoments> moments_;

@@ -36,8 +36,10 @@ Side load_side(const ModelOptions& options, at::Device device) {
   const std::string name = resolve_path(options.name);
   side.directory = resolve_model(
       options.revision == "main" || fs::exists(name) ? name : name + "@" + options.revision);
-  side.model = std::make_shared<CausalLM>(CausalLM::load(
-      side.directory, {.device = device, .dtype = resolve_dtype(options.dtype, device)}));
+  side.model = std::make_shared<CausalLM>(
+      CausalLM::load(side.directory, {.device = device,
+                                      .dtype = resolve_dtype(options.dtype, device),
+                                      .layer_streaming = options.layer_streaming}));
   side.tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_directory(side.directory));
   return side;
 }
@@ -251,8 +253,6 @@ FamilyStyle style_of(const Recipe& recipe) {
 
 EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   EvaluateResult result;
-  if (!context.world.is_main())
-    return result;  // one process judges; the others have nothing to add
   EvalOptions options = recipe.eval;
   if (context.seed) options.seeds = {*context.seed};
   const at::Device device = resolve_device(context.device, context.world.local_rank);
@@ -279,6 +279,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
       .seed = static_cast<uint64_t>(options.seeds.front()),
       .folder = comparing ? context.paths.eval() / "compare" : context.paths.eval(),
       .resume = context.resume && !context.restart,
+      .world = context.world,
       .limit = context.limit,
       .fingerprint = cat(source.model->fingerprint(), target.model->fingerprint(),
                          source.tokenizer->fingerprint(), target.tokenizer->fingerprint(),
@@ -294,6 +295,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   }
 
   Evaluation evaluation = run_evaluation(input);
+  if (!evaluation.joined) return result;  // the first process judges
   Json report;
   report["pair"] = {{"source", recipe.pair.source.name},
                     {"target", recipe.pair.target.name},

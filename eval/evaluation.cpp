@@ -25,6 +25,7 @@ using Json = nlohmann::ordered_json;
 std::string run_fingerprint(const EvaluationInput& input,
                             const std::vector<std::unique_ptr<Condition>>& conditions) {
   Sha256 hash;
+  hash.update("answers 2|");  // what a stored answer holds
   hash.update(input.fingerprint);
   hash.update(cat("|", to_string(input.alignment), "|", input.seed, "|",
                   input.options.max_new_tokens, "|", input.options.raw_tokens, "|",
@@ -198,12 +199,16 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     for (auto& block : make_blocks(std::move(items), input.seed))
       blocks.push_back(std::move(block));
 
-  RunnerOptions runner{.batch_size = options.batch_size,
-                       .max_new_tokens = options.max_new_tokens,
-                       .likelihoods = options.retention,
-                       .fingerprint = run_fingerprint(input, conditions),
-                       .resume = input.resume};
-  if (!input.folder.empty()) runner.file = input.folder / "generations.jsonl";
+  RunnerOptions runner{
+      .batch_size = options.batch_size,
+      .max_new_tokens = options.max_new_tokens,
+      .likelihoods = options.retention,
+      .store = {.fingerprint = run_fingerprint(input, conditions),
+                .resume = input.resume,
+                .rank = input.world.rank,
+                .ranks = input.world.size,
+                .job = cat(input.world.master_addr, ":", input.world.master_port)}};
+  if (!input.folder.empty()) runner.store.file = input.folder / "generations.jsonl";
   FidelityMeter meter(input.projectors, input.target.model->kv_shape());
   const auto after_block = [&](Block& block) {
     if (options.fidelity && block.item(0).probe->family != "cases" && !meter.full())
@@ -215,6 +220,7 @@ Evaluation run_evaluation(const EvaluationInput& input) {
                                      .raw_tokens = options.raw_tokens,
                                      .message_tokens = options.message_tokens},
                                     runner, after_block);
+  if (!run.joined) return {.resumed = run.resumed, .generated = run.generated, .joined = false};
 
   std::vector<Finding> findings = input.findings;
   for (Finding& finding : check_answers(run.answers, run.control_distance))
@@ -251,8 +257,10 @@ Evaluation run_evaluation(const EvaluationInput& input) {
   for (const auto& condition : conditions) {
     auto& json = report["conditions"][condition->name()];
     json["definition"] = condition->definition();
-    if (run.bytes_moved.contains(condition->name()))
-      json["bytes_moved"] = run.bytes_moved[condition->name()];
+    const auto given = run.answers.of(condition->name());
+    int64_t bytes = 0;
+    for (const Answer* answer : given) bytes += answer->bytes_moved;
+    if (!given.empty()) json["bytes_moved"] = bytes / static_cast<int64_t>(given.size());
     if (run.seconds_by_condition.contains(condition->name()))
       json["seconds"] = run.seconds_by_condition[condition->name()];
   }
@@ -263,9 +271,13 @@ Evaluation run_evaluation(const EvaluationInput& input) {
   report["latency"] = options.latency ? measure_cost(input, blocks) : Json();
   report["power"] = power_json(input);
   report["seeds"] = options.seeds;
-  report["run"] = {{"answers", run.answers.size()},    {"resumed", run.resumed},
-                   {"generated", run.generated},       {"seconds", run.seconds},
-                   {"batch_size", options.batch_size}, {"max_new_tokens", options.max_new_tokens}};
+  report["run"] = {{"answers", run.answers.size()},
+                   {"resumed", run.resumed},
+                   {"generated", run.generated},
+                   {"seconds", run.seconds},
+                   {"processes", input.world.size},
+                   {"batch_size", options.batch_size},
+                   {"max_new_tokens", options.max_new_tokens}};
   result.answers = std::move(run.answers);
   return result;
 }

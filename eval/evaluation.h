@@ -14,6 +14,7 @@
 #include "eval/guards.h"
 #include "eval/reader.h"
 #include "kvlingua/config/eval_options.h"
+#include "kvlingua/config/world.h"
 #include "kvlingua/text/alignment.h"
 
 namespace kvlingua {
@@ -28,6 +29,7 @@ struct EvaluationInput {
   uint64_t seed = 1;
   std::filesystem::path folder;  // where generations.jsonl goes; empty: nothing is kept
   bool resume = true;
+  World world;              // items are shared out among its ranks
   int64_t limit = 0;        // items of each family and form; 0: all. Marked in the report.
   std::string fingerprint;  // of models, checkpoints and code; settings and probes are added here
   std::vector<Finding> findings;  // made before (items left out)
@@ -41,6 +43,7 @@ struct Evaluation {
   bool judged = false;            // the gated condition was there
   bool gate_met = false;          // every criterion passes
   int64_t resumed = 0, generated = 0;
+  bool joined = true;  // false of a rank but the first: it has no report
 };
 
 Evaluation run_evaluation(const EvaluationInput& input);

@@ -2,35 +2,49 @@
 // the gold answer was.
 //
 // Rows of different length are padded and masked; a row's result never depends on the rows beside
-// it (to rounding).
+// it (to rounding). What a row is given is read once: the answer and all likelihoods start there.
 #pragma once
+
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>
 
 #include "eval/conditions/condition.h"
+#include "kvlingua/model/decode_session.h"
 #include "kvlingua/model/generation.h"
 
 namespace kvlingua {
 
-struct GivenBatch {
-  KvCache past;
-  TokenBatch tokens;  // with positions
-  const KvCache* past_or_null() const { return past.empty() ? nullptr : &past; }
+// How the target would have continued with a given answer.
+struct Likelihood {
+  double nll = 0;           // mean over the answer's tokens, nats; NaN for an empty answer
+  at::Tensor log_probs_TV;  // float32, [answer tokens, vocabulary]; only when asked for
 };
-// `extra[r]` is read after row r's own tokens (a gold answer); empty vector: nothing.
-GivenBatch stack_given(const std::vector<Given>& rows,
-                       const std::vector<std::vector<int64_t>>& extra = {});
+
+// One batch of rows, read by the target.
+class ReadRows {
+ public:
+  // `room`: tokens that will be generated, a hint.
+  ReadRows(const Reader& target, const std::vector<Given>& rows, int64_t room = 0);
+
+  // One answer a row.
+  std::vector<Likelihood> likelihoods(const std::vector<std::vector<int64_t>>& answers,
+                                      bool want_distributions) const;
+  // Greedy answers. Goes on in the same memory: the last thing to ask for.
+  std::vector<GeneratedRow> answer(int64_t max_new_tokens);
+
+ private:
+  const Reader* target_;
+  DecodeSession session_;
+  at::Tensor logits_BV_;  // after each row's last token
+};
 
 // Greedy answers, `batch_size` rows at a time.
 std::vector<GeneratedRow> answer(const Reader& target, const std::vector<Given>& rows,
                                  int64_t max_new_tokens, int64_t batch_size);
 
-// How the target would have continued with given answers.
-struct Likelihood {
-  double nll = 0;           // mean over the answer's tokens, nats; NaN for an empty answer
-  at::Tensor log_probs_TV;  // float32, [answer tokens, vocabulary]; only when asked for
-};
+// Of one answer a row, `batch_size` rows at a time.
 std::vector<Likelihood> likelihoods(const Reader& target, const std::vector<Given>& rows,
                                     const std::vector<std::vector<int64_t>>& answers,
                                     int64_t batch_size, bool want_distributions);

@@ -116,28 +116,37 @@ KvCache take_row(const KvCache& stacked, int64_t row) {
                  one(stacked.positions(), 0).narrow(1, 0, length).clone(), stacked.rope());
 }
 
-std::vector<KvCache> read_spans(const Reader& reader,
-                                const std::vector<std::vector<int64_t>>& spans,
-                                int64_t batch_size) {
+std::vector<KvCache> read_rows(const CausalLM& model, const std::vector<std::vector<int64_t>>& rows,
+                               int64_t batch_size, const KvCache* prefix, int64_t first) {
   const at::NoGradGuard no_grad;
   std::vector<KvCache> caches;
-  for (size_t begin = 0; begin < spans.size(); begin += static_cast<size_t>(batch_size)) {
-    const size_t end = std::min(spans.size(), begin + static_cast<size_t>(batch_size));
-    const std::vector<std::vector<int64_t>> rows(spans.begin() + static_cast<int64_t>(begin),
-                                                 spans.begin() + static_cast<int64_t>(end));
-    const KvCache past = repeat_rows(reader.prefix, static_cast<int64_t>(rows.size()));
-    const KvCache read =
-        reader.model->prefill(TokenBatch::from_rows(rows), past.empty() ? nullptr : &past).cache;
-    for (size_t row = 0; row < rows.size(); ++row) {
+  in_batches(rows.size(), batch_size, [&](size_t begin, size_t end) {
+    TokenBatch batch = TokenBatch::from_rows(
+        {rows.begin() + static_cast<int64_t>(begin), rows.begin() + static_cast<int64_t>(end)});
+    KvCache past;
+    if (prefix != nullptr) past = repeat_rows(*prefix, static_cast<int64_t>(end - begin));
+    if (first > 0)
+      batch.positions_BT = (at::arange(batch.ids_BT.size(1), at::kLong) + first)
+                               .expand_as(batch.ids_BT)
+                               .contiguous();
+    const KvCache read = model.prefill(batch, past.empty() ? nullptr : &past).cache;
+    for (size_t row = begin; row < end; ++row) {
       // Lengths are known here: no need to ask a device for its mask.
-      const auto r = static_cast<int64_t>(row), length = static_cast<int64_t>(rows[row].size());
+      const auto r = static_cast<int64_t>(row - begin),
+                 length = static_cast<int64_t>(rows[row].size());
       caches.emplace_back(read.keys().narrow(1, r, 1).narrow(3, 0, length).clone(),
                           read.values().narrow(1, r, 1).narrow(3, 0, length).clone(),
                           read.positions().narrow(0, r, 1).narrow(1, 0, length).clone(),
                           read.rope());
     }
-  }
+  });
   return caches;
+}
+
+std::vector<KvCache> read_spans(const Reader& reader,
+                                const std::vector<std::vector<int64_t>>& spans,
+                                int64_t batch_size) {
+  return read_rows(*reader.model, spans, batch_size, &reader.prefix);
 }
 
 }  // namespace kvlingua

@@ -34,6 +34,14 @@ struct Reader {
   std::string decode(const std::vector<int64_t>& ids) const;  // special tokens left out
 };
 
+// Calls visit(begin, end) for batches of rows in the order given.
+template <class Visit>
+void in_batches(size_t n, int64_t batch_size, const Visit& visit) {
+  const auto step = static_cast<size_t>(batch_size > 0 ? batch_size : 1);
+  for (size_t begin = 0; begin < n; begin += step)
+    visit(begin, begin + step < n ? begin + step : n);
+}
+
 // `count` copies of the one row of `cache`, sharing its storage where torch can.
 KvCache repeat_rows(const KvCache& cache, int64_t count);
 // One row a cache, of different lengths: padded behind, masked. Equal rotation and shape. All empty
@@ -41,6 +49,12 @@ KvCache repeat_rows(const KvCache& cache, int64_t count);
 KvCache stack_padded(const std::vector<KvCache>& rows);
 // Row `row` without its padding, copied.
 KvCache take_row(const KvCache& stacked, int64_t row);
+
+// The caches of `rows`, each read behind `prefix` (one row; may be null) or from position `first`
+// on, `batch_size` at a time.
+std::vector<KvCache> read_rows(const CausalLM& model, const std::vector<std::vector<int64_t>>& rows,
+                               int64_t batch_size, const KvCache* prefix = nullptr,
+                               int64_t first = 0);
 
 // The caches (without the prefix) of `spans`, each read after the reader's prefix, `batch_size` at
 // a time.

@@ -5,14 +5,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <optional>
 
 #include "eval/injection.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
-#include "kvlingua/io/json_lines.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -41,65 +39,6 @@ std::string digest_of_markers(const Probe& probe) {
   return sha256_hex(text).substr(0, 32);
 }
 
-void note_distance(RunnerResult& result, const std::string& control, double distance) {
-  auto& smallest = result.control_distance.try_emplace(control, distance).first->second;
-  smallest = std::min(smallest, distance);
-}
-
-// The answers of an earlier run with the same fingerprint; the file is started anew otherwise.
-class Store {
- public:
-  Store(const RunnerOptions& options, RunnerResult& result) {
-    if (options.file.empty()) return;
-    std::filesystem::create_directories(options.file.parent_path());
-    const bool same = options.resume && belongs(options);
-    if (same) {
-      read_json_lines(options.file, [&](const nlohmann::json& json, size_t line) {
-        if (line == 1) return;
-        if (json.is_object() && json.contains("control_distance")) {
-          for (const auto& [name, distance] : json["control_distance"].items())
-            note_distance(result, name, distance.get<double>());
-          return;
-        }
-        result.answers.add(Answer::from_json(json, cat(options.file.string(), ":", line)));
-        ++result.resumed;
-      });
-    } else {
-      std::error_code ignored;
-      std::filesystem::remove(options.file, ignored);
-    }
-    writer_.emplace(options.file);
-    if (!same) writer_->write(nlohmann::json{{"evaluation", options.fingerprint}});
-  }
-
-  void add(const Answer& answer) {
-    if (writer_) writer_->write(answer.to_json());
-  }
-  // A resumed run must know of a broken control too.
-  void add_distances(const std::map<std::string, double>& distances) {
-    if (writer_ && !distances.empty())
-      writer_->write(nlohmann::json{{"control_distance", distances}});
-  }
-  void sync() {
-    if (writer_) writer_->sync();
-  }
-
- private:
-  static bool belongs(const RunnerOptions& options) {
-    if (!std::filesystem::exists(options.file)) return false;
-    std::string found;
-    read_json_lines(options.file, [&](const nlohmann::json& json, size_t line) {
-      if (line == 1 && json.is_object() && json.contains("evaluation"))
-        found = json["evaluation"].get<std::string>();
-    });
-    if (!found.empty() && found != options.fingerprint)
-      log_info(cat(options.file.string(), " is of another evaluation: starting anew"));
-    return found == options.fingerprint;
-  }
-
-  std::optional<JsonLinesWriter> writer_;
-};
-
 // One condition over the items of one block that have no answer yet.
 class BlockRun {
  public:
@@ -110,15 +49,35 @@ class BlockRun {
     std::vector<Given> given;
     for (size_t i : items) given.push_back(condition.give(block_, i));
     check_control(condition, items, given, result);
-    int64_t& bytes_moved = result.bytes_moved[condition.name()];
-    const auto rows = answer(block_.target(), given, options_.max_new_tokens, options_.batch_size);
+    const bool full_text = condition.name() == "full_text";
     std::vector<Answer> answers;
-    for (size_t k = 0; k < items.size(); ++k) {
-      answers.push_back(to_answer(condition, items[k], given[k], rows[k]));
-      bytes_moved += given[k].bytes_moved;
-    }
-    if (options_.likelihoods && condition.chat_layout())
-      add_likelihoods(condition, items, given, answers);
+    std::vector<at::Tensor> distributions;
+    in_batches(items.size(), options_.batch_size, [&](size_t begin, size_t end) {
+      const auto first = static_cast<int64_t>(begin), last = static_cast<int64_t>(end);
+      ReadRows read(block_.target(), {given.begin() + first, given.begin() + last},
+                    options_.max_new_tokens);
+      std::vector<Likelihood> gold, known;
+      if (options_.likelihoods && condition.chat_layout()) {
+        const Continuations wanted = continuations(items, begin, end);
+        gold = read.likelihoods(wanted.gold, true);
+        if (wanted.any_known) known = read.likelihoods(wanted.known, false);
+      }
+      const auto rows = read.answer(options_.max_new_tokens);
+      for (size_t k = begin; k < end; ++k) {
+        Answer answer = to_answer(condition, items[k], given[k], rows[k - begin]);
+        if (!known.empty()) answer.nll_parametric = known[k - begin].nll;
+        if (!gold.empty()) {
+          answer.nll_answer = gold[k - begin].nll;
+          const at::Tensor& distribution = gold[k - begin].log_probs_TV;
+          if (full_text) distributions.push_back(distribution);
+          if (distribution.defined())
+            answer.kl = full_text ? 0 : mean_kl(reference(items[k]), distribution);
+        }
+        answers.push_back(std::move(answer));
+      }
+    });
+    // What everything else is compared with, once it is there for the whole block.
+    if (full_text && distributions.size() == block_.size()) reference_ = std::move(distributions);
     return answers;
   }
 
@@ -135,7 +94,7 @@ class BlockRun {
     const at::Tensor wanted = imitated->values().narrow(3, 0, tokens),
                      got = span.values().narrow(3, 0, tokens);
     const double distance = ((got - wanted).norm() / wanted.norm().clamp_min(1e-12)).item<double>();
-    note_distance(result, condition.name(), distance);
+    note_distance(result.control_distance, condition.name(), distance);
   }
 
   Answer to_answer(const Condition& condition, size_t i, const Given& given,
@@ -152,36 +111,28 @@ class BlockRun {
     answer.ids = row.ids;
     answer.text = block_.target().decode(row.ids);
     answer.stopped = row.stopped;
+    answer.bytes_moved = given.bytes_moved;
     for (float value : row.logprobs) answer.logprob += value;
     answer.score = score(probe, answer.text, static_cast<int64_t>(row.ids.size()), row.stopped);
     return answer;
   }
 
-  void add_likelihoods(const Condition& condition, const std::vector<size_t>& items,
-                       const std::vector<Given>& given, std::vector<Answer>& answers) {
+  struct Continuations {
     std::vector<std::vector<int64_t>> gold, known;
     bool any_known = false;
-    for (size_t i : items) {
-      gold.push_back(block_.item(i).answer);
-      known.push_back(block_.item(i).parametric);
-      any_known = any_known || !known.back().empty();
+  };
+  Continuations continuations(const std::vector<size_t>& items, size_t begin, size_t end) const {
+    Continuations wanted;
+    for (size_t k = begin; k < end; ++k) {
+      wanted.gold.push_back(block_.item(items[k]).answer);
+      wanted.known.push_back(block_.item(items[k]).parametric);
+      wanted.any_known = wanted.any_known || !wanted.known.back().empty();
     }
-    const auto likely = likelihoods(block_.target(), given, gold, options_.batch_size, true);
-    for (size_t k = 0; k < items.size(); ++k) {
-      answers[k].nll_answer = likely[k].nll;
-      if (!likely[k].log_probs_TV.defined()) continue;
-      if (condition.name() == "full_text")
-        answers[k].kl = 0;
-      else
-        answers[k].kl = mean_kl(reference(items[k]), likely[k].log_probs_TV);
-    }
-    if (!any_known) return;
-    const auto by_heart = likelihoods(block_.target(), given, known, options_.batch_size, false);
-    for (size_t k = 0; k < items.size(); ++k) answers[k].nll_parametric = by_heart[k].nll;
+    return wanted;
   }
 
-  // What the target, having read the text, thinks of the gold answer; for all items of the block at
-  // once, when first asked for.
+  // What the target, having read the text, thinks of the gold answer. full_text leaves it here; in
+  // a resumed run that has no need of full_text it is read for all items of the block at once.
   const at::Tensor& reference(size_t i) {
     if (reference_.empty()) {
       std::vector<Given> given;
@@ -210,44 +161,62 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
                             const std::function<void(Block&)>& after_block) {
   RunnerResult result;
   const auto start = Clock::now();
-  Store store(options, result);
+  const int64_t rank = options.store.rank, ranks = options.store.ranks;
+  AnswerStore store(options.store, result.answers, result.control_distance);
+  const auto mine = [&](size_t block) { return static_cast<int64_t>(block) % ranks == rank; };
+  // full_text first: the others are compared with it.
+  std::vector<const Condition*> order;
+  for (const auto& condition : conditions) order.push_back(condition.get());
+  std::stable_partition(order.begin(), order.end(),
+                        [](const Condition* c) { return c->name() == "full_text"; });
   int64_t total = 0;
-  for (const auto& items : blocks) total += static_cast<int64_t>(items.size() * conditions.size());
+  for (size_t b = 0; b < blocks.size(); ++b)
+    if (mine(b)) total += static_cast<int64_t>(blocks[b].size() * conditions.size());
   Progress progress("evaluate", total, "answers");
-  std::map<std::string, int64_t> counted;
-  for (const auto& items : blocks) {
-    Block block(items, source, target, block_options);
-    BlockRun run(block, options);
-    const int64_t before = result.generated;
-    for (const auto& condition : conditions) {
-      std::vector<size_t> missing;
-      for (size_t i = 0; i < block.size(); ++i)
-        if (!result.answers.has(condition->name(), item_key(*block.item(i).probe)))
-          missing.push_back(i);
-      progress.skip(static_cast<int64_t>(block.size() - missing.size()));
-      if (missing.empty()) continue;
-      const auto began = Clock::now();
-      for (Answer& answer : run.run(*condition, missing, result)) {
-        store.add(answer);
-        result.answers.add(std::move(answer));
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    Block block(blocks[b], source, target, block_options);
+    if (mine(b)) {
+      BlockRun run(block, options);
+      const int64_t before = result.generated;
+      for (const Condition* condition : order) {
+        std::vector<size_t> missing;
+        for (size_t i = 0; i < block.size(); ++i)
+          if (!result.answers.has(condition->name(), item_key(*block.item(i).probe)))
+            missing.push_back(i);
+        const auto made = static_cast<int64_t>(missing.size());
+        progress.skip(static_cast<int64_t>(block.size()) - made);
+        if (missing.empty()) continue;
+        const auto began = Clock::now();
+        for (Answer& answer : run.run(*condition, missing, result)) {
+          store.add(answer);
+          result.answers.add(std::move(answer));
+        }
+        result.generated += made;
+        result.seconds_by_condition[condition->name()] += seconds_since(began);
+        progress.advance(made, condition->name());
+        if (stop_requested()) {
+          store.add_distances(result.control_distance);
+          store.sync();
+          throw stopped_error(cat(result.generated, " answers are kept in ",
+                                  options.store.file.string(), "; run again to go on"));
+        }
       }
-      counted[condition->name()] += static_cast<int64_t>(missing.size());
-      result.generated += static_cast<int64_t>(missing.size());
-      result.seconds_by_condition[condition->name()] += seconds_since(began);
-      progress.advance(static_cast<int64_t>(missing.size()), condition->name());
-      if (stop_requested()) {
-        store.add_distances(result.control_distance);
-        store.sync();
-        throw stopped_error(cat(result.generated, " answers are kept in ", options.file.string(),
-                                "; run again to go on"));
-      }
+      if (result.generated > before) store.add_distances(result.control_distance);
     }
-    if (result.generated > before) store.add_distances(result.control_distance);
-    if (after_block) after_block(block);
+    if (after_block && rank == 0) after_block(block);
   }
   store.sync();
-  for (auto& [name, bytes] : result.bytes_moved)
-    if (counted[name] > 0) bytes /= counted[name];
+  if (rank > 0) {
+    store.finish({result.generated, result.seconds_by_condition});
+    result.joined = false;
+    return result;
+  }
+  for (const RankWork& work : store.join(result.answers, result.control_distance)) {
+    result.generated += work.generated;
+    for (const auto& [name, seconds] : work.seconds_by_condition)
+      result.seconds_by_condition[name] += seconds;
+  }
+  result.resumed = static_cast<int64_t>(result.answers.size()) - result.generated;
   result.seconds = seconds_since(start);
   return result;
 }

@@ -1,6 +1,7 @@
 // Runs one benchmark: the question with its options is the context; the target, given it as text or
 // translated, chooses.
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -44,30 +45,33 @@ Probe probe_of(const Choice& item, const BenchmarkOptions& options) {
 std::vector<int> by_likelihood(const Reader& target, const std::vector<Given>& given,
                                const std::vector<Choice>& items, const BenchmarkOptions& options,
                                int64_t batch_size) {
-  std::vector<Given> rows;
-  std::vector<std::vector<int64_t>> answers;
-  std::vector<double> scale;
-  for (size_t k = 0; k < items.size(); ++k)
-    for (size_t o = 0; o < items[k].options.size(); ++o) {
-      const std::string text = by_ending(options) ? items[k].options[o] : letter(o);
-      rows.push_back(given[k]);
-      answers.push_back(target.encode(text));
-      scale.push_back(
-          static_cast<double>(answers.back().size()) /
-          (by_ending(options) ? static_cast<double>(std::max<size_t>(1, text.size())) : 1.0));
-    }
-  const auto likely = likelihoods(target, rows, answers, batch_size, false);
   std::vector<int> chosen;
-  size_t at = 0;
-  for (const Choice& item : items) {
-    int best = 0;
-    for (size_t o = 1; o < item.options.size(); ++o)
-      if (likely[at + o].nll * scale[at + o] <
-          likely[at + static_cast<size_t>(best)].nll * scale[at + static_cast<size_t>(best)])
-        best = static_cast<int>(o);
-    chosen.push_back(best);
-    at += item.options.size();
-  }
+  in_batches(items.size(), batch_size, [&](size_t begin, size_t end) {
+    const ReadRows read(target, {given.begin() + static_cast<int64_t>(begin),
+                                 given.begin() + static_cast<int64_t>(end)});
+    size_t most = 0;
+    for (size_t k = begin; k < end; ++k) most = std::max(most, items[k].options.size());
+    std::vector<double> best(end - begin, std::numeric_limits<double>::infinity());
+    std::vector<int> choice(end - begin, 0);
+    for (size_t o = 0; o < most; ++o) {
+      std::vector<std::vector<int64_t>> answers;
+      for (size_t k = begin; k < end; ++k)
+        answers.push_back(o < items[k].options.size()
+                              ? target.encode(by_ending(options) ? items[k].options[o] : letter(o))
+                              : std::vector<int64_t>{});
+      const auto likely = read.likelihoods(answers, false);
+      for (size_t k = begin; k < end; ++k) {
+        const size_t row = k - begin;
+        if (answers[row].empty()) continue;
+        double cost = likely[row].nll * static_cast<double>(answers[row].size());
+        if (by_ending(options)) cost /= static_cast<double>(items[k].options[o].size());
+        if (cost >= best[row]) continue;
+        best[row] = cost;
+        choice[row] = static_cast<int>(o);
+      }
+    }
+    chosen.insert(chosen.end(), choice.begin(), choice.end());
+  });
   return chosen;
 }
 

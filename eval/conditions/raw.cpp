@@ -1,23 +1,12 @@
 #include "eval/conditions/raw.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
 
 namespace {
-
-// The source prompt and its continuation as a generating program leaves them in its cache: the last
-// token it chose was never read.
-std::vector<int64_t> cached_tokens(Block& block, size_t i) {
-  std::vector<int64_t> tokens =
-      block.target().tokenizer->encode(block.item(i).probe->context, true).ids;
-  const auto& written = block.continuation(i);
-  if (!written.empty()) tokens.insert(tokens.end(), written.begin(), written.end() - 1);
-  return tokens;
-}
 
 std::vector<int64_t> second_prompt(const Block& block, size_t i) {
   return block.target().tokenizer->encode(block.item(i).probe->prompt, true).ids;
@@ -33,12 +22,10 @@ class Raw : public Condition {
                   "Must equal raw_text token for token.") {}
   bool chat_layout() const override { return false; }
   Given give(Block& block, size_t i) const override {
-    const at::NoGradGuard no_grad;
-    const auto before = cached_tokens(block, i);
     Given given;
-    given.past = block.target().model->prefill(TokenBatch::from_rows({before})).cache;
+    given.past = block.raw(i);
     given.tokens = second_prompt(block, i);
-    given.position = static_cast<int64_t>(before.size());
+    given.position = given.past.tokens();
     given.made_of = "raw:" + block.item(i).probe->context;
     given.bytes_moved = given.past.bytes();
     return given;
@@ -51,7 +38,7 @@ class RawText : public Condition {
   bool chat_layout() const override { return false; }
   Given give(Block& block, size_t i) const override {
     Given given;
-    given.tokens = cached_tokens(block, i);
+    given.tokens = block.raw_tokens(i);
     const auto after = second_prompt(block, i);
     given.tokens.insert(given.tokens.end(), after.begin(), after.end());
     return given;

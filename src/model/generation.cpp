@@ -56,24 +56,39 @@ Choice choose(const at::Tensor& logits, const GenerationOptions& options, std::v
   return choice;
 }
 
+// Dropping finished rows copies the cache of the others. Where that is little beside the weights that every step reads, an
+// eighth of the rows pays for it; else half.
+bool worth_dropping(const CausalLM& model, const DecodeSession& session, int64_t alive) {
+  const int64_t cache = session.rows() * session.capacity() * model.kv_shape().bytes_per_token(static_cast<int64_t>(at::elementSize(model.dtype())));
+  const int64_t share = cache < model.weight_bytes() ? 8 : 2;
+  return share * (session.rows() - alive) >= session.rows();
+}
+
 }  // namespace
 
 std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt, const KvCache* past,
                                    const GenerationOptions& options) {
-  const at::NoGradGuard no_grad;
   const int64_t rows = prompt.ids_BT.defined() ? prompt.ids_BT.size(0) : 0;
   check(options, rows);
-  std::vector<GeneratedRow> result(static_cast<size_t>(rows));
   const int64_t room = (prompt.ids_BT.defined() ? prompt.ids_BT.size(1) : 0) + std::min<int64_t>(options.max_new_tokens, 512);
   DecodeSession session = past != nullptr && !past->empty() ? DecodeSession(model, *past, room) : DecodeSession(model, rows, room);
-  at::Tensor logits = session.append(prompt);
+  const at::Tensor logits = session.append(prompt);
+  return generate_from(model, session, logits, options);
+}
 
+std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& session, const at::Tensor& first_logits,
+                                        const GenerationOptions& options) {
+  const at::NoGradGuard no_grad;
+  const int64_t rows = session.rows();
+  check(options, rows);
+  std::vector<GeneratedRow> result(static_cast<size_t>(rows));
+  at::Tensor logits = first_logits;
   std::vector<Random> streams;
   for (int64_t r = 0; r < rows; ++r) {
     const auto row = static_cast<size_t>(r);
     streams.emplace_back(mix(options.seed, options.row_seeds.empty() ? static_cast<uint64_t>(r) : options.row_seeds[row]));
   }
-  // `in_session[i]` is the row that the session's row i continues; a finished one stays until half of them are.
+  // `in_session[i]` is the row that the session's row i continues; finished ones stay until enough of them are (worth_dropping).
   std::vector<int64_t> in_session(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) in_session[static_cast<size_t>(r)] = r;
   std::vector<bool> done(static_cast<size_t>(rows), options.max_new_tokens == 0);
@@ -100,7 +115,7 @@ std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prom
     std::vector<int64_t> next = choice.ids;
     // A finished row at the last position could not take another step.
     const bool must_drop = std::ranges::any_of(session.next_positions(), [&](int64_t p) { return p >= model.config().max_position_embeddings; });
-    if (2 * alive.size() <= in_session.size() || must_drop) {
+    if (worth_dropping(model, session, static_cast<int64_t>(alive.size())) || must_drop) {
       session.keep_rows(alive);
       std::vector<int64_t> rows_left, ids_left;
       for (const int64_t i : alive) {

@@ -13,6 +13,8 @@
 
 namespace kvlingua {
 
+class DecodeSession;
+
 struct GenerationOptions {
   int64_t max_new_tokens = 64;
   std::vector<int64_t> stop_ids;  // a row ends when it produces one (the stop token is kept out of the result)
@@ -33,5 +35,8 @@ struct GeneratedRow {
 // `past` (may be null) holds one row per batch row; it is not modified.
 std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt, const KvCache* past,
                                    const GenerationOptions& options);
+// Goes on in a session of `model` that has read its prompts and in its memory; `logits` [rows, vocab] as append() gave them.
+std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& session, const at::Tensor& logits,
+                                        const GenerationOptions& options);
 
 }  // namespace kvlingua
