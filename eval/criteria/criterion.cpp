@@ -73,6 +73,23 @@ stats::Interval retained_share(const std::vector<Triple>& items, bool (*succeede
   return interval;
 }
 
+void leave_open(CriterionResult& result, std::string why) {
+  result.verdict = Verdict::kInconclusive;
+  result.notes.push_back(std::move(why));
+}
+
+void conclude(CriterionResult& result, const stats::Interval& interval,
+              const std::string& cannot_show) {
+  const bool known = !std::isnan(interval.estimate);
+  result.statistic = known ? interval.estimate : 0;
+  result.low = known ? interval.low : 0;
+  result.high = known ? interval.high : 1;
+  if (!cannot_show.empty()) return leave_open(result, cannot_show);
+  result.verdict = above(interval, result.threshold);
+  if (result.verdict == Verdict::kInconclusive)
+    leave_open(result, "the interval contains the threshold: more items would decide");
+}
+
 Verdict above(const stats::Interval& interval, double threshold) {
   if (std::isnan(interval.low) || std::isnan(interval.high)) return Verdict::kInconclusive;
   if (interval.low >= threshold) return Verdict::kPass;

@@ -52,6 +52,14 @@ std::vector<Triple> paired_items(const CriterionInput& input,
 stats::Interval retained_share(const std::vector<Triple>& items, bool (*succeeded)(const Answer&),
                                const CriterionInput& input);
 
+// Inconclusive for want of items, of a ceiling or of a number: anything from 0 to 1 is possible
+// where there is no interval.
+void leave_open(CriterionResult& result, std::string why);
+// Statistic, interval and verdict of a retained share; `cannot_show`, when not empty, says why
+// these items show nothing either way.
+void conclude(CriterionResult& result, const stats::Interval& interval,
+              const std::string& cannot_show);
+
 // pass when low >= threshold, fail when high < threshold.
 Verdict above(const stats::Interval& interval, double threshold);
 

@@ -38,26 +38,15 @@ CriterionResult judge_identity(const CriterionInput& input) {
   const auto items = paired_items(input, {"identity"});
   result.n = static_cast<int64_t>(items.size());
   if (items.empty()) {
-    result.low = 0;
-    result.high = 1;
-    result.notes.push_back("no identity items were answered under both " + input.gated +
-                           " and full_text");
+    conclude(result, {std::nan(""), 0, 1},
+             "no identity items were answered under both " + input.gated + " and full_text");
     return result;
   }
-  const stats::Interval interval = retained_share(items, &exact, input);
-  result.statistic = interval.estimate;
-  result.low = interval.low;
-  result.high = interval.high;
-  if (!ceiling_above_floor(items, input.confidence)) {
-    if (std::isnan(interval.estimate)) result.statistic = result.low = 0, result.high = 1;
-    result.notes.push_back(
-        "reading the text itself does not lift the target above baseline here: these items cannot "
-        "show a transfer");
-    return result;
-  }
-  result.verdict = above(interval, input.threshold);
-  if (result.verdict == Verdict::kInconclusive)
-    result.notes.push_back("the interval contains the threshold: more items would decide");
+  conclude(result, retained_share(items, &exact, input),
+           ceiling_above_floor(items, input.confidence)
+               ? ""
+               : "reading the text itself does not lift the target above baseline here: these "
+                 "items cannot show a transfer");
   return result;
 }
 

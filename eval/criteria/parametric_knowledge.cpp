@@ -45,26 +45,16 @@ CriterionResult judge_parametric_knowledge(const CriterionInput& input) {
     result.notes.push_back(cat(all.size() - items.size(), " of ", all.size(),
                                " items left out: the bare target does not give the known fact"));
   if (items.empty()) {
-    result.low = 0;
-    result.high = 1;
-    result.notes.push_back(
-        "no counterfactual item is left: nothing was shown to be known by heart");
+    conclude(result, {std::nan(""), 0, 1},
+             "no counterfactual item is left: nothing was shown to be known by heart");
     return result;
   }
   const stats::Interval interval = retained_share(items, &injected, input);
-  result.statistic = interval.estimate;
-  result.low = interval.low;
-  result.high = interval.high;
-  if (std::isnan(interval.estimate)) {
-    result.statistic = result.low = 0;
-    result.high = 1;
-    result.notes.push_back(
-        "reading the text itself never injects the fact: these items cannot show a transfer");
-    return result;
-  }
-  result.verdict = above(interval, input.threshold);
-  if (result.verdict == Verdict::kInconclusive)
-    result.notes.push_back("the interval contains the threshold: more items would decide");
+  conclude(result, interval,
+           std::isnan(interval.estimate)
+               ? "reading the text itself never injects the fact: these items cannot show a "
+                 "transfer"
+               : "");
   return result;
 }
 

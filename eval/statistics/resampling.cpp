@@ -38,6 +38,15 @@ void append(std::vector<int64_t>& to, const std::vector<int64_t>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
+int64_t pairs(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size())
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "statistics: bootstrap",
+                 .what = "pairs are needed",
+                 .got = cat(a.size(), " and ", b.size(), " values")});
+  return static_cast<int64_t>(a.size());
+}
+
 }  // namespace
 
 double quantile(const std::vector<double>& sorted, double q) {
@@ -115,13 +124,8 @@ Interval bootstrap(int64_t n, const IndexStatistic& statistic, const BootstrapOp
 
 Interval bootstrap_difference(const std::vector<double>& a, const std::vector<double>& b,
                               const BootstrapOptions& options) {
-  if (a.size() != b.size())
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "statistics: bootstrap",
-                 .what = "pairs are needed",
-                 .got = cat(a.size(), " and ", b.size(), " values")});
   return bootstrap(
-      static_cast<int64_t>(a.size()),
+      pairs(a, b),
       [&](const std::vector<int64_t>& indices) {
         double sum = 0;
         for (int64_t i : indices) sum += a[static_cast<size_t>(i)] - b[static_cast<size_t>(i)];
@@ -132,13 +136,8 @@ Interval bootstrap_difference(const std::vector<double>& a, const std::vector<do
 
 Interval bootstrap_ratio(const std::vector<double>& a, const std::vector<double>& b,
                          const BootstrapOptions& options) {
-  if (a.size() != b.size())
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "statistics: bootstrap",
-                 .what = "pairs are needed",
-                 .got = cat(a.size(), " and ", b.size(), " values")});
   return bootstrap(
-      static_cast<int64_t>(a.size()),
+      pairs(a, b),
       [&](const std::vector<int64_t>& indices) {
         double above = 0, below = 0;
         for (int64_t i : indices) {
