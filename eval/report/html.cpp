@@ -195,7 +195,7 @@ void conditions(const Json& r, std::string& out) {
 }
 
 void examples(const Json& r, std::string& out) {
-  bool cases = true;
+  bool cases = true, first_example = true;
   out += "<h2>Phase 2a&rsquo;s five cases</h2>\n";
   if (r["cases"].empty()) out += "<p class=\"soft\">Not asked for.</p>\n";
   std::vector<const Json*> order;
@@ -212,10 +212,11 @@ void examples(const Json& r, std::string& out) {
           "condition; what is looked for is marked, what is known by heart underlined.</p>\n";
     }
     const auto markers = words(one["markers"]), known = words(one["parametric"]);
-    out += cat("<article class=\"ex\"><strong>",
+    // Cases are all open; of the other examples the first, or the page would have no end.
+    out += cat("<details class=\"ex\"", is_case || first_example ? " open" : "", "><summary>",
                escape(is_case ? text_of(one["id"])
                               : title(text_of(one["family"])) + ", " + text_of(one["form"])),
-               "</strong><dl><dt>source reads</dt><dd>",
+               "</summary><dl><dt>source reads</dt><dd>",
                highlighted(text_of(one["context"]), markers, known), "</dd><dt>",
                text_of(one["form"]) == "completion" ? "target goes on from" : "target is asked",
                "</dt><dd>", escape(text_of(one["prompt"])), "</dd>");
@@ -230,7 +231,8 @@ void examples(const Json& r, std::string& out) {
             stall == "none" ? "" : cat(" <span class=\"soft\">(", escape(title(stall)), ")</span>"),
             "</dd>");
       }
-    out += "</dl></article>\n";
+    out += "</dl></details>\n";
+    first_example = first_example && is_case;
   }
 }
 
@@ -353,6 +355,21 @@ void benchmarks(const Json& r, std::string& out) {
   }
 }
 
+// What these n could have shown at all.
+void power(const Json& r, std::string& out) {
+  if (!r.contains("power") || r["power"].empty()) return;
+  out += "<details><summary>Power of the planned n</summary><div class=\"scroll\"><table>" +
+         row({"family", "items", "90 % told from 80 %", "McNemar, 10 against 2 % discordant",
+              "TOST, 4 % discordant"},
+             "th");
+  for (const auto& [family, one] : r["power"].items())
+    out += row({escape(title(family)), cat(one["n"].get<int64_t>()),
+                number(one["two_rates_90_against_80"], 2),
+                number(one["mcnemar_10_against_2_percent"], 2),
+                number(one["tost_4_percent_discordant"], 2)});
+  out += "</table></div></details>\n";
+}
+
 void method(const Json& r, std::string& out) {
   out += "<h2>Method</h2>\n";
   for (const auto& [name, c] : r["criteria"].items())
@@ -369,10 +386,12 @@ void method(const Json& r, std::string& out) {
       "exact McNemar, "
       "Holm&rsquo;s correction across the conditions of a family. Ratios: BCa bootstrap over whole "
       "groups. Greedy decoding.</p>\n";
-  out += cat("<p class=\"soft\">Seeds ", escape(r["seeds"].dump()));
-  if (r.contains("power"))
-    out += cat(" &middot; power of the planned n ", escape(r["power"].dump()));
-  if (r.contains("versions")) out += cat(" &middot; versions ", escape(r["versions"].dump()));
+  power(r, out);
+  out += "<p class=\"soft\">Seeds";
+  for (const auto& seed : r["seeds"]) out += cat(" ", seed.get<int64_t>());
+  if (r.contains("versions"))
+    for (const auto& [name, version] : r["versions"].items())
+      out += cat(" &middot; ", escape(name), " ", escape(text_of(version)));
   if (r.contains("recipe_sha256"))
     out += cat(" &middot; recipe sha256 <code>", escape(text_of(r["recipe_sha256"])), "</code>");
   out += "</p>\n";

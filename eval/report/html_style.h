@@ -16,7 +16,7 @@ body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-app
 main{max-width:1080px;margin:0 auto;padding:24px 16px 64px}
 h1{font-size:1.6rem;line-height:1.25;margin:.2em 0;overflow-wrap:anywhere}h2{font-size:1.25rem;margin:2.2em 0 .6em;padding-top:.6em;border-top:1px solid var(--line)}
 h3{font-size:1.02rem;margin:1.4em 0 .5em}
-p{margin:.4em 0 .8em;max-width:72ch}.soft{color:var(--soft);font-size:.9rem}code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+p{margin:.4em 0 .8em;max-width:72ch}p,li,.banner{overflow-wrap:anywhere}.soft{color:var(--soft);font-size:.9rem}code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .banner{background:var(--open-bg);color:var(--ink);border-left:4px solid var(--open);padding:.6em .9em;border-radius:4px;margin:1em 0}
 .banner.bad{background:var(--bad-bg);border-color:var(--bad)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(250px,1fr));gap:14px;margin:1em 0}
@@ -41,7 +41,7 @@ mark{background:var(--mark);color:var(--mark-ink);border-radius:3px;padding:0 .1
 .ex{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:12px 0}
 .ex dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 12px;margin:.5em 0 0;font-size:.9rem}.ex dt{color:var(--soft)}.ex dd{margin:0;overflow-wrap:anywhere}
 .ex dt.gated{color:var(--accent);font-weight:700}
-details summary{cursor:pointer;color:var(--soft)}
+details summary{cursor:pointer;color:var(--soft)}.ex summary{color:var(--ink);font-weight:650}
 @media (max-width:560px){main{padding:16px 12px 48px}.rows{grid-template-columns:minmax(0,6.6em) minmax(60px,1fr) max-content;column-gap:8px}.rows .name{font-size:.82rem}.rows .num{font-size:.76rem}
 .heat{grid-template-columns:minmax(0,6.2em) minmax(0,1fr) max-content;gap:3px 8px;font-size:.76rem}.ex dl{grid-template-columns:minmax(0,1fr)}.ex dt{margin-top:.35em}
 td.text,th.text{min-width:12em}}
