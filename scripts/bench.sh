@@ -3,6 +3,7 @@
 #   scripts/bench.sh prefill|decode [--models smollm2,qwen3,qwen2] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
 #   scripts/bench.sh ridge|regression [--rows N] [--steps N] [--hidden N] [--rounds N]
 #   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
+#   scripts/bench.sh evaluate [--model DIR] [--items N] [--tokens N] [--no-peer]
 #   scripts/bench.sh c2c-step [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N]
 #   KVLINGUA_C2C            a Cache-to-Cache source tree, for c2c-step; its transformers is 4.52.4
 #   KVLINGUA_BENCH_PYTHON   a python with torch and transformers (default python3)
@@ -30,8 +31,12 @@ case "${1:-}" in
     cmake --build "$build" --target bench_generate >&2
     exec "$build/bin/bench_generate" "${@:2}"
     ;;
+  evaluate)
+    cmake --build "$build" --target bench_evaluate >&2
+    exec "$python" "$root/scripts/bench/evaluate.py" "$build/bin/bench_evaluate" "${@:2}"
+    ;;
   *)
-    sed -n '2,11s/^# \?//p' "$0" >&2
+    sed -n '2,12s/^# \?//p' "$0" >&2
     exit 2
     ;;
 esac
