@@ -16,7 +16,9 @@ std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const Pai
                                                  at::Device device) {
   const auto load = [&](const ModelOptions& options, const ModelRecord& record, const char* role) {
     const fs::path directory = resolve_model(resolve_path(options.name));
-    LoadOptions how{.device = device, .dtype = resolve_dtype(options.dtype, device)};
+    LoadOptions how{.device = device,
+                    .dtype = resolve_dtype(options.dtype, device),
+                    .layer_streaming = options.layer_streaming};
     CausalLM model = CausalLM::load(directory, how);
     if (!record.weights.empty() && model.fingerprint() != record.weights) {
       throw Error({.code = ExitCode::kInput,
