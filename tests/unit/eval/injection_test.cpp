@@ -182,6 +182,28 @@ TEST(Resume, GoesOnWhereItWasStopped) {
   EXPECT_EQ(run_evaluation(input).resumed, 0);
 }
 
+TEST(Resume, OneProcessTakesOverWhatAnotherRankLeft) {
+  const SelfPair pair(Architecture::kQwen2);
+  const TempDir folder;
+  EvaluationInput input = pair.input(nano_probes("identity", 40), {"same_cache", "identity"});
+  const Evaluation whole = run_evaluation(input);
+  input.folder = folder.path();
+  input.world = {.rank = 1, .size = 2};
+  const Evaluation part = run_evaluation(input);
+  EXPECT_FALSE(part.joined);
+  EXPECT_EQ(part.generated, 8 * 4) << "the second block of two";
+  input.world = {};
+  const Evaluation rest = run_evaluation(input);
+  EXPECT_EQ(rest.resumed, part.generated);
+  expect_same_answers(whole.answers, rest.answers);
+  EXPECT_EQ(rest.report["criteria"], whole.report["criteria"]);
+  std::vector<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    left.push_back(entry.path().filename().string());
+  EXPECT_EQ(left, std::vector<std::string>{"generations.jsonl"});
+  EXPECT_EQ(run_evaluation(input).resumed, 40 * 4);
+}
+
 TEST(Resume, AStopSignalKeepsWhatWasGenerated) {
   const SelfPair pair(Architecture::kLlama);
   const TempDir folder;
