@@ -52,7 +52,7 @@ class C2cRun {
   TrainResult execute();
 
  private:
-  Model load(const ModelOptions& options, const char* role) const;
+  Model load(const ModelOptions& options) const;
   std::unique_ptr<C2CProjector> fresh_projector() const;
   // A start from elsewhere: a C2C folder or another run's checkpoint.
   void start_from(C2CProjector& projector);
@@ -84,8 +84,8 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
       options_(recipe.train.c2c),
       device_(context.device),
       seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))),
-      source_(load(recipe.pair.source, "source")),
-      target_(load(recipe.pair.target, "target")) {
+      source_(load(recipe.pair.source)),
+      target_(load(recipe.pair.target)) {
   const ChatReader target{&target_.tokenizer,
                           chat_family_of(target_.tokenizer, recipe.pair.target)};
   const ChatReader source{&source_.tokenizer,
@@ -111,17 +111,16 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
           ? static_cast<double>(options_.batch.steps) *
                 static_cast<double>(options_.batch.size * options_.batch.accumulation)
           : options_.batch.epochs * static_cast<double>(conversations_);
-  options.several_epochs = read > 1.0 * static_cast<double>(conversations_);
+  options.several_epochs = read > static_cast<double>(conversations_);
   objective_ = std::make_unique<FusionObjective>(*projector_, source_.model, target_.model,
                                                  std::move(corpus.items), options);
   total_steps_ = objective_->steps(options_.batch);
   tokens_per_step_ = tokens / conversations_ * options_.batch.size * options_.batch.accumulation;
 }
 
-Model C2cRun::load(const ModelOptions& options, const char* role) const {
+Model C2cRun::load(const ModelOptions& options) const {
   const fs::path directory = resolve_model(resolve_path(options.name));
   const LoadOptions how{.device = device_, .dtype = resolve_dtype(options.dtype, device_)};
-  (void)role;
   return {CausalLM::load(directory, how), Tokenizer::from_directory(directory)};
 }
 
@@ -138,8 +137,12 @@ std::unique_ptr<C2CProjector> C2cRun::fresh_projector() const {
   const uint64_t seed = mix(seed_, hash_name("weights"));
   auto projector = std::make_unique<C2CProjector>(
       source_.model.kv_shape(), target_.model.kv_shape(), recipe_.projector.c2c, seed);
-  const bool low = options_.low_precision_weights;
-  projector->to(device_, low ? at::kBFloat16 : resolve_dtype(recipe_.projector.dtype, device_));
+  // On a GPU the towers compute in the target's type, as Cache-to-Cache does; the optimizer keeps
+  // float32 masters of half weights.
+  at::ScalarType dtype = resolve_dtype(recipe_.projector.dtype, device_);
+  if (device_.is_cuda() && dtype == at::kFloat) dtype = target_.model.dtype();
+  if (options_.low_precision_weights) dtype = at::kBFloat16;
+  projector->to(device_, dtype);
   return projector;
 }
 
