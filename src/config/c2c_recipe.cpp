@@ -196,6 +196,9 @@ void translate(const C2cRecipe& from, const std::string& file, Recipe& to) {
   train.train_ratio = from.data.train_ratio;
   train.validate_every = from.output.eval_steps;
   to.checkpoint.every = from.output.save_steps;
+  to.eval.conditions = {"baseline", "full_text", "same_cache", "noise",
+                        "shuffled", "averaged",  "wrong_text", "fused"};
+  to.eval.gated = "fused";
   if (!from.output.output_dir.empty()) {
     std::filesystem::path folder(from.output.output_dir);
     if (!folder.has_filename()) folder = folder.parent_path();

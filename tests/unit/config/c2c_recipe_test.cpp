@@ -38,6 +38,8 @@ TEST(C2cRecipe, TranslatesThePublishedRecipe) {
   EXPECT_EQ(r.data.kind, "sharegpt");
   EXPECT_EQ(r.data.max_samples, 500000);
   EXPECT_THAT(r.train.stages, testing::ElementsAre("c2c"));
+  EXPECT_EQ(r.eval.gated, "fused");
+  EXPECT_THAT(r.eval.conditions, testing::Contains("fused"));
 }
 
 TEST(C2cRecipe, SaysWhichKeysHaveNoEffect) {
