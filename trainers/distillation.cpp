@@ -12,6 +12,8 @@
 namespace kvlingua {
 namespace {
 
+constexpr int64_t kBlock = 16;  // kept items that are prepared together
+
 KvCache prefix_of(const CausalLM& model, const std::vector<int64_t>& before) {
   if (before.empty()) return {};
   const c10::NoGradGuard no_grad;
@@ -101,7 +103,6 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
                  static_cast<double>(models.target->config().vocab_size);
   }
   keep_ = bytes <= static_cast<double>(cache_bytes);
-  if (!keep_) block_ = 1;  // what is computed again and again is computed alone
   prepared_.resize(items_.size());
 }
 
@@ -111,18 +112,21 @@ int64_t DistillationObjective::micro_batches_per_epoch() const {
 
 const DistillationObjective::Prepared& DistillationObjective::prepared(int64_t item) {
   if (!prepared_[static_cast<size_t>(item)]) {
-    const int64_t first = item / block_ * block_;
-    prepare_block(first, std::min(block_, static_cast<int64_t>(items_.size()) - first));
+    std::vector<int64_t> block;
+    const int64_t first = item / kBlock * kBlock, count = static_cast<int64_t>(items_.size());
+    for (int64_t i = first; i < std::min(first + kBlock, count); ++i) block.push_back(i);
+    prepare(block);
   }
   return *prepared_[static_cast<size_t>(item)];
 }
 
-void DistillationObjective::prepare_block(int64_t first, int64_t count) {
+void DistillationObjective::prepare(const std::vector<int64_t>& items) {
+  const auto count = static_cast<int64_t>(items.size());
   const c10::NoGradGuard no_grad;
   std::vector<std::vector<int64_t>> source_rows, target_rows;
   std::vector<int64_t> before, lengths;
-  for (int64_t i = 0; i < count; ++i) {
-    const DistillationItem& item = items_[static_cast<size_t>(first + i)];
+  for (const int64_t i : items) {
+    const DistillationItem& item = items_[static_cast<size_t>(i)];
     source_rows.push_back(item.source_span);
     target_rows.push_back(joined(joined(item.span, item.rest), read_part(item.answer)));
     before.push_back(size(item.span) + size(item.rest));
@@ -144,17 +148,17 @@ void DistillationObjective::prepare_block(int64_t first, int64_t count) {
       at::log_softmax(teacher.logits.to(at::kFloat) / options_.temperature, -1);
   int64_t at_row = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const DistillationItem& item = items_[static_cast<size_t>(first + i)];
+    const auto number = static_cast<size_t>(items[static_cast<size_t>(i)]);
+    const DistillationItem& item = items_[number];
     const auto one = [&](const KvCache& cache, const at::Tensor& tokens, int64_t previous) {
       const KvCache row = cache.select_batch(at::tensor({i}, at::kLong));
       return rows_of(row, tokens.unsqueeze(0), previous).to(projector_.device(), at::kFloat);
     };
     const int64_t answer = size(item.answer);
-    prepared_[static_cast<size_t>(first + i)] =
-        Prepared{.source = one(source, at::tensor(item.source_index, at::kLong),
-                               projector_.previous_tokens()),
-                 .target = one(target, at::arange(size(item.span)), 0),
-                 .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()};
+    prepared_[number] = Prepared{.source = one(source, at::tensor(item.source_index, at::kLong),
+                                               projector_.previous_tokens()),
+                                 .target = one(target, at::arange(size(item.span)), 0),
+                                 .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()};
     at_row += answer;
   }
 }
@@ -201,6 +205,7 @@ DistillationObjective::Losses DistillationObjective::losses(const std::vector<in
   std::vector<int64_t> begin, before, lengths, gold;
   std::vector<float> weights;
   const int64_t prefix = target_prefix_.empty() ? 0 : target_prefix_.tokens();
+  if (!keep_) prepare(chosen);
   for (const int64_t i : chosen) {
     const DistillationItem& item = items_[static_cast<size_t>(i)];
     items.push_back(&prepared(i));

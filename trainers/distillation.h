@@ -9,9 +9,9 @@
 // level and is the honest measure of transfer; cross-entropy on the gold answer teaches beyond it.
 //
 // What does not depend on the projector (the source's rows, the teacher's logits) is computed once
-// an item, in fixed blocks of items so that a resumed run computes the same bits, and kept while
-// `cache_bytes` last. Memory of a step is bounded by the micro-batch; checkpoint_activations trades
-// it for time.
+// an item and kept where all of it fits in `cache_bytes`, in fixed blocks of items so that a
+// resumed run computes the same bits; else once a batch, for its items together. Memory of a step
+// is bounded by the micro-batch; checkpoint_activations trades it for time.
 #pragma once
 
 #include <memory>
@@ -68,7 +68,7 @@ class DistillationObjective : public Objective {
     at::Tensor teacher_log_probs;  // [answer tokens, vocabulary], of tempered logits
   };
   const Prepared& prepared(int64_t item);
-  void prepare_block(int64_t first, int64_t count);
+  void prepare(const std::vector<int64_t>& items);
   KvCache translated(const std::vector<const Prepared*>& items, CacheRows& predicted) const;
 
   const Projector& projector_;
@@ -80,7 +80,6 @@ class DistillationObjective : public Objective {
   IndexStream stream_;
   std::shared_ptr<const Validation> validation_;
   KvCache source_prefix_, target_prefix_;  // one row each; empty when there is no prefix
-  int64_t block_ = 16;                     // items prepared together
   bool keep_ = true;
   std::vector<std::optional<Prepared>> prepared_;
 };

@@ -90,4 +90,15 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
   return items;
 }
 
+void deal_sources_on(std::vector<DistillationItem>& items) {
+  if (items.empty()) return;
+  std::vector<int64_t> first = items.front().source_span;
+  for (size_t i = 0; i < items.size(); ++i) {
+    DistillationItem& item = items[i];
+    item.source_span = i + 1 < items.size() ? items[i + 1].source_span : first;
+    const auto last = static_cast<int64_t>(item.source_span.size()) - 1;
+    for (int64_t& token : item.source_index) token = std::min(token, last);
+  }
+}
+
 }  // namespace kvlingua

@@ -43,6 +43,9 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
                                                       const DistillationReader& target,
                                                       AlignmentKind alignment);
 
+// A control: every item gets the source of the next one, token by token. Nothing can be learnt.
+void deal_sources_on(std::vector<DistillationItem>& items);
+
 // One item from text; empty spans or answers give an item without an answer.
 DistillationItem make_distillation_item(const FamilyItem& item, const DistillationReader& source,
                                         const DistillationReader& target, AlignmentKind alignment,

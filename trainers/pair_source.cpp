@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace kvlingua {
@@ -9,14 +10,23 @@ namespace {
 
 class PairSource : public BatchSource {
  public:
-  PairSource(const std::filesystem::path& dataset, const PairLoaderOptions& options)
-      : loader_(PairReader::open(dataset), options), previous_tokens_(options.previous_tokens) {}
+  PairSource(const std::filesystem::path& dataset, const PairLoaderOptions& loader,
+             const PairSourceOptions& options)
+      : loader_(PairReader::open(dataset), loader),
+        previous_tokens_(options.previous_tokens),
+        shuffle_pairs_(options.shuffle_pairs) {}
 
   std::optional<TrainBatch> next() override {
     std::optional<PairBatch> batch = loader_.next();
     if (!batch) return std::nullopt;
-    return batch->rows.target_keys.defined() ? from_rows(batch->rows)
-                                             : from_sequences(batch->sequences);
+    TrainBatch out = batch->rows.target_keys.defined() ? from_rows(batch->rows)
+                                                       : from_sequences(batch->sequences);
+    if (shuffle_pairs_) {
+      // Half a batch away stands another sample, whether the rows are shuffled or in order.
+      const int64_t away = std::max<int64_t>(1, out.rows() / 2);
+      out.source = {out.source.keys_NLHD.roll(away, 0), out.source.values_NLHD.roll(away, 0)};
+    }
+    return out;
   }
   int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
   nlohmann::json state() const override { return loader_.state(); }
@@ -64,6 +74,7 @@ class PairSource : public BatchSource {
 
   PairLoader loader_;
   int64_t previous_tokens_;
+  bool shuffle_pairs_;
 };
 
 }  // namespace
@@ -80,7 +91,7 @@ std::unique_ptr<BatchSource> make_pair_source(const std::filesystem::path& datas
   loader.drop_last = options.epochs == 0;
   loader.device = options.device;
   loader.previous_tokens = options.previous_tokens;
-  return std::make_unique<PairSource>(dataset, loader);
+  return std::make_unique<PairSource>(dataset, loader, options);
 }
 
 }  // namespace kvlingua

@@ -19,6 +19,7 @@ struct PairSourceOptions {
   int64_t epochs = 0;  // 0: endless
   at::Device device = at::kCPU;
   int64_t previous_tokens = 0;  // of source rows: rows_of()
+  bool shuffle_pairs = false;   // a control: source rows are dealt to other targets of the batch
 };
 
 // Sequences give token ids, a mask and, when the set holds queries, an AttentionContext.

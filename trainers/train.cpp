@@ -78,14 +78,16 @@ std::vector<std::string> TrainRun::stages() const {
 
 std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_t batch,
                                               int64_t epochs, bool shuffle) const {
-  return make_pair_source(context_.paths.dataset, {.unit = unit,
-                                                   .use = use,
-                                                   .batch_size = batch,
-                                                   .shuffle = shuffle,
-                                                   .seed = mix(seed_, hash_name("data order")),
-                                                   .epochs = epochs,
-                                                   .device = device_,
-                                                   .previous_tokens = previous_tokens()});
+  return make_pair_source(context_.paths.dataset,
+                          {.unit = unit,
+                           .use = use,
+                           .batch_size = batch,
+                           .shuffle = shuffle,
+                           .seed = mix(seed_, hash_name("data order")),
+                           .epochs = epochs,
+                           .device = device_,
+                           .previous_tokens = previous_tokens(),
+                           .shuffle_pairs = recipe_.train.shuffle_pairs && use == LoadUse::kTrain});
 }
 
 void TrainRun::remark(const std::string& line) {

@@ -52,6 +52,7 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
     const AlignmentKind alignment = alignment_kind_from_name(recipe_.pair.alignment);
     auto items = make_distillation_items(options, recipe_.data.synthetic.style, seed_,
                                          models.source_reader, models.target_reader, alignment);
+    if (recipe_.train.shuffle_pairs) deal_sources_on(items);
     remark(cat("distillation: ", items.size(),
                " contexts with a question or the beginning of an answer"));
     const FrozenPair pair{&models.source, &models.target, models.source_reader.before,

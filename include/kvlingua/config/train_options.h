@@ -182,6 +182,7 @@ struct TrainOptions {
   int64_t log_every = 10;
   bool tensorboard = true;
   std::string start_from;
+  bool shuffle_pairs = false;
   RegressionOptions regression;
   DistillationOptions distillation;
   C2cTrainOptions c2c;
@@ -197,6 +198,9 @@ struct TrainOptions {
     v.field("log_every", log_every, {.help = "steps between lines", .min = 1});
     v.field("tensorboard", tensorboard, {.help = "write TensorBoard events beside the JSON lines"});
     v.field("start_from", start_from, {.help = "checkpoint of another run to start from"});
+    v.field("shuffle_pairs", shuffle_pairs,
+            {.help = "a control: every target gets the source of another text, so nothing can be "
+                     "learnt and the gate must fail"});
     v.section("regression", regression, "error on paired caches");
     v.section("distillation", distillation, "through the frozen target");
     v.section("c2c", c2c, "Cache-to-Cache's training");

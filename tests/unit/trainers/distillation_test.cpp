@@ -95,6 +95,7 @@ TEST(Distillation, BatchesDoNotChangeLosses) {
     ce += one.cross_entropy.item<double>() / 3;
   }
   EXPECT_NEAR(all.kl.item<double>(), kl, 1e-5);
+  EXPECT_NEAR(alone.losses({3, 8, 20}).kl.item<double>(), kl, 1e-5);  // prepared together
   EXPECT_NEAR(all.cross_entropy.item<double>(), ce, 1e-4);
 }
 

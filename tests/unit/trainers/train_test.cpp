@@ -114,6 +114,23 @@ TEST_F(Train, ShuffledPairsGiveZero) {
   EXPECT_LT(solution.heldout_r2.abs().max().item<double>(), 0.05);
 }
 
+// The recipe's own control, and previous tokens: row batches, sequences and sums agree on them.
+TEST_F(Train, ShufflePairsTeachesNothingAndPreviousTokensDoNoHarm) {
+  const auto ridge = [&](const std::string& name, const std::string& set) {
+    const auto result = train(recipe({"train.stages=[ridge]", set}), context(name));
+    return r2(result.stages[0]["validation"], "key");
+  };
+  const double plain = ridge("plain", "projector.ridge.previous_tokens=0");
+  EXPECT_GT(plain, 0.3);
+  EXPECT_LT(ridge("shuffled", "train.shuffle_pairs=true"), 0.1);
+  EXPECT_GT(ridge("previous", "projector.ridge.previous_tokens=2"), plain - 0.05);
+  EXPECT_EQ(load_projector(context("previous").paths.run / "ridge").projector->previous_tokens(),
+            2);
+  EXPECT_EQ(
+      load_projector(context("previous").paths.run / "ridge_aligned").projector->previous_tokens(),
+      0);
+}
+
 TEST_F(Train, SkipsWhatIsDoneAndRestartsOnDemand) {
   const RunContext c = context("skip");
   const TrainResult first = train(recipe(), c);
