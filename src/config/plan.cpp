@@ -124,10 +124,12 @@ double resident_weights(const Inputs& in, bool one_at_a_time) {
 StagePlan generate_stage(const Inputs& in, double stored) {
   const DataOptions& data = in.recipe.data;
   const double weights = resident_weights(in, true);
-  const auto memory = [&, weights](double tokens) {
+  // What is computed faster than it is written waits, 256 MiB at most, in the host's memory.
+  const double waiting = in.machine.cuda ? 0 : std::min(stored, double{256 << 20});
+  const auto memory = [&, weights, waiting](double tokens) {
     const double caches = in.source.kv_bytes(d(in.source.compute_bytes)) +
                           in.target.kv_bytes(d(in.target.compute_bytes));
-    return weights + tokens * caches +
+    return weights + tokens * caches + waiting +
            std::max(activation_bytes(in.source, tokens), activation_bytes(in.target, tokens));
   };
   StagePlan plan = stage(in, "generate", memory, "data.batch_tokens", data.batch_tokens);
@@ -139,6 +141,20 @@ StagePlan generate_stage(const Inputs& in, double stored) {
   return plan;
 }
 
+// What reading the pairs holds: the loader's groups (256 MiB at most), as much again that the
+// pass for the validation baselines leaves with the allocator, and the held-out rows.
+double reading_bytes(const Inputs& in) {
+  const double loader = 256 << 20;
+  const double element = storage_element_bytes(in.recipe.data.storage_dtype);
+  const double stored =
+      in.span_tokens() * (in.source.kv_bytes(element) + in.target.kv_bytes(element));
+  const double previous =
+      2.0 * d(in.recipe.projector.ridge.previous_tokens) * d(in.source.kv_channels());
+  const double row = in.source.kv_bytes(4) + in.target.kv_bytes(4) + 4 * previous;
+  const double held = std::min({4096.0, loader / row, in.span_tokens()}) * row;
+  return in.machine.cuda ? held : held + 2 * std::min(stored, loader);
+}
+
 StagePlan ridge_stage(const Inputs& in) {
   const RidgeOptions& ridge = in.recipe.projector.ridge;
   const double f = d(gathered_channels(ridge, in.source)),
@@ -147,10 +163,12 @@ StagePlan ridge_stage(const Inputs& in) {
   const double targets = ridge.features == "both" ? 2 * g : g;
   const double element = 8;
   const double sums = problems * (f * f + f * targets + 3 * f + 3 * targets) * element;
-  const double parts = ridge.holdout > 0 ? 2 : 1;  // fitted and held-out rows are gathered apart
-  const double solve = 2 * f * f * element;        // factor and a copy of one problem
+  // Fitted and held-out rows are gathered apart; their sum, and both again in standard units.
+  const double parts = ridge.lambda.size() > 1 ? 6 : 4;
+  const double solve = 2 * f * f * element;  // factor and a copy of one problem
   const double weights = d(ridge_parameters(ridge, in.source, in.target)) * 4;
-  const auto memory = [=](double) { return sums * parts + solve + weights * 2; };
+  const double reading = reading_bytes(in);
+  const auto memory = [=](double) { return sums * parts + solve + weights * 2 + reading; };
   StagePlan plan = stage(in, "ridge", memory, "", 0);
   const double rows = in.span_tokens();
   const double gather = 2 * problems * rows * (f * f + f * targets);
@@ -181,13 +199,14 @@ StagePlan regression_stage(const Inputs& in, double parameters) {
   const RegressionOptions& options = in.recipe.train.regression;
   const ProjectorOptions& projector = in.recipe.projector;
   const double state = training_state_bytes(in, parameters, options.optimizer);
-  const double networks = 2 * d(in.target.layers);
-  const double inputs = 2 * d(in.source.layers * in.source.kv_channels()),
+  const double networks = 2 * d(in.target.layers), reading = reading_bytes(in);
+  const double inputs = 2 * d((in.source.layers + projector.ridge.previous_tokens) *
+                              in.source.kv_channels()),
                outputs = networks * d(in.target.kv_channels());
   const double hidden = networks * d(projector.mlp.hidden + projector.mlp.rank) *
                         (2.0 + 2.0 * d(projector.mlp.depth));
   const auto memory = [=](double rows) {
-    return state + rows * 4 * (3 * inputs + hidden + 6 * outputs);
+    return state + reading + rows * 4 * (3 * inputs + hidden + 6 * outputs);
   };
   StagePlan plan =
       stage(in, "regression", memory, "train.regression.batch.size", options.batch.size);
@@ -215,12 +234,20 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   const double width = projector.kind == "c2c"
                            ? 12.0 * d(projector.c2c.hidden_dim)
                            : 4.0 * d(projector.mlp.hidden) + 6.0 * d(in.target.kv_channels());
+  // What does not depend on the projector is kept while 1 GiB lasts; c2c reads no pairs.
+  const bool pairs = name == "distillation";
+  const double reading = pairs ? reading_bytes(in) : 0;
+  const double item =
+      context * (in.source.kv_bytes(4) + in.target.kv_bytes(4) +
+                 8.0 * d(projector.ridge.previous_tokens) * d(in.source.kv_channels()));
+  const double all = item * d(in.recipe.train.distillation.items);
+  const double kept = pairs && all <= (1 << 30) ? all : 0;
   const auto memory = [=, &in](double items) {
     const double read = items * (question + answer);
     const double caches = items * context * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
     const double logits =
         3 * items * answer * d(in.target.vocab) * 4;  // student, teacher, gradient
-    return weights + state + caches + items * context * networks * width * 4 +
+    return weights + state + reading + kept + caches + items * context * networks * width * 4 +
            read * kept_layers * saved_bytes_per_token(in.target) + logits +
            activation_bytes(in.source, items * context);
   };
