@@ -97,10 +97,18 @@ at::Tensor rope_rotate(const at::Tensor& x, const RopeTables& tables) {
 }
 
 at::Tensor rope_unrotate(const at::Tensor& x, const RopeTables& tables, const RopeSpec& spec) {
+  return rope_rotate(x, unrotation_tables(spec, tables));
+}
+
+RopeTables unrotation_tables(const RopeSpec& spec, const RopeTables& tables) {
   // The tables hold a * (cos, sin); the inverse of a * R is R^T / a = (tables / a^2) transposed.
   const double inverse_square = 1.0 / (spec.attention_factor * spec.attention_factor);
-  if (inverse_square == 1.0) return rotate(x, tables.cos, tables.sin.neg());
-  return rotate(x, tables.cos * inverse_square, tables.sin * -inverse_square);
+  if (inverse_square == 1.0) return {tables.cos, tables.sin.neg()};
+  return {tables.cos * inverse_square, tables.sin * -inverse_square};
+}
+
+RopeTables unrotation_tables(const RopeSpec& spec, const at::Tensor& positions) {
+  return unrotation_tables(spec, rope_tables(spec, positions));
 }
 
 }  // namespace kvlingua

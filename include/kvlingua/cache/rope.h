@@ -33,4 +33,8 @@ at::Tensor rope_rotate(const at::Tensor& x, const RopeTables& tables);
 // The inverse of rope_rotate with the same tables (attention_factor divided out).
 at::Tensor rope_unrotate(const at::Tensor& x, const RopeTables& tables, const RopeSpec& spec);
 
+// Tables with which rope_rotate is that inverse.
+RopeTables unrotation_tables(const RopeSpec& spec, const RopeTables& tables);
+RopeTables unrotation_tables(const RopeSpec& spec, const at::Tensor& positions);
+
 }  // namespace kvlingua
