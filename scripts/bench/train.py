@@ -68,7 +68,7 @@ def main():
     if args.what == "peer":
         print(json.dumps(peer(args.rows, args.steps, args.hidden)))
         return
-    rows = args.rows or (2048 if args.what == "ridge" else 256)
+    rows = args.rows or (4096 if args.what == "ridge" else 256)
     ours = [args.program, args.what, str(rows), str(args.steps), str(args.hidden)]
     if args.what == "ridge":
         print(subprocess.run(ours, check=True, capture_output=True, text=True).stdout.strip())

@@ -9,20 +9,25 @@
 #include <utility>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/kernels/accumulate.h"
 
 namespace kvlingua {
 namespace {
 
 constexpr int64_t kPanel = 2048;  // columns of a product that is added at once
-constexpr size_t kWaiting = 32;   // corrections added at once
+constexpr int64_t kGramPanel = 1024;
+constexpr size_t kWaiting = 32;  // corrections added at once
 
-// [P, N, channels] float32: keys and values as two problems, or side by side as one.
-at::Tensor by_problem(const CacheRows& rows, bool joint, at::Device device) {
-  const int64_t n = rows.rows();
-  const at::Tensor keys = rows.keys_NLHD.reshape({n, -1}),
-                   values = rows.values_NLHD.reshape({n, -1});
-  const at::Tensor x = joint ? at::cat({keys, values}, 1).unsqueeze(0) : at::stack({keys, values});
-  return x.to(device, at::kFloat);
+// What is side by side in one problem: keys or values alone, or both. Each [N, channels] float32.
+std::vector<at::Tensor> parts_of(const CacheRows& rows, int64_t problem, bool joint,
+                                 at::Device device) {
+  std::vector<at::Tensor> parts;
+  for (int64_t part = 0; part < 2; ++part) {
+    if (!joint && part != problem) continue;
+    const at::Tensor& x = part == 0 ? rows.keys_NLHD : rows.values_NLHD;
+    parts.push_back(x.reshape({x.size(0), -1}).to(device, at::kFloat));
+  }
+  return parts;
 }
 
 }  // namespace
@@ -75,24 +80,17 @@ void RidgeSums::add(const CacheRows& source, const CacheRows& target) {
   const CacheRows read = every ? source
                                : CacheRows{source.keys_NLHD.index_select(1, index),
                                            source.values_NLHD.index_select(1, index)};
-  at::Tensor x = by_problem(read, joint_, device()), y = by_problem(target, joint_, device());
-  const at::Tensor block_x = x.mean(1, false, at::kDouble), block_y = y.mean(1, false, at::kDouble);
-  x = x - block_x.unsqueeze(1).to(at::kFloat);
-  y = y - block_y.unsqueeze(1).to(at::kFloat);
-  // In panels: the float32 products of a panel are still near when they are added in float64.
-  const at::Tensor x_t = x.transpose(1, 2);
-  for (const auto& [right, sums] : {std::pair{x, gram_}, {y, cross_}}) {
-    for (int64_t begin = 0; begin < right.size(2); begin += kPanel) {
-      const int64_t width = std::min(kPanel, right.size(2) - begin);
-      const std::vector<int64_t> sizes{problems(), features(), width};
-      if (!scratch_.defined() || scratch_.sizes() != at::IntArrayRef(sizes)) {
-        scratch_ = at::empty(sizes, x.options());
-      }
-      at::bmm_out(scratch_, x_t, right.narrow(2, begin, width));
-      at::Tensor(sums).narrow(2, begin, width).add_(scratch_);
+  const at::Tensor block_x = at::empty_like(mean_x_), block_y = at::empty_like(mean_y_);
+  for (int64_t p = 0; p < problems(); ++p) {
+    const at::Tensor x = centred(parts_of(read, p, joint_, device()), block_x[p]);
+    add_gram(x, gram_[p]);
+    int64_t column = 0;
+    for (const at::Tensor& y : parts_of(target, p, joint_, device())) {
+      add_cross(x, y, p, column, block_y[p]);
+      column += y.size(1);
     }
   }
-  square_y_.add_(y.square().sum(1, false, at::kDouble));
+  mirrored_ = false;
 
   // The block's own mean differs from the mean so far; what that adds is a product of two vectors.
   const double total = static_cast<double>(count_ + n), weight = count_ * (n / total);
@@ -100,7 +98,7 @@ void RidgeSums::add(const CacheRows& source, const CacheRows& target) {
   if (count_ > 0) {
     waiting_x_.push_back(dx * std::sqrt(weight));
     waiting_y_.push_back(dy * std::sqrt(weight));
-    if (waiting_x_.size() == kWaiting) settle();
+    if (waiting_x_.size() == kWaiting) correct();
     square_y_.add_(dy.square() * weight);
   }
   mean_x_.add_(dx * (n / total));
@@ -108,7 +106,51 @@ void RidgeSums::add(const CacheRows& source, const CacheRows& target) {
   count_ += n;
 }
 
-void RidgeSums::settle() const {
+at::Tensor RidgeSums::room(at::Tensor& scratch, int64_t rows, int64_t columns) const {
+  if (!scratch.defined() || scratch.numel() < rows * columns)
+    scratch = at::empty({rows * columns}, at::device(device()).dtype(at::kFloat));
+  return scratch.narrow(0, 0, rows * columns).view({rows, columns});
+}
+
+// The features of one problem about the block's own means, which go to `means`.
+at::Tensor RidgeSums::centred(const std::vector<at::Tensor>& parts, const at::Tensor& means) {
+  const at::Tensor x = room(x_, parts[0].size(0), features());
+  int64_t column = 0;
+  for (const at::Tensor& part : parts) {
+    const at::Tensor mean = column_means(part);
+    means.narrow(0, column, part.size(1)).copy_(mean);
+    centre_columns(part, mean, x.narrow(1, column, part.size(1)), {});
+    column += part.size(1);
+  }
+  return x;
+}
+
+// In panels: the float32 products of a panel are still near when they are added in float64. Of the
+// symmetric matrix only what stands on and above the panels of the diagonal.
+void RidgeSums::add_gram(const at::Tensor& x, const at::Tensor& gram) {
+  for (int64_t begin = 0; begin < x.size(1); begin += kGramPanel) {
+    const int64_t width = std::min(kGramPanel, x.size(1) - begin), end = begin + width;
+    at::Tensor product = room(product_, end, width);
+    at::mm_out(product, x.narrow(1, 0, end).t(), x.narrow(1, begin, width));
+    add_to_double(gram.narrow(0, 0, end).narrow(1, begin, width), product);
+  }
+}
+
+void RidgeSums::add_cross(const at::Tensor& x, const at::Tensor& y, int64_t problem, int64_t column,
+                          const at::Tensor& means) {
+  for (int64_t begin = 0; begin < y.size(1); begin += kPanel) {
+    const int64_t width = std::min(kPanel, y.size(1) - begin), at = column + begin;
+    const at::Tensor panel = y.narrow(1, begin, width), mean = column_means(panel);
+    means.narrow(0, at, width).copy_(mean);
+    const at::Tensor centred = room(y_, y.size(0), width);
+    centre_columns(panel, mean, centred, square_y_[problem].narrow(0, at, width));
+    at::Tensor product = room(product_, features(), width);
+    at::mm_out(product, x.t(), centred);
+    add_to_double(cross_[problem].narrow(1, at, width), product);
+  }
+}
+
+void RidgeSums::correct() const {
   if (waiting_x_.empty()) return;
   const c10::NoGradGuard no_grad;
   const at::Tensor x = at::stack(waiting_x_, 2),
@@ -117,6 +159,19 @@ void RidgeSums::settle() const {
   at::Tensor(cross_).baddbmm_(x, y);
   waiting_x_.clear();
   waiting_y_.clear();
+}
+
+void RidgeSums::settle() const {
+  correct();
+  if (mirrored_) return;
+  const c10::NoGradGuard no_grad;
+  for (int64_t begin = kGramPanel; begin < features(); begin += kGramPanel) {
+    const int64_t width = std::min(kGramPanel, features() - begin);
+    gram_.narrow(1, begin, width)
+        .narrow(2, 0, begin)
+        .copy_(gram_.narrow(1, 0, begin).narrow(2, begin, width).transpose(1, 2));
+  }
+  mirrored_ = true;
 }
 
 void RidgeSums::merge(const RidgeSums& other) {
@@ -132,6 +187,7 @@ void RidgeSums::merge(const RidgeSums& other) {
   }
   if (other.count_ == 0) return;
   const c10::NoGradGuard no_grad;
+  settle();
   const double total = static_cast<double>(count_ + other.count_),
                weight = count_ * (other.count_ / total);
   const at::Tensor dx = other.mean_x_.to(device()) - mean_x_,
@@ -220,6 +276,27 @@ void RidgeSums::load(const std::map<std::string, at::Tensor>& tensors, const std
     if (name != "count" && name != "candidates") mine.copy_(found->second);
   }
   count_ = tensors.at("count").item<int64_t>();
+}
+
+void RidgeSums::sum_over(const std::function<void(at::Tensor&)>& sum) {
+  settle();
+  const c10::NoGradGuard no_grad;
+  const double mine = static_cast<double>(count_);
+  at::Tensor count = at::full({1}, mine, mean_x_.options()), mean_x = mean_x_ * mine,
+             mean_y = mean_y_ * mine;
+  for (at::Tensor* t : {&count, &mean_x, &mean_y}) sum(*t);
+  const double total = count.item<double>();
+  if (total == 0) return;
+  mean_x.div_(total);
+  mean_y.div_(total);
+  const at::Tensor dx = mean_x_ - mean_x, dy = mean_y_ - mean_y;
+  gram_.baddbmm_(dx.unsqueeze(2) * mine, dx.unsqueeze(1));
+  cross_.baddbmm_(dx.unsqueeze(2) * mine, dy.unsqueeze(1));
+  square_y_.add_(dy.square() * mine);
+  for (at::Tensor* t : {&gram_, &cross_, &square_y_}) sum(*t);
+  mean_x_ = mean_x;
+  mean_y_ = mean_y;
+  count_ = std::llround(total);
 }
 
 }  // namespace kvlingua

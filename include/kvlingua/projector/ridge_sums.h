@@ -12,6 +12,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -36,6 +37,9 @@ class RidgeSums {
   // Adds what another rank, or an earlier run, has gathered. Throws Error (kInput) when shapes
   // differ.
   void merge(const RidgeSums& other);
+  // The sums of several processes: each calls this with what adds a tensor over all of them, in
+  // place (every process the same result).
+  void sum_over(const std::function<void(at::Tensor&)>& sum);
 
   // The same sums over the first `layers` layers of the source rows alone.
   RidgeSums first_layers(int64_t layers) const;
@@ -71,8 +75,15 @@ class RidgeSums {
  private:
   RidgeSums(const RidgeSums&) = default;  // shares tensors: clone() and about() only
 
+  at::Tensor room(at::Tensor& scratch, int64_t rows, int64_t columns) const;
+  at::Tensor centred(const std::vector<at::Tensor>& parts, const at::Tensor& means);
+  void add_gram(const at::Tensor& x, const at::Tensor& gram);
+  void add_cross(const at::Tensor& x, const at::Tensor& y, int64_t problem, int64_t column,
+                 const at::Tensor& means);
   // Adds the corrections for the blocks' means that wait: products of a few vectors, one pass over
   // the sums for many.
+  void correct() const;
+  // That, and the half of the Gram matrix that add() leaves out.
   void settle() const;
 
   KvShape source_, target_;
@@ -81,7 +92,8 @@ class RidgeSums {
   at::Tensor candidate_index_;
   int64_t count_ = 0;
   at::Tensor gram_, cross_, mean_x_, mean_y_, square_y_;
-  at::Tensor scratch_;  // float32 products of one block, a panel at a time
+  at::Tensor x_, y_, product_;  // float32 of one block: features, a panel of targets, its products
+  mutable bool mirrored_ = true;
   mutable std::vector<at::Tensor> waiting_x_, waiting_y_;  // sqrt(weight) * difference of means
 };
 
