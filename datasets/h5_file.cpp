@@ -1,6 +1,10 @@
 #include "datasets/h5_file.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -10,7 +14,6 @@ namespace kvlingua::h5 {
 namespace {
 
 constexpr int64_t kChunkBytes = 1 << 20;
-constexpr size_t kChunkCacheBytes = 8 << 20;
 
 // HDF5 prints its error stack on stderr, per thread, unless told not to.
 void be_quiet() {
@@ -168,11 +171,13 @@ std::unique_ptr<File> File::open(const std::filesystem::path& path) {
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
   file->id_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
   if (file->id_ < 0) file->fail("is no HDF5 file that can be read", "");
+  file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   return file;
 }
 
 File::~File() {
   if (id_ >= 0) H5Fclose(id_);
+  if (fd_ >= 0) ::close(fd_);
 }
 
 void File::close() {
@@ -274,31 +279,22 @@ void File::write(const std::string& name, Type type, const std::vector<int64_t>&
   check_writes();
 }
 
-Array File::create_growing(const std::string& name, Type type, const std::vector<int64_t>& dims) {
+Array File::create_rows(const std::string& name, Type type, const std::vector<int64_t>& dims) {
   be_quiet();
   Array array;
   array.file_ = this;
   array.name_ = name;
   array.type_ = type;
   array.dims_ = dims;
-  array.dims_[0] = 0;
   array.row_bytes_ = product(dims, 1) * size_of(type);
-  const auto start = as_sizes(array.dims_);
-  auto limit = start, chunk = as_sizes(dims);
-  limit[0] = H5S_UNLIMITED;
-  chunk[0] = static_cast<hsize_t>(std::clamp<int64_t>(
-      kChunkBytes / std::max<int64_t>(array.row_bytes_, 1), 1, std::max<int64_t>(dims[0], 1)));
   const Scoped creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation, false);
-  H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data());
-  H5Pset_fletcher32(creation);
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
-  const Scoped access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
-  H5Pset_chunk_cache(access, 101, kChunkCacheBytes, 1.0);
-  const Scoped space(H5Screate_simple(static_cast<int>(start.size()), start.data(), limit.data()),
+  const auto sizes = as_sizes(dims);
+  const Scoped space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr),
                      H5Sclose);
   const hid_t set =
-      H5Dcreate2(id_, name.c_str(), h5_type(type), space, H5P_DEFAULT, creation, access);
+      H5Dcreate2(id_, name.c_str(), h5_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT);
   if (set < 0) fail("array cannot be made", name);
   array.handle_ = shared_handle(set);
   return array;
@@ -307,12 +303,17 @@ Array File::create_growing(const std::string& name, Type type, const std::vector
 void Array::append(const void* data, int64_t count) {
   be_quiet();
   if (count == 0) return;
-  auto offset = as_sizes(dims_), extent = as_sizes(dims_), block = as_sizes(dims_);
-  std::fill(offset.begin() + 1, offset.end(), 0);
-  extent[0] += static_cast<hsize_t>(count);
+  if (written_ + count > rows()) {
+    throw Error({.where = cat(file_->path().string(), ": ", name_),
+                 .what = "more rows than planned",
+                 .got = cat(written_ + count),
+                 .expected = cat(rows())});
+  }
+  auto offset = as_sizes(dims_), block = as_sizes(dims_);
+  std::fill(offset.begin(), offset.end(), 0);
+  offset[0] = static_cast<hsize_t>(written_);
   block[0] = static_cast<hsize_t>(count);
   const hid_t set = raw(handle_);
-  if (H5Dset_extent(set, extent.data()) < 0) file_->fail("array cannot grow", name_);
   const Scoped in_file(H5Dget_space(set), H5Sclose);
   const Scoped in_memory(H5Screate_simple(static_cast<int>(block.size()), block.data(), nullptr),
                          H5Sclose);
@@ -320,7 +321,22 @@ void Array::append(const void* data, int64_t count) {
   if (H5Dwrite(set, h5_type(type_), in_memory, in_file, H5P_DEFAULT, data) < 0)
     file_->fail("array cannot be written", name_);
   file_->check_writes();
-  dims_[0] += count;
+  written_ += count;
+}
+
+void File::read_bytes(int64_t place, int64_t size, void* data, const std::string& name) const {
+  for (int64_t done = 0; done < size;) {
+    const ssize_t n = ::pread(fd_, static_cast<char*>(data) + done,
+                              static_cast<size_t>(size - done), place + done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat(path_.string(), ": ", name),
+                   .what = "cannot be read",
+                   .got = n < 0 ? std::strerror(errno) : "the file ends"});
+    }
+    done += n;
+  }
 }
 
 bool File::has(const std::string& name) const {
@@ -363,6 +379,9 @@ Array File::array(const std::string& name, Type type, const std::vector<int64_t>
                  .expected = shape_text(dims)});
   }
   array.row_bytes_ = product(array.dims_, 1) * size_of(type);
+  const haddr_t place = fd_ >= 0 ? H5Dget_offset(set) : HADDR_UNDEF;  // undefined when chunked
+  if (place != HADDR_UNDEF && place <= static_cast<haddr_t>(INT64_MAX))
+    array.place_ = static_cast<int64_t>(place);
   return array;
 }
 
@@ -375,6 +394,10 @@ void Array::read(int64_t begin, int64_t count, void* data) const {
                  .what = "rows outside the array",
                  .got = cat("[", begin, ", ", begin + count, ")"),
                  .expected = cat("within [0, ", rows(), ")")});
+  }
+  if (place_ >= 0) {
+    file_->read_bytes(place_ + begin * row_bytes_, count * row_bytes_, data, name_);
+    return;
   }
   auto offset = as_sizes(dims_), block = as_sizes(dims_);
   std::fill(offset.begin(), offset.end(), 0);

@@ -34,11 +34,12 @@ class Array {
   int64_t rows() const { return dims_.empty() ? 0 : dims_[0]; }
   int64_t row_bytes() const { return row_bytes_; }
   Type type() const { return type_; }
-  // Appends `count` rows (only arrays created with create_growing). Throws Error: kDiskFull,
+  // Writes the next `count` rows (only arrays made with create_rows). Throws Error: kDiskFull,
   // kFailed.
   void append(const void* data, int64_t count);
+  int64_t written() const { return written_; }  // rows appended so far
   // Reads rows [begin, begin + count). Throws Error (kCorrupt): checksum mismatch, unreadable
-  // chunk.
+  // chunk. Contiguous arrays are read past HDF5, which allows one thread at a time.
   void read(int64_t begin, int64_t count, void* data) const;
 
  private:
@@ -47,7 +48,8 @@ class Array {
   std::shared_ptr<void> handle_;  // hid_t, closed with the last copy
   std::string name_;
   std::vector<int64_t> dims_;
-  int64_t row_bytes_ = 0;
+  int64_t row_bytes_ = 0, written_ = 0;
+  int64_t place_ = -1;  // of the first row in the file, when rows lie one after the other there
   Type type_ = Type::kUint8;
 };
 
@@ -67,12 +69,12 @@ class File {
   std::string read_text_attribute(const std::string& name) const;
   int64_t read_int_attribute(const std::string& name) const;
 
-  // A small array, contiguous, written at once.
+  // A small array, written at once, with fletcher32 checksums.
   void write(const std::string& name, Type type, const std::vector<int64_t>& dims,
              const void* data);
-  // An array that grows along its first dimension: chunked, with fletcher32 checksums. dims[0] is
-  // the expected number of rows, used to size chunks (about one MiB).
-  Array create_growing(const std::string& name, Type type, const std::vector<int64_t>& dims);
+  // An array of dims[0] rows, to be appended in parts. Contiguous: a run of rows is one write and
+  // one read.
+  Array create_rows(const std::string& name, Type type, const std::vector<int64_t>& dims);
   bool has(const std::string& name) const;
   // Throws Error (kCorrupt) when the array is not there, or its type or inner dimensions are
   // others. A dimension of -1 accepts any size.
@@ -95,9 +97,11 @@ class File {
   File() = default;
   [[noreturn]] void fail(const std::string& what, const std::string& place) const;
   void check_writes() const;
+  void read_bytes(int64_t place, int64_t size, void* data, const std::string& name) const;
 
   std::filesystem::path path_;
   hid_t id_ = -1;
+  int fd_ = -1;  // for reads past HDF5
   bool writing_ = false;
   std::shared_ptr<DriverState> driver_;
 };

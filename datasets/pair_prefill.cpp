@@ -7,24 +7,14 @@
 
 #include <optional>
 
+#include "datasets/pair_shard_names.h"
+#include "kvlingua/kernels/cache_rows.h"
+
 namespace kvlingua {
 namespace {
 
 const SampleSide& of(const SampleRecord& sample, Side side) {
   return side == Side::kSource ? sample.source : sample.target;
-}
-
-// Entries (batch row, token) of [L, B, H, T, D] as [L, H, R, D].
-at::Tensor entries(const at::Tensor& x_LBHTD, const at::Tensor& flat) {
-  const int64_t L = x_LBHTD.size(0), B = x_LBHTD.size(1), H = x_LBHTD.size(2), T = x_LBHTD.size(3),
-                D = x_LBHTD.size(4);
-  return x_LBHTD.permute({0, 2, 1, 3, 4}).reshape({L, H, B * T, D}).index_select(2, flat);
-}
-
-at::Tensor row_major(const at::Tensor& x_LHRD) { return x_LHRD.permute({2, 0, 1, 3}).contiguous(); }
-
-StorageType query_type(StorageType storage) {
-  return storage == StorageType::kInt8 ? StorageType::kFloat16 : storage;
 }
 
 }  // namespace
@@ -52,34 +42,32 @@ TakenRows take_rows(const PrefillResult& result, int64_t prefix_tokens,
     for (int32_t token : of(samples[b], side).row_token)
       flat.push_back(static_cast<int64_t>(b) * cache.tokens() + prefix_tokens + token);
   }
-  const at::Device device = cache.keys().device();
-  const at::Tensor index = at::tensor(flat, at::TensorOptions().dtype(at::kLong)).to(device);
-  const at::Tensor positions = cache.positions().reshape({-1}).index_select(0, index);
-  // One rounding only: un-rotation happens in float32 unless the stored type is the computed one.
-  const auto widen = [&](const at::Tensor& x) {
-    return x.scalar_type() == storage_scalar_type(storage) ? x : x.to(at::kFloat);
-  };
-  const auto unrotate = [&](const at::Tensor& x) {
-    return cache.rope() ? rope_unrotate(x, rope_tables(*cache.rope(), positions), *cache.rope())
-                        : x;
+  const at::Tensor index = at::tensor(flat, at::TensorOptions().dtype(at::kLong));
+  RopeTables tables;
+  if (cache.rope()) {
+    const at::Tensor positions =
+        cache.positions().reshape({-1}).index_select(0, index.to(cache.positions().device()));
+    tables = unrotation_tables(*cache.rope(), positions);
+  }
+  // One rounding only, to what is stored; int8 is rounded by its scales, and its error is measured
+  // against float32.
+  const auto type = [&](StorageType stored) {
+    return stored == StorageType::kInt8 || measure ? at::kFloat : storage_scalar_type(stored);
   };
   TakenRows taken;
-  const at::Tensor keys = row_major(unrotate(widen(entries(cache.keys(), index))));
-  const at::Tensor values = row_major(entries(cache.values(), index));
+  const at::Tensor keys = cache_rows(cache.keys(), index, tables.cos, tables.sin, type(storage));
+  const at::Tensor values = cache_rows(cache.values(), index, {}, {}, type(storage));
   taken.rows.keys = encode_rows(keys, storage, &taken.rows.key_scales);
   taken.rows.values = encode_rows(values, storage, &taken.rows.value_scales);
   if (measure) {
     taken.key_error = storage_error(keys, taken.rows.keys, taken.rows.key_scales);
     taken.value_error = storage_error(values, taken.rows.values, taken.rows.value_scales);
   }
-  if (result.queries.defined()) {
-    taken.queries = encode_rows(row_major(unrotate(widen(entries(result.queries, index)))),
-                                query_type(storage), nullptr);
-  }
-  if (result.attention_outputs.defined()) {
-    taken.attention_outputs = encode_rows(row_major(entries(result.attention_outputs, index)),
-                                          query_type(storage), nullptr);
-  }
+  const at::ScalarType beside = storage_scalar_type(query_storage(storage));
+  if (result.queries.defined())
+    taken.queries = cache_rows(result.queries, index, tables.cos, tables.sin, beside);
+  if (result.attention_outputs.defined())
+    taken.attention_outputs = cache_rows(result.attention_outputs, index, {}, {}, beside);
   return taken;
 }
 

@@ -1,9 +1,13 @@
 #include "datasets/pair_reader.h"
 
 #include <ATen/ATen.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
+#include <optional>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/sha256.h"
@@ -12,6 +16,51 @@ namespace kvlingua {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Files this process has hashed, so that every stage of a run need not do it again: by name, with
+// what changes when somebody writes to them.
+class Hashed {
+ public:
+  struct Stamp {
+    ino_t inode;
+    off_t bytes;
+    int64_t modified, changed;  // ns
+    std::string sha256;
+    bool operator==(const Stamp&) const = default;
+  };
+  static Hashed& instance() {
+    static Hashed hashed;
+    return hashed;
+  }
+  bool knows(const fs::path& path, const std::string& sha256) {
+    const auto stamp = stamp_of(path, sha256);
+    const std::lock_guard lock(mutex_);
+    const auto found = files_.find(path.string());
+    return stamp && found != files_.end() && found->second == *stamp;
+  }
+  // `before`: its stamp when hashing began. A file that was written a moment ago could be written
+  // again within the same tick of its clock, so it is not remembered.
+  void remember(const fs::path& path, const std::optional<Stamp>& before) {
+    constexpr int64_t kSecond = 1'000'000'000;
+    if (!before || stamp_of(path, before->sha256) != before) return;
+    timespec clock{};
+    clock_gettime(CLOCK_REALTIME, &clock);
+    const int64_t now = clock.tv_sec * kSecond + clock.tv_nsec;
+    if (now - std::max(before->modified, before->changed) < kSecond) return;
+    const std::lock_guard lock(mutex_);
+    files_.insert_or_assign(path.string(), *before);
+  }
+  static std::optional<Stamp> stamp_of(const fs::path& path, const std::string& sha256) {
+    struct stat s {};
+    if (::stat(path.c_str(), &s) != 0) return std::nullopt;
+    const auto ns = [](const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; };
+    return Stamp{s.st_ino, s.st_size, ns(s.st_mtim), ns(s.st_ctim), sha256};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Stamp> files_;
+};
 
 void verify_file(const fs::path& path, const ShardEntry& entry) {
   const auto damaged = [&](const std::string& what, const std::string& got,
@@ -28,9 +77,12 @@ void verify_file(const fs::path& path, const ShardEntry& entry) {
   if (error) damaged("the shard is missing", error.message(), "");
   if (static_cast<int64_t>(bytes) != entry.bytes)
     damaged("the shard has another size", cat(bytes, " bytes"), cat(entry.bytes));
+  if (Hashed::instance().knows(path, entry.sha256)) return;
+  const auto before = Hashed::stamp_of(path, entry.sha256);
   const std::string hash = sha256_file(path);
   if (hash != entry.sha256)
     damaged("the shard's contents have changed", "sha256 " + hash, entry.sha256);
+  Hashed::instance().remember(path, before);
 }
 
 // Rows [R, L, H, D] as a cache of batch 1.

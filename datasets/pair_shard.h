@@ -55,7 +55,7 @@ struct ShardSizes {
 
 class ShardWriter {
  public:
-  // `expected`: the numbers of rows that will come (they size HDF5's chunks).
+  // `expected`: the numbers of rows that will come, exactly.
   ShardWriter(const std::filesystem::path& path, int64_t index, const PairSetInfo& info,
               const ShardSizes& expected);
   ~ShardWriter();

@@ -25,7 +25,7 @@ struct SideColumns {
   }
 };
 
-// The growing arrays of one model.
+// The arrays of one model that are filled batch by batch.
 struct SideArrays {
   h5::Array keys, values;
   std::optional<h5::Array> key_scales, value_scales;
@@ -34,11 +34,11 @@ struct SideArrays {
              int64_t expected_rows) {
     const std::vector<int64_t> dims{expected_rows, shape.layers, shape.kv_heads, shape.head_dim};
     const std::vector<int64_t> scale_dims{expected_rows, shape.layers, shape.kv_heads};
-    keys = file.create_growing(side + "/keys", storage_h5_type(storage), dims);
-    values = file.create_growing(side + "/values", storage_h5_type(storage), dims);
+    keys = file.create_rows(side + "/keys", storage_h5_type(storage), dims);
+    values = file.create_rows(side + "/values", storage_h5_type(storage), dims);
     if (storage == StorageType::kInt8) {
-      key_scales = file.create_growing(side + "/key_scales", Type::kFloat32, scale_dims);
-      value_scales = file.create_growing(side + "/value_scales", Type::kFloat32, scale_dims);
+      key_scales = file.create_rows(side + "/key_scales", Type::kFloat32, scale_dims);
+      value_scales = file.create_rows(side + "/value_scales", Type::kFloat32, scale_dims);
     }
   }
   void append(const StoredRows& rows) {
@@ -146,10 +146,9 @@ ShardWriter::ShardWriter(const std::filesystem::path& path, int64_t index, const
   const std::vector<int64_t> query_dims{expected.target_rows, t.layers, info.target.query_heads,
                                         t.head_dim};
   const Type query_type = storage_h5_type(query_storage(info.storage));
-  if (info.queries) s.queries = s.file->create_growing("target/queries", query_type, query_dims);
+  if (info.queries) s.queries = s.file->create_rows("target/queries", query_type, query_dims);
   if (info.attention_outputs) {
-    s.attention_outputs =
-        s.file->create_growing("target/attention_outputs", query_type, query_dims);
+    s.attention_outputs = s.file->create_rows("target/attention_outputs", query_type, query_dims);
   }
 }
 
@@ -179,6 +178,13 @@ void ShardWriter::append(const EncodedBatch& batch) {
 
 ShardEntry ShardWriter::finish() {
   Impl& s = *impl_;
+  for (const h5::Array* array : {&s.source->keys, &s.target->keys}) {
+    if (array->written() == array->rows()) continue;
+    throw Error({.where = s.entry.file,
+                 .what = "fewer rows than planned",
+                 .got = cat(array->written()),
+                 .expected = cat(array->rows())});
+  }
   s.column("samples/id", Type::kInt64, s.id);
   s.column("samples/document", Type::kInt64, s.document);
   s.column("samples/use", Type::kUint8, s.use);

@@ -23,7 +23,7 @@ namespace kvlingua {
 struct PairWriterOptions {
   std::filesystem::path directory;
   std::string manifest_file{kManifestFile};  // or rank_manifest_name(r)
-  int64_t queue_bytes = int64_t{256}
+  int64_t queue_bytes = int64_t{64}
                         << 20;  // batches waiting to be written; one batch is always let in
 };
 

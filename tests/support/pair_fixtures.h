@@ -142,7 +142,13 @@ inline void make_pair_set(const std::filesystem::path& directory, const PairSetI
   PairWriter writer({.directory = directory}, manifest);
   for (int64_t shard = 0; shard < manifest.planned_shards; ++shard) {
     const int64_t end = std::min(samples, (shard + 1) * per_shard);
-    writer.begin_shard(shard, {});
+    ShardSizes sizes;
+    for (int64_t i = shard * per_shard; i < end; ++i) {
+      const RawSample sample = make_sample(i, info, seed);
+      sizes.source_rows += sample.source_keys.size(0);
+      sizes.target_rows += sample.target_keys.size(0);
+    }
+    writer.begin_shard(shard, sizes);
     for (int64_t i = shard * per_shard; i < end; i += 4) {
       std::vector<RawSample> batch;
       for (int64_t j = i; j < std::min(end, i + 4); ++j)
