@@ -19,6 +19,7 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/hub.h"
+#include "kvlingua/io/process_ring.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/model/causal_lm.h"
@@ -151,9 +152,9 @@ class Generation {
     for (std::string& file : data_.files) file = resolve_path(file);
     corpus_ = open_corpus(data_);
     builder_.emplace(make_span_reader(source_.tokenizer, source_.options, data_.chat,
-                                      source_.config.max_position_embeddings),
+                                      source_.config.max_position_embeddings, renders_turns(data_)),
                      make_span_reader(target_.tokenizer, target_.options, data_.chat,
-                                      target_.config.max_position_embeddings),
+                                      target_.config.max_position_embeddings, renders_turns(data_)),
                      data_, alignment_kind_from_name(recipe.pair.alignment), seed_);
     make_info();
   }
@@ -291,13 +292,14 @@ void Generation::open_folder() {
   make_directories(directory_);
   lock_.emplace(directory_, context_.world.rank);
   if (context_.restart) {
-    if (!context_.world.alone()) {
-      throw Error({.code = ExitCode::kUsage,
-                   .where = "--restart",
-                   .what = "not with several ranks",
-                   .remedy = "remove the folder first"});
-    }
-    remove_set(directory_);
+    // All ranks hold their locks before rank 0 removes anything, and begin when it has.
+    const World& world = context_.world;
+    const auto ring = ProcessRing::join({.rank = world.rank,
+                                         .size = world.size,
+                                         .master_address = world.master_addr,
+                                         .master_port = world.master_port});
+    if (world.is_main()) remove_set(directory_);
+    ring->broadcast("removed");
   }
   const auto there = load_pair_manifest(directory_);
   if (there) {

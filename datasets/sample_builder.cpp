@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "datasets/chat_turns.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/text/chat_template.h"
@@ -35,8 +36,12 @@ std::vector<int32_t> all_of(size_t n) { return choose(static_cast<int64_t>(n), 0
 
 }  // namespace
 
+bool renders_turns(const DataOptions& data) {
+  return data.chat && (data.kind == "chat" || data.kind == "sharegpt");
+}
+
 SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
-                            int64_t max_positions) {
+                            int64_t max_positions, bool turns) {
   SpanReader reader{.tokenizer = &tokenizer, .model = model.name, .max_positions = max_positions};
   if (chat) {
     ChatFamily family;
@@ -53,7 +58,13 @@ SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& mode
     ChatOptions options;
     options.enable_thinking = model.thinking;
     reader.chat = to_string(family);
-    reader.prefix = chat_frame(family, model.system, options).before;
+    if (turns) {
+      reader.turns = family;
+      reader.system = model.system;
+      reader.options = options;
+    } else {
+      reader.prefix = chat_frame(family, model.system, options).before;
+    }
   }
   reader.prefix_ids =
       prepend_bos(tokenizer, reader.prefix.empty() ? std::vector<int64_t>{}
@@ -107,6 +118,56 @@ Alignment SampleBuilder::aligned(const Encoding& source, const Encoding& target,
   }
 }
 
+// The document's text, the same for both models. None: too short.
+std::optional<SampleBuilder::Read> SampleBuilder::read_text(const Document& document,
+                                                            BuiltSample& sample) const {
+  sample.text = document.text;
+  Encoding target = target_.tokenizer->encode(sample.text, false);
+  cut(sample.text, target);
+  if (static_cast<int64_t>(target.size()) < data_.min_length) return std::nullopt;
+  return Read{source_.tokenizer->encode(sample.text, false), std::move(target), 0};
+}
+
+// The conversation as each model's template writes it; the last turns are left out where it is too
+// long, and where one turn alone is, its end is.
+std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& document,
+                                                             int64_t number,
+                                                             BuiltSample& sample) const {
+  std::vector<ChatMessage> messages = document.messages;
+  const auto render = [&](const SpanReader& reader) {
+    try {
+      return render_turns(*reader.turns, messages, reader.system, reader.options);
+    } catch (const Error& error) {
+      ErrorParts parts = error.parts();
+      parts.where = cat("document ", number, ", ", parts.where);
+      throw Error(parts);
+    }
+  };
+  while (true) {
+    const RenderedTurns target = render(target_);
+    Encoding read = target_.tokenizer->encode(target.text, false);
+    if (static_cast<int64_t>(read.size()) > data_.max_length) {
+      std::string& last = messages.back().content;
+      if (messages.size() > 1) {
+        messages.pop_back();
+      } else if (last.size() < 2) {
+        return std::nullopt;  // the markup alone is too long
+      } else {
+        const size_t share = last.size() * static_cast<size_t>(data_.max_length) / read.size();
+        size_t end = std::min(share, last.size() - 1);
+        while (end > 0 && (static_cast<unsigned char>(last[end]) & 0xC0) == 0x80) --end;
+        last.resize(end);
+      }
+      continue;
+    }
+    if (static_cast<int64_t>(read.size()) < data_.min_length) return std::nullopt;
+    const RenderedTurns source = render(source_);
+    sample.text = target.text;
+    return Read{in_coordinates_of(target, source, source_.tokenizer->encode(source.text, false)),
+                std::move(read), target.first_content()};
+  }
+}
+
 std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_t number,
                                                 bool split_by_construction) const {
   if (document.text.empty()) return std::nullopt;
@@ -115,42 +176,49 @@ std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_
       return std::nullopt;
   }
   BuiltSample sample;
-  sample.text = document.text;
-  Encoding target = target_.tokenizer->encode(sample.text, false);
-  cut(sample.text, target);
-  if (static_cast<int64_t>(target.size()) < data_.min_length) return std::nullopt;
-  const Encoding source = source_.tokenizer->encode(sample.text, false);
-  if (source.size() == 0 || target.size() == 0) return std::nullopt;
-  check_length(source_, source.size(), number);
-  check_length(target_, target.size(), number);
+  const bool turns = source_.turns && target_.turns && !document.messages.empty();
+  const std::optional<Read> read =
+      turns ? read_turns(document, number, sample) : read_text(document, sample);
+  if (!read || read->source.size() == 0 || read->target.size() == 0) return std::nullopt;
+  check_length(source_, read->source.size(), number);
+  check_length(target_, read->target.size(), number);
 
   const uint64_t group = hash_name(document.group);
   sample.validation =
       static_cast<double>(mix(mix(seed_, hash_name("validation")), group) >> 11) * 0x1.0p-53 <
       data_.validation;
-  const Alignment alignment = aligned(source, target, number);
+  const Alignment alignment = aligned(read->source, read->target, number);
   sample.alignment.assign(alignment.source_index.begin(), alignment.source_index.end());
   sample.alignment_covered = alignment.covered;
-  sample.target.row_token = choose(static_cast<int64_t>(target.size()), data_.tokens_per_sample,
-                                   mix(mix(seed_, static_cast<uint64_t>(number)), group));
-  if (data_.tokens_per_sample == 0) {
-    sample.source.row_token = all_of(source.size());
-    sample.target_source_row = sample.alignment;
-  } else {
-    for (int32_t token : sample.target.row_token)
-      sample.source.row_token.push_back(sample.alignment[static_cast<size_t>(token)]);
-    auto& rows = sample.source.row_token;
-    std::sort(rows.begin(), rows.end());
-    rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-    for (int32_t token : sample.target.row_token) {
-      const auto at =
-          std::lower_bound(rows.begin(), rows.end(), sample.alignment[static_cast<size_t>(token)]);
-      sample.target_source_row.push_back(static_cast<int32_t>(at - rows.begin()));
-    }
-  }
-  sample.source.ids = source.ids;
-  sample.target.ids = target.ids;
+  choose_rows(*read, mix(mix(seed_, static_cast<uint64_t>(number)), group), sample);
+  sample.source.ids = read->source.ids;
+  sample.target.ids = read->target.ids;
   return sample;
+}
+
+void SampleBuilder::choose_rows(const Read& read, uint64_t seed, BuiltSample& sample) const {
+  int64_t first = 0;
+  const auto tokens = static_cast<int64_t>(read.target.size());
+  while (first < tokens &&
+         read.target.offsets[static_cast<size_t>(first)].first < read.first_content)
+    ++first;
+  sample.target.row_token = choose(tokens - first, data_.tokens_per_sample, seed);
+  for (int32_t& token : sample.target.row_token) token += static_cast<int32_t>(first);
+  if (data_.tokens_per_sample == 0 && first == 0) {
+    sample.source.row_token = all_of(read.source.size());
+    sample.target_source_row = sample.alignment;
+    return;
+  }
+  auto& rows = sample.source.row_token;
+  for (int32_t token : sample.target.row_token)
+    rows.push_back(sample.alignment[static_cast<size_t>(token)]);
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  for (int32_t token : sample.target.row_token) {
+    const auto at =
+        std::lower_bound(rows.begin(), rows.end(), sample.alignment[static_cast<size_t>(token)]);
+    sample.target_source_row.push_back(static_cast<int32_t>(at - rows.begin()));
+  }
 }
 
 }  // namespace kvlingua

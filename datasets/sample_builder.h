@@ -5,6 +5,10 @@
 // (chat_template.h) where data.chat is on, and BOS where its tokenizer adds one. The span is the
 // document's text, tokenised apart, the same text for both models. Only the span's entries are
 // stored. Torch-free.
+//
+// Conversations (a chat corpus with data.chat on) are rendered turn by turn, each model's by its
+// own template, so the two models read different texts; entries are kept from the first turn's
+// content on, and are aligned piece by piece (chat_turns.h).
 #pragma once
 
 #include <cstdint>
@@ -16,6 +20,7 @@
 #include "kvlingua/config/data_options.h"
 #include "kvlingua/config/pair_options.h"
 #include "kvlingua/text/alignment.h"
+#include "kvlingua/text/chat_template.h"
 #include "kvlingua/text/tokenizer.h"
 
 namespace kvlingua {
@@ -28,9 +33,17 @@ struct SpanReader {
   std::string prefix;               // text before the span
   std::vector<int64_t> prefix_ids;  // BOS and the prefix
   int64_t max_positions = 0;
+  // Conversations: the template writes every turn, and there is no prefix but BOS.
+  std::optional<ChatFamily> turns;
+  std::string system;
+  ChatOptions options;
 };
+// `turns`: of a corpus of conversations.
 SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
-                            int64_t max_positions);
+                            int64_t max_positions, bool turns = false);
+// Whether samples are conversations rendered by each model's own template: a corpus of chats, where
+// the recipe asks for chat.
+bool renders_turns(const DataOptions& data);
 
 struct SpanSide {
   std::vector<int64_t> ids;        // of the span
@@ -62,6 +75,15 @@ class SampleBuilder {
                                    bool split_by_construction) const;
 
  private:
+  // One sample before its rows are chosen: what each model reads.
+  struct Read {
+    Encoding source, target;    // with offsets in the same text
+    int64_t first_content = 0;  // rows are kept from this code point on
+  };
+  std::optional<Read> read_text(const Document& document, BuiltSample& sample) const;
+  std::optional<Read> read_turns(const Document& document, int64_t number,
+                                 BuiltSample& sample) const;
+  void choose_rows(const Read& read, uint64_t seed, BuiltSample& sample) const;
   void cut(std::string& text, Encoding& target) const;
   void check_length(const SpanReader& reader, size_t tokens, int64_t number) const;
   Alignment aligned(const Encoding& source, const Encoding& target, int64_t number) const;

@@ -26,9 +26,11 @@ int run_stage(const CommandLine& command, Stage stage) {
   Recipe recipe = load_recipe(command);
   if (command.layer_streaming)
     recipe.pair.source.layer_streaming = recipe.pair.target.layer_streaming = true;
-  const StageOutcome outcome = stage(recipe, context_of(command, recipe));
-  // Of several processes that evaluate together, only the first has something to say.
-  if (!outcome.text.empty() || !outcome.json.is_null())
+  const RunContext context = context_of(command, recipe);
+  const StageOutcome outcome = stage(recipe, context);
+  // Processes that train or evaluate together have one result.
+  const bool together = stage == train_stage && !context.world.is_main();
+  if (!together && (!outcome.text.empty() || !outcome.json.is_null()))
     put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }

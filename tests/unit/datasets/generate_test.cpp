@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "datasets/pair_manifest.h"
 #include "datasets/pair_reader.h"
@@ -16,6 +17,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
+#include "support/free_port.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
 
@@ -215,6 +217,31 @@ TEST(Generate, SequentialAndRanksMakeTheSameShards) {
   EXPECT_GT(last.resumed_samples, 0);
   EXPECT_EQ(hashes(ranks.path()), hashes(plain.path()));
   EXPECT_FALSE(std::filesystem::exists(ranks / "datasets/tiny" / rank_manifest_name(0)));
+}
+
+// Both ranks are told to begin anew: what was there goes once, and neither loses what the other has
+// made since.
+TEST(Generate, SeveralRanksRestartTogether) {
+  const TempDir out, single;
+  const Recipe recipe = tiny_recipe(models());
+  generate(recipe, tiny_context(single.path()));
+  Recipe before = recipe;
+  before.data.synthetic.seed = 6;
+  generate(before, tiny_context(out.path()));
+  ASSERT_NE(hashes(out.path()), hashes(single.path()));
+  const int64_t port = testing::free_port();
+  std::vector<std::thread> ranks;
+  for (int64_t rank : {0, 1}) {
+    ranks.emplace_back([&, rank] {
+      RunContext context = tiny_context(out.path(), rank, 2);
+      context.world.master_port = port;
+      context.restart = true;
+      generate(recipe, context);
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  EXPECT_EQ(hashes(out.path()), hashes(single.path()));
+  EXPECT_TRUE(verify_pairs(out / "datasets/tiny").clean());
 }
 
 TEST(Generate, AFinishedSetIsLeftAloneAndAMissingShardIsMadeAgain) {
