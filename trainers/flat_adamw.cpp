@@ -111,6 +111,12 @@ void FlatAdamW::step(double lr) {
   write_back();
 }
 
+void FlatAdamW::write_weights() {
+  const c10::NoGradGuard no_grad;
+  if (average_.defined()) average_.copy_(master_);
+  write_back();
+}
+
 void FlatAdamW::write_back() {
   if (!master_.is_same(values_)) values_.copy_(master_);
 }

@@ -29,6 +29,11 @@ class FlatAdamW {
   void zero_grad();
   // Once after each backward(); only half types need it (a float32 gradient adds up in place).
   void collect_grad();
+  // All gradients, flat, float32: processes average theirs here, before clip().
+  at::Tensor& gradient() { return master_gradient_; }
+  // All weights, flat, float32; write_weights() after they were changed.
+  const at::Tensor& weights() const { return master_; }
+  void write_weights();
   // Scales the gradient to at most this norm (0: not at all), now or in step(); returns its norm
   // before, a tensor.
   at::Tensor clip(double max_norm);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kvlingua/base/error.h"
+
 namespace kvlingua {
 namespace {
 
@@ -81,10 +83,19 @@ class PairSource : public BatchSource {
 
 std::unique_ptr<BatchSource> make_pair_source(const std::filesystem::path& dataset,
                                               const PairSourceOptions& options) {
+  if (options.batch_size % options.world != 0) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train",
+                 .what = "the batch cannot be dealt to the processes",
+                 .got = cat("batch of ", options.batch_size, ", ", options.world, " processes"),
+                 .expected = "a multiple of their number"});
+  }
   PairLoaderOptions loader;
   loader.unit = options.unit;
   loader.use = options.use;
-  loader.batch_size = options.batch_size;
+  loader.batch_size = options.batch_size / options.world;
+  loader.rank = options.rank;
+  loader.world = options.world;
   loader.shuffle = options.shuffle;
   loader.seed = options.seed;
   loader.epochs = options.epochs;

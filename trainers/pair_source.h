@@ -20,6 +20,9 @@ struct PairSourceOptions {
   at::Device device = at::kCPU;
   int64_t previous_tokens = 0;  // of source rows: rows_of()
   bool shuffle_pairs = false;   // a control: source rows are dealt to other targets of the batch
+  // Which share of every batch: batch_size is that of all processes together, and must be a
+  // multiple of their number.
+  int64_t rank = 0, world = 1;
 };
 
 // Sequences give token ids, a mask and, when the set holds queries, an AttentionContext.

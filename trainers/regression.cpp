@@ -6,6 +6,33 @@
 #include "trainers/loss.h"
 
 namespace kvlingua {
+namespace {
+
+at::Tensor weights_of(const std::vector<double>& weights, int64_t count, const char* option) {
+  if (weights.empty()) return at::ones({count}, at::kDouble);
+  const at::Tensor w = at::tensor(weights, at::kDouble);
+  if (static_cast<int64_t>(weights.size()) == count && w.sum().item<double>() > 0) return w;
+  throw Error({.code = ExitCode::kUsage,
+               .where = cat("train.regression.", option),
+               .what = "does not fit the target",
+               .got = cat(weights.size(), " weights of sum ", w.sum().item<double>()),
+               .expected = cat(count, ", not all zero")});
+}
+
+// The errors are measured in these units: weighing a layer by w makes its unit sqrt(w) times
+// smaller. Weights are relative, so their mean is 1.
+ChannelStatistics weighed(ChannelStatistics statistics, const RegressionOptions& options) {
+  if (options.layer_weights.empty() && options.head_weights.empty()) return statistics;
+  const at::Tensor& unit = statistics.deviation;  // [2, L, H, D]
+  const at::Tensor w =
+      weights_of(options.layer_weights, unit.size(1), "layer_weights").unsqueeze(1) *
+      weights_of(options.head_weights, unit.size(2), "head_weights");
+  const at::Tensor scale = (w / w.mean()).sqrt().unsqueeze(-1);
+  statistics.deviation = unit / scale.to(unit.device(), unit.scalar_type());
+  return statistics;
+}
+
+}  // namespace
 
 RegressionObjective::RegressionObjective(const Projector& projector,
                                          const ChannelStatistics& target_statistics,
@@ -13,7 +40,7 @@ RegressionObjective::RegressionObjective(const Projector& projector,
                                          std::unique_ptr<BatchSource> data,
                                          std::shared_ptr<const Validation> validation)
     : projector_(projector),
-      statistics_(target_statistics.to(projector.device())),
+      statistics_(weighed(target_statistics.to(projector.device()), options)),
       options_(options),
       data_(std::move(data)),
       validation_(std::move(validation)) {}

@@ -32,15 +32,6 @@ TrainRun::TrainRun(const Recipe& recipe, const RunContext& context)
       context_(context),
       device_(context.device),
       seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))) {
-  if (!context.world.alone()) {
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "train",
-                 .what = "several processes are not supported in this version",
-                 .got = cat("WORLD_SIZE ", context.world.size),
-                 .expected = "one process",
-                 .remedy = "run it without torchrun; ridge sums of several machines can be merged "
-                           "with projector.ridge.add_sums"});
-  }
   const PairReader reader = PairReader::open(context.paths.dataset);
   info_ = reader.info();
   for (int64_t s = 0; s < reader.shards(); ++s) {
@@ -76,8 +67,9 @@ std::vector<std::string> TrainRun::stages() const {
   return {context_.stage};
 }
 
+// `shared`: each process reads its part of every batch; else all read all of it.
 std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_t batch,
-                                              int64_t epochs, bool shuffle) const {
+                                              int64_t epochs, bool shuffle, bool shared) const {
   return make_pair_source(context_.paths.dataset,
                           {.unit = unit,
                            .use = use,
@@ -87,7 +79,9 @@ std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_
                            .epochs = epochs,
                            .device = device_,
                            .previous_tokens = previous_tokens(),
-                           .shuffle_pairs = recipe_.train.shuffle_pairs && use == LoadUse::kTrain});
+                           .shuffle_pairs = recipe_.train.shuffle_pairs && use == LoadUse::kTrain,
+                           .rank = shared ? peers_.rank() : 0,
+                           .world = shared ? peers_.size() : 1});
 }
 
 void TrainRun::remark(const std::string& line) {
@@ -115,23 +109,16 @@ TrainResult TrainRun::execute() {
     result_.stages = plan.to_json();
     return result_;
   }
-  const fs::path& run = context_.paths.run;
-  store_ = std::make_unique<CheckpointStore>(run, recipe_.checkpoint);
-  if (context_.restart)
-    store_->clear(context_.stage.empty() ? std::vector<std::string>{} : stages());
-  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
-  observers_.push_back(make_console_observer());
-  observers_.push_back(make_json_lines_observer(run));
-  if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
+  peers_ = Peers(context_.world);
+  if (peers_.main()) open_run();
+  peers_.wait();
   for (size_t begin = 0, end; begin < result_.plan.size(); begin = end + 1) {
     end = result_.plan.find('\n', begin);
     remark(result_.plan.substr(begin, end - begin));
   }
 
   for (const std::string& stage : stages()) {
-    std::vector<std::string> skipped;
-    const auto found = find_checkpoint(run, &skipped, stage);
-    for (const std::string& line : skipped) log_warning("skipped a damaged checkpoint: " + line);
+    const auto found = find(stage);
     std::optional<Checkpoint> mine;
     if (found) mine = read_checkpoint(found->path);
     if (mine && mine->state.stage_finished) {
@@ -152,9 +139,36 @@ TrainResult TrainRun::execute() {
     } else {
       gradient(std::move(state), mine, found ? found->path.string() : "");
     }
+    // The next stage reads what this one has written.
+    if (store_) store_->wait();
+    peers_.wait();
   }
-  store_->wait();
   return result_;
+}
+
+// What only process 0 does: it alone writes.
+void TrainRun::open_run() {
+  const fs::path& run = context_.paths.run;
+  store_ = std::make_unique<CheckpointStore>(run, recipe_.checkpoint);
+  if (context_.restart)
+    store_->clear(context_.stage.empty() ? std::vector<std::string>{} : stages());
+  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
+  observers_.push_back(make_console_observer());
+  observers_.push_back(make_json_lines_observer(run));
+  if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
+}
+
+// The newest whole checkpoint of a stage, as process 0 finds it.
+std::optional<FoundCheckpoint> TrainRun::find(const std::string& stage) {
+  std::optional<FoundCheckpoint> found;
+  if (peers_.main()) {
+    std::vector<std::string> skipped;
+    found = find_checkpoint(context_.paths.run, &skipped, stage);
+    for (const std::string& line : skipped) log_warning("skipped a damaged checkpoint: " + line);
+  }
+  const std::string path = peers_.broadcast(found ? found->path.string() : std::string());
+  if (!peers_.main() && !path.empty()) found = FoundCheckpoint{path, {}};
+  return found;
 }
 
 // The result line of a finished stage, its last checkpoint, and what --json prints.
@@ -192,12 +206,14 @@ std::string TrainResult::summary() const {
   };
   for (const OrderedJson& s : stages) {
     const OrderedJson& v = s.at("validation");
+    std::string attention = number(v, "attention_output_cosine");
+    if (attention == "-") attention = "not measured (data.queries: false)";
     text += cat(s.at("stage").get<std::string>(), ": ", s.at("steps").get<int64_t>(), " steps in ",
                 duration_text(s.at("seconds").get<double>()),
                 v.contains("cross_entropy")
                     ? cat(", cross-entropy ", number(v, "cross_entropy"))
                     : cat(", R2 K ", number(v, "key_r2"), " V ", number(v, "value_r2"),
-                          ", attention cosine ", number(v, "attention_output_cosine")),
+                          ", attention cosine ", attention),
                 ", ", s.at("checkpoint").get<std::string>(), "\n");
   }
   return text;

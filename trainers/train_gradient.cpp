@@ -31,6 +31,7 @@ TrainerOptions TrainRun::trainer_options(const std::string& stage,
   if (stage == "distillation") take(recipe_.train.distillation);
   options.save_every = recipe_.checkpoint.every;
   options.log_every = recipe_.train.log_every;
+  options.peers = peers_;
   return options;
 }
 
@@ -42,7 +43,7 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
     const RegressionOptions& options = recipe_.train.regression;
     const bool sequences = options.attention_weight > 0;
     auto data = source(sequences ? LoadUnit::kSequences : LoadUnit::kRows, LoadUse::kTrain,
-                       options.batch.size, 0, true);
+                       options.batch.size, 0, true, true);
     return std::make_unique<RegressionObjective>(projector, target, options, std::move(data),
                                                  validation(target));
   }
@@ -53,6 +54,10 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
     auto items = make_distillation_items(options, recipe_.data.synthetic.style, seed_,
                                          models.source_reader, models.target_reader, alignment);
     if (recipe_.train.shuffle_pairs) deal_sources_on(items);
+    if (!peers_.alone()) {
+      log_warning(
+          "distillation: processes do not share its work in this version: each does all of it");
+    }
     remark(cat("distillation: ", items.size(),
                " contexts with a question or the beginning of an answer"));
     const FrozenPair pair{&models.source, &models.target, models.source_reader.before,
@@ -74,7 +79,6 @@ const FrozenModels& TrainRun::frozen_models() {
 void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resumed,
                         const std::string& where) {
   std::string from = where;
-  store_->wait();
   const std::optional<Checkpoint> start = resumed ? resumed : previous(state.stage, from);
   if (!resumed && start) {
     state.global_step = start->state.global_step;
@@ -98,8 +102,8 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
     checkpoint.pair = pair_;
     checkpoint.recipe_yaml = recipe_.to_yaml();
     const fs::path path = store_->save(checkpoint);
-    // A stop exits next: what it names must be there.
-    if (stop_requested()) store_->wait();
+    // A stop exits next: what it names must be there. Other processes wait for it too.
+    if (stop_requested() || !peers_.alone()) store_->wait();
     return path.string();
   });
   if (resumed) {

@@ -36,7 +36,7 @@ std::optional<Checkpoint> TrainRun::previous(const std::string& stage, std::stri
   const auto& order = recipe_.train.stages;
   const auto mine = std::find(order.begin(), order.end(), stage);
   for (auto it = std::make_reverse_iterator(mine); it != order.rend(); ++it) {
-    if (const auto found = find_checkpoint(context_.paths.run, nullptr, *it)) {
+    if (const auto found = find(*it)) {
       where = found->path.string();
       return read_checkpoint(found->path);
     }
@@ -95,7 +95,7 @@ const std::pair<ChannelStatistics, ChannelStatistics>& TrainRun::statistics() {
   if (statistics_) return *statistics_;
   ChannelSums source_sums(row_shape(info_.source.shape, previous_tokens()), device_),
       target_sums(info_.target.shape, device_);
-  const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, kRidgeBlock, 1, true);
+  const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, kRidgeBlock, 1, true, false);
   while (target_sums.count() < kTokenMeanRows) {
     const auto batch = rows->next();
     if (!batch) break;
@@ -107,11 +107,11 @@ const std::pair<ChannelStatistics, ChannelStatistics>& TrainRun::statistics() {
 }
 
 std::shared_ptr<Validation> TrainRun::validation(const ChannelStatistics& target_statistics) {
-  if (validation_) return validation_;
+  if (validation_ || !peers_.main()) return validation_;
   const int64_t limit = std::min(kValidationRows, kValidationBytes / row_bytes_);
   std::vector<TrainBatch> held;
   const auto collect = [&](LoadUse use, int64_t most, const auto& take) {
-    const auto rows = source(LoadUnit::kSequences, use, 8, 1, use == LoadUse::kTrain);
+    const auto rows = source(LoadUnit::kSequences, use, 8, 1, use == LoadUse::kTrain, false);
     for (int64_t n = 0; n < most;) {
       auto batch = rows->next();
       if (!batch) break;

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
@@ -19,6 +20,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr int64_t kSmallestBlock = 64;
+
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -31,19 +34,13 @@ void TrainRun::ridge(TrainState state) {
   const uint64_t available = device_.is_cpu() ? available_memory_bytes() : 0;
   RidgeSumsPair sums =
       make_ridge_sums(info_.source.shape, info_.target.shape, options, device_, available);
-  for (const std::string& earlier : options.add_sums) {
-    const fs::path folder = resolve_path(earlier);
-    for (const auto& [file, into] :
-         {std::pair{"train.safetensors", &sums.train}, {"heldout.safetensors", &sums.heldout}}) {
-      RidgeSums more(into->source_shape(), info_.target.shape, into->joint(), device_,
-                     into->candidates());
-      more.load(read_tensors(folder / file), (folder / file).string());
-      into->merge(more);
-    }
-  }
+  if (peers_.main()) add_earlier(sums);
   for (auto& observer : observers_) observer->begin(state, false);
-  Progress progress("ridge", train_rows_, "rows");
-  const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, kRidgeBlock, 1, false);
+  Progress progress("ridge", train_rows_ / peers_.size(), "rows");
+  // Blocks of a size that does not depend on the number of processes: a block's products are
+  // rounded to float32, and so all of them together are the same sums.
+  const int64_t block = std::clamp<int64_t>(train_rows_ / 32, kSmallestBlock, kRidgeBlock);
+  const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, block * peers_.size(), 1, false, true);
   gather_ridge_sums(*rows, options, sums, [&](int64_t n) {
     progress.advance(n);
     state.tokens += n;
@@ -52,6 +49,10 @@ void TrainRun::ridge(TrainState state) {
       throw stopped_error("nothing of the ridge stage is kept; it starts again");
   });
   progress.finish();
+  for (RidgeSums* part : {&sums.train, &sums.heldout})
+    part->sum_over([&](at::Tensor& tensor) { peers_.sum(tensor); });
+  if (!peers_.main()) return;  // process 0 solves, the others wait for its checkpoint
+  state.tokens = train_rows_;
   const RidgeSolution solution =
       solve_ridge(sums.train, sums.heldout.count() > 0 ? &sums.heldout : nullptr, options);
   for (const std::string& note : solution.notes) log_warning(note);
@@ -82,6 +83,19 @@ void TrainRun::ridge(TrainState state) {
   finish(state);
   for (auto& observer : observers_) observer->before_save(state);
   store_->save(checkpoint_of(projector, state));
+}
+
+void TrainRun::add_earlier(RidgeSumsPair& sums) const {
+  for (const std::string& earlier : recipe_.projector.ridge.add_sums) {
+    const fs::path folder = resolve_path(earlier);
+    for (const auto& [file, into] :
+         {std::pair{"train.safetensors", &sums.train}, {"heldout.safetensors", &sums.heldout}}) {
+      RidgeSums more(into->source_shape(), info_.target.shape, into->joint(), device_,
+                     into->candidates());
+      more.load(read_tensors(folder / file), (folder / file).string());
+      into->merge(more);
+    }
+  }
 }
 
 // So that more data can be added later (projector.ridge.add_sums).

@@ -27,6 +27,7 @@
 #include "trainers/objective.h"
 #include "trainers/observer.h"
 #include "trainers/pair_source.h"
+#include "trainers/peers.h"
 #include "trainers/ridge_fit.h"
 #include "trainers/train.h"
 #include "trainers/trainer.h"
@@ -40,6 +41,7 @@ class TrainRun {
   TrainResult execute();
 
  private:
+  void open_run();
   void ridge(TrainState state);
   void gradient(TrainState state, const std::optional<Checkpoint>& resumed,
                 const std::string& where);
@@ -55,13 +57,15 @@ class TrainRun {
   const std::pair<ChannelStatistics, ChannelStatistics>& statistics();
   TrainerOptions trainer_options(const std::string& stage, const Objective& objective) const;
   const FrozenModels& frozen_models();
+  void add_earlier(RidgeSumsPair& sums) const;
   void keep_sums(const RidgeSumsPair& sums);
   void save_control(const RidgeSumsPair& sums);
   void finish(TrainState& state);
   void remark(const std::string& line);
   Checkpoint checkpoint_of(const Projector& projector, const TrainState& state) const;
   std::unique_ptr<BatchSource> source(LoadUnit unit, LoadUse use, int64_t batch, int64_t epochs,
-                                      bool shuffle) const;
+                                      bool shuffle, bool shared) const;
+  std::optional<FoundCheckpoint> find(const std::string& stage);
 
   const Recipe& recipe_;
   const RunContext& context_;
@@ -70,7 +74,8 @@ class TrainRun {
   PairIdentity pair_;
   at::Device device_;
   uint64_t seed_;
-  std::unique_ptr<CheckpointStore> store_;
+  Peers peers_;
+  std::unique_ptr<CheckpointStore> store_;  // of process 0 alone
   Observers observers_;
   TrainResult result_;
   std::shared_ptr<Validation> validation_;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <map>
 
 #include "kvlingua/base/error.h"
@@ -57,7 +58,12 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
       optimizer_(
           trainable_parameters(projector, options.train_base),
           decay_flags(trainable_parameters(projector, options.train_base), options.decay_all),
-          options.optimizer, options.master_copy) {}
+          options.optimizer, options.master_copy) {
+  // The same weights everywhere, whatever each process has read or drawn.
+  if (options_.peers.alone()) return;
+  options_.peers.broadcast(optimizer_.weights());
+  optimizer_.write_weights();
+}
 
 void Trainer::resume(const Checkpoint& from, const std::string& where) {
   const std::map<std::string, at::Tensor> tensors(from.optimizer.begin(), from.optimizer.end());
@@ -80,7 +86,7 @@ void Trainer::fit(TrainState& state) {
     if (!last && options_.validate_every > 0 && state.step % options_.validate_every == 0) {
       validate(state);
     }
-    if (stop_requested()) {
+    if (options_.peers.alone() ? stop_requested() : stopping_) {
       save(state);
       throw stopped_error("saved " + last_saved_);
     }
@@ -108,6 +114,7 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
   optimizer_.zero_grad();
   at::Tensor loss;
+  int64_t tokens = 0;
   const std::vector<double> window = objective_.window(options_.accumulation);
   for (size_t i = 0; i < window.size(); ++i) {
     MicroBatch micro = objective_.next(logging && i + 1 == window.size());
@@ -115,10 +122,12 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
     share.backward();
     optimizer_.collect_grad();
     loss = loss.defined() ? loss + share.detach() : share.detach();
-    state.tokens += micro.tokens;
-    meter.tokens += micro.tokens;
+    tokens += micro.tokens;
     meter.parts = std::move(micro.parts);
   }
+  agree(loss, tokens);
+  state.tokens += tokens;
+  meter.tokens += tokens;
   // On the CPU looking costs nothing, so no step is taken with a broken loss. On a GPU log steps
   // look, and save() looks before it writes.
   if (loss.is_cpu() || logging) refuse_divergence(state, loss);
@@ -132,6 +141,21 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   ++state.step;
   ++state.global_step;
   state.seconds += now() - begin;
+}
+
+void Trainer::agree(at::Tensor& loss, int64_t& tokens) {
+  if (options_.peers.alone()) return;
+  // Every process sees a loss that is not finite, and a signal that only one was sent.
+  at::Tensor shared = at::tensor({loss.item<double>() / static_cast<double>(options_.peers.size()),
+                                  static_cast<double>(tokens), stop_requested() ? 1.0 : 0.0},
+                                 at::kDouble);
+  options_.peers.sum(shared);
+  const double* all = shared.const_data_ptr<double>();
+  loss = at::full({}, all[0], loss.options());
+  tokens = static_cast<int64_t>(all[1]);
+  stopping_ = all[2] > 0;
+  if (stopping_ && !stop_requested()) request_stop(SIGTERM);  // this process stops with the others
+  options_.peers.mean(optimizer_.gradient());
 }
 
 void Trainer::refuse_divergence(const TrainState& state, const at::Tensor& loss) const {
@@ -169,7 +193,9 @@ void Trainer::validate(TrainState& state) {
   const RngState rng = RngState::capture();  // what is drawn here must not shift training
   projector_.set_training(false);
   if (optimizer_.averaging()) optimizer_.swap_average();
-  const ValidationResult result = objective_.validate();
+  ValidationResult result;
+  if (options_.peers.main()) result = objective_.validate();
+  result.score = options_.peers.broadcast(result.score);
   state.validation = result.numbers;
   const bool best = !state.best_score || result.score < *state.best_score;
   if (best) {
@@ -203,7 +229,7 @@ void Trainer::save(TrainState& state) {
   for (const auto& [name, tensor] : checkpoint.projector) {
     if (tensor.is_floating_point()) refuse_divergence(state, tensor.detach().sum());
   }
-  last_saved_ = save_(checkpoint);
+  last_saved_ = options_.peers.main() ? save_(checkpoint) : "that of process 0";
 }
 
 }  // namespace kvlingua

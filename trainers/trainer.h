@@ -16,6 +16,7 @@
 #include "trainers/flat_adamw.h"
 #include "trainers/objective.h"
 #include "trainers/observer.h"
+#include "trainers/peers.h"
 
 namespace kvlingua {
 
@@ -28,6 +29,7 @@ struct TrainerOptions {
   int64_t save_every = 0;      // 0: only at the end
   int64_t log_every = 10;
   bool train_base = true;  // of mlp: the ridge map too
+  Peers peers;             // who trains together; gradients are averaged over all
   // Cache-to-Cache's training (c2c_run.h).
   bool transformers_schedule = false;  // transformers_learning_rate()
   bool decay_all = false;              // weight decay on biases, norms and gates too
@@ -64,6 +66,8 @@ class Trainer {
   void validate(TrainState& state);
   void save(TrainState& state);
   bool finished(const TrainState& state) const;
+  // Exchanges with the other processes what all must agree on, and averages the gradients.
+  void agree(at::Tensor& loss, int64_t& tokens);
   void refuse_divergence(const TrainState& state, const at::Tensor& loss) const;
 
   Projector& projector_;
@@ -72,7 +76,8 @@ class Trainer {
   Observers& observers_;
   Save save_;
   FlatAdamW optimizer_;
-  at::Tensor best_;  // flat weights of the best validation; only with patience
+  bool stopping_ = false;  // somebody was asked to stop
+  at::Tensor best_;        // flat weights of the best validation; only with patience
   std::string last_saved_;
 };
 

@@ -23,8 +23,12 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/io/system.h"
+#include "kvlingua/projector/mlp.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
+#include "trainers/flat_adamw.h"
+#include "trainers/loss.h"
+#include "trainers/trainer.h"
 
 namespace kvlingua {
 namespace {
@@ -130,19 +134,36 @@ void bench_loader(const std::filesystem::path& set) {
   const double rate = static_cast<double>(rows) * row / (now() - start) / 1e9;
   std::printf("loader, aligned rows      %8.2f GB/s   %.2fM rows/s\n", rate,
               static_cast<double>(rows) / (now() - start) / 1e6);
-  // The least a regression step does: one linear map from all source layers to one target layer's
-  // width, forward and backward.
+  // Regression steps on what it gives: how long they wait for it.
+  MlpOptions mlp;
+  mlp.hidden = 128;
+  MlpProjector projector(probe.info().source.shape, probe.info().target.shape, {}, mlp);
+  projector.set_training(true);
+  const NamedTensors trained = trainable_parameters(projector, /*train_base=*/false);
+  std::vector<bool> decay;
+  for (const auto& [name, tensor] : trained) decay.push_back(decays(name));
+  FlatAdamW optimizer(trained, decay, {});
+  const ChannelStatistics statistics = ChannelStatistics::identity(probe.info().target.shape);
   const double waited = loader.wait_seconds();
   start = now();
-  for (int i = 0; i < 10; ++i) {
+  constexpr int kSteps = 15;
+  for (int i = 0; i < kSteps; ++i) {
     const auto batch = loader.next();
-    const at::Tensor x = batch->rows.source_keys.flatten(1), y = batch->rows.target_keys.flatten(1);
-    const at::Tensor w = at::zeros({x.size(1), y.size(1)});
-    const at::Tensor error = at::matmul(x, w) - y;
-    at::matmul(x.t(), error);
+    optimizer.zero_grad();
+    const NormalisedError error = normalised_error(
+        projector.translate_rows({batch->rows.source_keys, batch->rows.source_values}),
+        {batch->rows.target_keys, batch->rows.target_values}, statistics);
+    ((error.keys + error.values) / 2).backward();
+    optimizer.clip(1.0);
+    optimizer.step(1e-4);
   }
-  std::printf("loader, linear step       %8.1f %% of the time waited for\n",
-              100 * (loader.wait_seconds() - waited) / (now() - start));
+  const double step = (now() - start) / kSteps;
+  const double batch = static_cast<double>(options.batch_size) * row / (rate * 1e9);
+  std::printf(
+      "loader, regression steps  %8.1f ms a step of %lld rows, of which it waits %.1f %%; a batch "
+      "takes the loader %.1f ms\n",
+      1e3 * step, static_cast<long long>(options.batch_size),
+      100 * (loader.wait_seconds() - waited) / (kSteps * step), 1e3 * batch);
 }
 
 int run(const Arguments& a, const std::filesystem::path& given_models) {

@@ -78,6 +78,7 @@ struct RegressionOptions {
   double key_weight = 1.0;
   double value_weight = 1.0;
   double attention_weight = 0.0;
+  std::vector<double> layer_weights, head_weights;
   bool train_base = false;
   int64_t validate_every = 100;
   int64_t patience = 0;
@@ -89,7 +90,12 @@ struct RegressionOptions {
     v.field("key_weight", key_weight, {.help = "of the error on keys", .min = 0});
     v.field("value_weight", value_weight, {.help = "of the error on values", .min = 0});
     v.field("attention_weight", attention_weight,
-            {.help = "of the attention-output error; needs data.attention_outputs", .min = 0});
+            {.help = "of the attention-output error; needs data.queries", .min = 0});
+    v.field("layer_weights", layer_weights,
+            {.help = "of the errors by target layer, relative to each other; empty = all alike",
+             .min = 0});
+    v.field("head_weights", head_weights,
+            {.help = "of the errors by key-value head of the target; empty = all alike", .min = 0});
     v.field("train_base", train_base, {.help = "mlp: train the linear map under it too"});
     v.field("validate_every", validate_every,
             {.help = "steps between validations; 0 = only at the end", .min = 0});

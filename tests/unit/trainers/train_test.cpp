@@ -196,9 +196,6 @@ TEST_F(Train, BadInputIsOneLine) {
   std::ofstream(dir_->path() / "plain") << "x";
   file.paths.run = dir_->path() / "plain" / "run";
   EXPECT_NE(message(recipe(), file), "no error");
-  RunContext many = context("bad");
-  many.world.size = 2;
-  EXPECT_NE(message(recipe(), many).find("WORLD_SIZE"), std::string::npos);
   EXPECT_NE(message(recipe({"projector.kind=noise", "train.stages=[regression]"}), context("bad"))
                 .find("nothing to train"),
             std::string::npos);
