@@ -99,7 +99,8 @@ TEST(ChatTurns, PairsAreMadeOfWhatEachTemplateWrites) {
   Recipe recipe = testing::tiny_recipe(
       dir.path(), "  files: [" + (dir / "talks.jsonl").string() + "]\n  validation: 0\n");
   recipe.data.kind = "sharegpt";
-  recipe.data.max_length = 200;
+  recipe.data.max_length = 300;
+  recipe.data.split = "all";
   recipe.pair.source.chat = "zephyr";
   generate(recipe, testing::tiny_context(dir.path()));
   const PairReader reader = PairReader::open(dir / "datasets/tiny");
@@ -146,24 +147,24 @@ TEST(ChatTurns, LongConversationsLoseTheirLastTurns) {
   model.chat = "qwen2.5";
   DataOptions data;
   data.kind = "chat";
-  data.max_length = 60;
+  data.max_length = 160;
   data.min_length = 1;
   const SpanReader reader = make_span_reader(tokenizer, model, true, 4096, true);
   const SampleBuilder builder(reader, reader, data, AlignmentKind::kIdentity, 1);
   Document document;
   document.messages = {{"user", "The color of the sky is red."},
                        {"assistant", "It is blue, and nothing else that anybody has ever seen."},
-                       {"user", std::string(300, 'x')}};
+                       {"user", std::string(900, 'x')}};
   document.text = document.group = "all of it";
   const auto sample = builder.build(document, 0, true);
   ASSERT_TRUE(sample.has_value());
-  EXPECT_LE(sample->target.ids.size(), 60U);
+  EXPECT_LE(sample->target.ids.size(), 160U);
   EXPECT_THAT(sample->text, HasSubstr("The color of the sky is red."));
   EXPECT_THAT(sample->text, ::testing::Not(HasSubstr("xxxx")));
   document.messages = {{"user", std::string(3000, 'y')}};
   const auto cut = builder.build(document, 1, true);
   ASSERT_TRUE(cut.has_value());
-  EXPECT_LE(cut->target.ids.size(), 60U);
+  EXPECT_LE(cut->target.ids.size(), 160U);
   EXPECT_THAT(cut->text, HasSubstr("y<|im_end|>"));
 }
 
