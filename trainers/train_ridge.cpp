@@ -49,8 +49,10 @@ void TrainRun::ridge(TrainState state) {
       throw stopped_error("nothing of the ridge stage is kept; it starts again");
   });
   progress.finish();
-  for (RidgeSums* part : {&sums.train, &sums.heldout})
-    part->sum_over([&](at::Tensor& tensor) { peers_.sum(tensor); });
+  if (!peers_.alone()) {
+    for (RidgeSums* part : {&sums.train, &sums.heldout})
+      part->sum_over([&](at::Tensor& tensor) { peers_.sum(tensor); });
+  }
   if (!peers_.main()) return;  // process 0 solves, the others wait for its checkpoint
   state.tokens = train_rows_;
   const RidgeSolution solution =

@@ -19,9 +19,9 @@ using PointwiseSignature = at::Tensor(const at::Tensor&, const at::Tensor&, cons
 const std::optional<c10::TypedOperatorHandle<PointwiseSignature>>& onednn_linear() {
   static const auto handle = []() -> std::optional<c10::TypedOperatorHandle<PointwiseSignature>> {
     if (!at::hasMKLDNN()) return std::nullopt;
-    // oneDNN keeps the code it made for each shape, a thousand of them by default. Batches of texts come in ever new
-    // shapes, so that memory would grow with the corpus. It looks here when it is first used.
-    ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128", /*overwrite=*/0);
+    // oneDNN keeps the code it made for each shape, a thousand of half a megabyte by default. Batches of texts come in
+    // ever new shapes, so that memory would grow with the corpus. It looks here when it is first used.
+    ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32", /*overwrite=*/0);
     const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
     if (!found) return std::nullopt;
     return found->typed<PointwiseSignature>();
