@@ -261,7 +261,8 @@ void fidelity(const Json& r, std::string& out) {
   if (!r.contains("fidelity") || r["fidelity"].is_null()) return;
   const Json& f = r["fidelity"];
   out +=
-      cat("<h2>Fidelity by layer</h2><p class=\"soft\">Layer 0 stands left; darker is higher, from "
+      cat("<h2>Fidelity by layer</h2><p class=\"soft\">Layer 0 stands left; the stronger the "
+          "colour the higher, from "
           "0 to 1 (ranks and drift: to their largest). ",
           f["items"].get<int64_t>(),
           " items. Shown, never judged: R&sup2; does not predict behaviour.</p>\n");
@@ -375,8 +376,9 @@ void method(const Json& r, std::string& out) {
   for (const auto& [name, c] : r["criteria"].items())
     out += cat("<p><strong>", escape(title(name)), ".</strong> ", escape(text_of(c["definition"])),
                "</p>\n");
-  out += "<details open><summary>Conditions</summary><div class=\"scroll\"><table>" +
-         row({"condition", "what the target is given"}, "th");
+  out +=
+      "<details open><summary>Conditions</summary><div class=\"scroll\"><table>"
+      "<tr><th>condition</th><th class=\"text\">what the target is given</th></tr>\n";
   for (const auto& [name, c] : r["conditions"].items())
     out += cat("<tr><td>", escape(name), "</td><td class=\"text\">",
                escape(text_of(c["definition"])), "</td></tr>\n");

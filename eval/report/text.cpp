@@ -16,7 +16,11 @@ std::string fixed(double value, int digits) {
 }  // namespace
 
 std::string number(const Json& value, int digits) {
-  return value.is_number() ? fixed(value.get<double>(), digits) : "-";
+  if (!value.is_number()) return "-";
+  const std::string text = fixed(value.get<double>(), digits);
+  return text.starts_with('-') && text.find_first_not_of("-0.") == std::string::npos
+             ? text.substr(1)  // rounding error below zero is zero
+             : text;
 }
 
 std::string percent(const Json& rate) {
