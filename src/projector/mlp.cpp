@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "kvlingua/kernels/dense.h"
+
 namespace kvlingua {
 namespace {
 
@@ -45,18 +47,18 @@ at::Tensor MlpProjector::residual(const at::Tensor& channels_NC) const {
   const int64_t rows = channels_NC.size(0), networks = out_.size(0);
   const at::Tensor x = rms_normalised(gather_features(base_.plan(), channels_NC));  // [G, N, F]
   // One wide product per group, then one network per target layer: [G, N, (M/G) W] -> [M, N, W].
-  at::Tensor h = at::bmm(x, in_)
+  at::Tensor h = dense_groups(x, in_)
                      .view({x.size(0), rows, networks / x.size(0), -1})
                      .transpose(1, 2)
                      .reshape({networks, rows, -1});
-  h = in_right_.defined() ? at::baddbmm(in_bias_, h, in_right_) : h + in_bias_;
+  h = in_right_.defined() ? dense_groups(h, in_right_) + in_bias_ : h + in_bias_;
   h = at::gelu(h);
   for (size_t i = 0; i < block_.size(); ++i) {
-    h = h + at::gelu(at::baddbmm(block_bias_[i], rms_normalised(h), block_[i]));
+    h = h + at::gelu(dense_groups(rms_normalised(h), block_[i]) + block_bias_[i]);
   }
   if (options_.dropout > 0) h = at::dropout(h, options_.dropout, training());
   const KvShape& t = target_shape();
-  return at::bmm(h, out_).transpose(0, 1).reshape({rows, 2, t.layers, t.kv_heads, t.head_dim});
+  return dense_groups(h, out_).transpose(0, 1).reshape({rows, 2, t.layers, t.kv_heads, t.head_dim});
 }
 
 CacheRows MlpProjector::translate_rows(const CacheRows& source, const CacheRows*, uint64_t) const {

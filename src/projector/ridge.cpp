@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "kvlingua/kernels/dense.h"
+
 namespace kvlingua {
 namespace {
 
@@ -66,7 +68,7 @@ at::Tensor RidgeProjector::standardised_source(const CacheRows& source) const {
 }
 
 at::Tensor RidgeProjector::standardised_output(const at::Tensor& channels_NC) const {
-  return scatter_outputs(plan_, at::baddbmm(bias_, gather_features(plan_, channels_NC), weight_));
+  return scatter_outputs(plan_, dense_groups(gather_features(plan_, channels_NC), weight_) + bias_);
 }
 
 CacheRows RidgeProjector::destandardised(const at::Tensor& outputs_N2LHD) const {
