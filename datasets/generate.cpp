@@ -17,6 +17,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/hub.h"
 #include "kvlingua/io/process_ring.h"
@@ -146,6 +147,7 @@ class Generation {
         seed_(static_cast<uint64_t>(context.seed_or(recipe.data.seed))),
         directory_(context.paths.dataset),
         device_(context.device),
+        meter_(device_),
         source_(recipe.pair.source, device_),
         target_(recipe.pair.target, device_) {
     data_.skip_bad = data_.skip_bad || context.skip_bad;
@@ -183,6 +185,7 @@ class Generation {
   uint64_t seed_;
   fs::path directory_;
   at::Device device_;
+  StageMeter meter_;
   ModelFiles source_, target_;
   std::unique_ptr<Corpus> corpus_;
   std::optional<SampleBuilder> builder_;
@@ -217,6 +220,7 @@ void Generation::make_info() {
 }
 
 void Generation::make_plan() {
+  const auto timer = meter_.time("plan", static_cast<double>(corpus_->size()));
   Progress progress("plan", corpus_->size(), "documents");
   int64_t seen = 0;
   plan_ = plan_batches(*corpus_, *builder_, data_, seed_,
@@ -323,6 +327,7 @@ void Generation::open_folder() {
 }
 
 CausalLM Generation::load(const ModelFiles& files, ModelRecord& record) {
+  const auto timer = meter_.time("load");
   CausalLM model = CausalLM::load(files.directory, files.load);
   if (!record.weights.empty() && record.weights != model.fingerprint()) {
     throw Error({.code = ExitCode::kInput,
@@ -373,6 +378,7 @@ void Generation::run_shards(GenerateResult& result) {
   Progress progress("generate", tokens, "tokens");
   PairRun run(job, progress);
   const double start = now();
+  auto making = meter_.time("pairs");
   if (data_.sequential) {
     SourceStage stage(directory_, context_.world.rank, info_);
     run.source_to_stage(*source, shards_, stage);
@@ -385,6 +391,7 @@ void Generation::run_shards(GenerateResult& result) {
   writer.finish();
   progress.finish();
   result.seconds = now() - start;
+  making.stop(static_cast<double>(run.tokens()));
   result.prefill_seconds = run.prefill_seconds();
   result.write_wait_seconds = writer.wait_seconds();
   result.tokens_per_second =
@@ -437,13 +444,14 @@ GenerateResult Generation::run() {
                bytes_text(static_cast<double>(result.bytes)), " in ", directory_.string(),
                "; alignment covers ", static_cast<int>(1000 * result.alignment_covered) / 10.0,
                " % of target tokens"));
+  result.meter = meter_.to_json();
   return result;
 }
 
 }  // namespace
 
 nlohmann::ordered_json GenerateResult::to_json() const {
-  return {{"directory", directory.string()},
+  nlohmann::ordered_json json = {{"directory", directory.string()},
           {"complete", complete},
           {"samples", samples},
           {"tokens", tokens},
@@ -456,6 +464,8 @@ nlohmann::ordered_json GenerateResult::to_json() const {
           {"resumed_samples", resumed_samples},
           {"skipped_documents", skipped_documents},
           {"alignment_covered", alignment_covered}};
+  if (meter.is_object()) json.update(meter);
+  return json;
 }
 
 GenerateResult generate(const Recipe& recipe, const RunContext& context) {

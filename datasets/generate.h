@@ -31,6 +31,8 @@ struct GenerateResult {
   int64_t skipped_documents = 0;    // malformed, with --skip-bad
   double alignment_covered = 0.0;   // mean share of target tokens that overlap a source token
 
+  nlohmann::ordered_json meter;  // total_seconds, peak_memory_bytes, phases (stage_meter.h)
+
   nlohmann::ordered_json to_json() const;
 };
 

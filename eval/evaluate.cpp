@@ -256,6 +256,8 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   EvalOptions options = recipe.eval;
   if (context.seed) options.seeds = {*context.seed};
   const at::Device device = resolve_device(context.device, context.world.local_rank);
+  StageMeter meter(device);
+  auto loading = meter.time("load");
   const Side source = load_side(recipe.pair.source, device);
   const bool one_model = recipe.pair.source.name == recipe.pair.target.name &&
                          recipe.pair.source.dtype == recipe.pair.target.dtype;
@@ -266,8 +268,11 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   const bool comparing = !context.compare.empty();
   Checkpoints checkpoints = comparing ? load_compared(context, source, target, options)
                                       : load_checkpoints(context, source, target, options);
+  loading.stop();
+  auto making = meter.time("probes");
   std::vector<Probe> probes = make_probes(options, options.seeds, style_of(recipe), context.limit);
   leave_out_trained(recipe, probes, checkpoints.findings);
+  making.stop(static_cast<double>(probes.size()));
 
   EvaluationInput input{
       .source = source_reader,
@@ -285,7 +290,8 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
                          source.tokenizer->fingerprint(), target.tokenizer->fingerprint(),
                          at::toString(target.model->dtype()), checkpoints.hashes,
                          recipe.pair.source.system, recipe.pair.target.system),
-      .findings = checkpoints.findings};
+      .findings = checkpoints.findings,
+      .meter = &meter};
   if (context.dry_run) {
     result.report = {{"items", input.probes.size()},
                      {"conditions", options.conditions},
@@ -319,6 +325,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   }
   report["versions"] = {{"kvlingua", KVLINGUA_VERSION}, {"torch", TORCH_VERSION}};
   report["recipe_sha256"] = recipe.recipe_sha256();
+  report["run"].update(meter.to_json());
   write_report(report, input.folder);
   log_info(cat("report: ", (input.folder / "report.html").string()));
   result.report = std::move(report);

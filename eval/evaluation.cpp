@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "eval/cost.h"
 #include "eval/criteria/identity.h"
 #include "eval/criteria/parametric_knowledge.h"
 #include "eval/criteria/stalling.h"
 #include "eval/fidelity.h"
+#include "eval/ladder.h"
 #include "eval/runner.h"
 #include "eval/statistics/power.h"
 #include "eval/summary.h"
@@ -207,12 +209,19 @@ Evaluation run_evaluation(const EvaluationInput& input) {
                 .resume = input.resume,
                 .rank = input.world.rank,
                 .ranks = input.world.size,
-                .job = cat(input.world.master_addr, ":", input.world.master_port)}};
+                .job = cat(input.world.master_addr, ":", input.world.master_port)},
+      .meter = input.meter};
   if (!input.folder.empty()) runner.store.file = input.folder / "generations.jsonl";
   FidelityMeter meter(input.projectors, input.target.model->kv_shape());
+  std::optional<StageMeter> unread;  // nobody asked for it
+  StageMeter& times =
+      input.meter != nullptr ? *input.meter : unread.emplace(input.target.model->device());
   const auto after_block = [&](Block& block) {
-    if (options.fidelity && block.item(0).probe->family != "cases" && !meter.full())
-      meter.add(block);
+    if (!options.fidelity || block.item(0).probe->family == "cases" || meter.full()) return;
+    auto timer = times.time("fidelity");
+    const int64_t before = meter.seen();
+    meter.add(block);
+    timer.stop(static_cast<double>(meter.seen() - before));
   };
   RunnerResult run = run_conditions(blocks, input.source, input.target, conditions,
                                     {.batch_size = options.batch_size,
@@ -229,7 +238,9 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     if (run.answers.of("full_text", family).empty())
       findings.push_back(
           {"empty_family", family + " has no items: nothing is said about it", false});
+  auto judging = times.time("judge", static_cast<double>(run.answers.size()));
   const Judgement judgement = judge(input, run.answers, findings);
+  judging.stop();
 
   Evaluation result;
   result.judged = judgement.judged;
@@ -264,11 +275,20 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     if (run.seconds_by_condition.contains(condition->name()))
       json["seconds"] = run.seconds_by_condition[condition->name()];
   }
+  report["ladder"] = ladder(run.answers, {.confidence = options.criteria.confidence,
+                                          .resamples = options.bootstrap,
+                                          .seed = input.seed});
   report["cases"] = cases_json(run.answers, input.probes, names);
   report["examples"] = examples_json(run.answers, input.probes, names);
   report["retention"] = retention_json(report["conditions"], options.gated);
-  report["fidelity"] = meter.to_json(options.gated);
-  report["latency"] = options.latency ? measure_cost(input, blocks) : Json();
+  {
+    const auto timer = times.time("ranks");
+    report["fidelity"] = meter.to_json(options.gated);
+  }
+  {
+    const auto timer = times.time("latency");
+    report["latency"] = options.latency ? measure_cost(input, blocks) : Json();
+  }
   report["power"] = power_json(input);
   report["seeds"] = options.seeds;
   report["run"] = {{"answers", run.answers.size()},

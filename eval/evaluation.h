@@ -13,6 +13,7 @@
 #include "eval/conditions/list.h"
 #include "eval/guards.h"
 #include "eval/reader.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/eval_options.h"
 #include "kvlingua/config/world.h"
 #include "kvlingua/text/alignment.h"
@@ -33,6 +34,7 @@ struct EvaluationInput {
   int64_t limit = 0;        // items of each family and form; 0: all. Marked in the report.
   std::string fingerprint;  // of models, checkpoints and code; settings and probes are added here
   std::vector<Finding> findings;  // made before (items left out)
+  StageMeter* meter = nullptr;    // may be null
   // More conditions than the list gives: for tests that plant a broken one.
   std::vector<std::unique_ptr<Condition>>* extra = nullptr;
 };

@@ -28,6 +28,7 @@ class FidelityMeter {
   // `items`: how many are enough.
   FidelityMeter(const std::map<std::string, NamedProjector>& projectors, const KvShape& target,
                 int64_t items = 96);
+  int64_t seen() const { return seen_; }
   bool full() const { return seen_ >= items_ || projectors_.empty(); }
   void add(Block& block);
   // {condition, layers: [...] of `gated`, conditions: {name: {layers, mean}}}; null when nothing

@@ -47,13 +47,16 @@ class BlockRun {
   std::vector<Answer> run(const Condition& condition, const std::vector<size_t>& items,
                           RunnerResult& result) {
     std::vector<Given> given;
+    double began = StageMeter::now();
     for (size_t i : items) given.push_back(condition.give(block_, i));
     check_control(condition, items, given, result);
+    note("give", condition, static_cast<double>(items.size()), began);
     const bool full_text = condition.name() == "full_text";
     std::vector<Answer> answers;
     std::vector<at::Tensor> distributions;
     in_batches(items.size(), options_.batch_size, [&](size_t begin, size_t end) {
       const auto first = static_cast<int64_t>(begin), last = static_cast<int64_t>(end);
+      began = StageMeter::now();
       ReadRows read(block_.target(), {given.begin() + first, given.begin() + last},
                     options_.max_new_tokens);
       std::vector<Likelihood> gold, known;
@@ -62,7 +65,9 @@ class BlockRun {
         gold = read.likelihoods(wanted.gold, true);
         if (wanted.any_known) known = read.likelihoods(wanted.known, false);
       }
+      note("read", condition, static_cast<double>(last - first), began);
       const auto rows = read.answer(options_.max_new_tokens);
+      note("decode", condition, 1, began);
       for (size_t k = begin; k < end; ++k) {
         Answer answer = to_answer(condition, items[k], given[k], rows[k - begin]);
         if (!known.empty()) answer.nll_parametric = known[k - begin].nll;
@@ -82,6 +87,14 @@ class BlockRun {
   }
 
  private:
+  void note(const char* what, const Condition& condition, double units,
+            double& began) const {
+    const double end = StageMeter::now();
+    if (options_.meter != nullptr)
+      options_.meter->add(cat(what, " ", condition.name()), units, end - began);
+    began = end;
+  }
+
   // A control that hands over what it imitates is found here, whatever it is called. One item a
   // block is enough.
   void check_control(const Condition& condition, const std::vector<size_t>& items,

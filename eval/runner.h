@@ -15,6 +15,7 @@
 
 #include "eval/answer_store.h"
 #include "eval/conditions/condition.h"
+#include "kvlingua/cache/stage_meter.h"
 
 namespace kvlingua {
 
@@ -23,6 +24,7 @@ struct RunnerOptions {
   int64_t max_new_tokens = 32;
   bool likelihoods = true;  // NLL of gold and parametric answers, KL from full_text
   StoreOptions store;
+  StageMeter* meter = nullptr;  // told of "give", "read" and "decode" of each condition; may be null
 };
 
 struct RunnerResult {

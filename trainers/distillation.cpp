@@ -7,6 +7,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "trainers/loss.h"
 
 namespace kvlingua {
@@ -115,7 +116,10 @@ const DistillationObjective::Prepared& DistillationObjective::prepared(int64_t i
     std::vector<int64_t> block;
     const int64_t first = item / kBlock * kBlock, count = static_cast<int64_t>(items_.size());
     for (int64_t i = first; i < std::min(first + kBlock, count); ++i) block.push_back(i);
+    const double begin = StageMeter::now();
     prepare(block);
+    so_far_.items += size(block);
+    so_far_.seconds += StageMeter::now() - begin;
   }
   return *prepared_[static_cast<size_t>(item)];
 }

@@ -49,6 +49,10 @@ class DistillationObjective : public Objective {
 
   MicroBatch next(bool want_parts) override;
   ValidationResult validate() override;
+  double validation_units() const override {
+    return static_cast<double>(static_cast<int64_t>(items_.size()) - train_items_);
+  }
+  Preparation prepared_so_far() const override { return so_far_; }
   nlohmann::json state() const override { return stream_.state(); }
   void restore(const nlohmann::json& state) override { stream_.restore(state); }
   int64_t micro_batches_per_epoch() const override;
@@ -82,6 +86,7 @@ class DistillationObjective : public Objective {
   KvCache source_prefix_, target_prefix_;  // one row each; empty when there is no prefix
   bool keep_ = true;
   std::vector<std::optional<Prepared>> prepared_;
+  Preparation so_far_;  // of what is kept
 };
 
 }  // namespace kvlingua

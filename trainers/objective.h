@@ -39,6 +39,15 @@ class Objective {
     return std::vector<double>(static_cast<size_t>(accumulation),
                                1.0 / static_cast<double>(accumulation));
   }
+  // What one validate() works on: held-out rows or items.
+  virtual double validation_units() const { return 1; }
+  // What next() and validate() have prepared once and for all, and how long that took: it is no part
+  // of a step that comes later.
+  struct Preparation {
+    int64_t items = 0;
+    double seconds = 0;
+  };
+  virtual Preparation prepared_so_far() const { return {}; }
   // After optimizer step `steps` (the first is 1): schedules of its own.
   virtual void stepped(int64_t steps) { (void)steps; }
 };

@@ -21,6 +21,9 @@ class RegressionObjective : public Objective {
                       std::shared_ptr<const Validation> validation);
   MicroBatch next(bool want_parts) override;
   ValidationResult validate() override;
+  double validation_units() const override {
+    return validation_ == nullptr ? 0 : static_cast<double>(validation_->rows());
+  }
   nlohmann::json state() const override { return data_->state(); }
   void restore(const nlohmann::json& state) override { data_->restore(state); }
   int64_t micro_batches_per_epoch() const override { return data_->batches_per_epoch(); }

@@ -134,6 +134,7 @@ TrainResult TrainRun::execute() {
       remark(cat(stage, ": goes on from step ", state.step, ", ", found->path.string()));
     }
     state.stage = stage;
+    meter_.emplace(device_);
     if (stage == "ridge") {
       ridge(std::move(state));
     } else {
@@ -142,6 +143,7 @@ TrainResult TrainRun::execute() {
     // The next stage reads what this one has written.
     if (store_) store_->wait();
     peers_.wait();
+    if (!result_.stages.empty()) result_.stages.back().update(meter_->to_json());
   }
   return result_;
 }

@@ -19,7 +19,8 @@ namespace kvlingua {
 
 struct TrainResult {
   // One object a stage: stage, steps, tokens, seconds, tokens_per_second, first_loss, last_loss,
-  // validation, checkpoint.
+  // validation, checkpoint; of a stage that ran just now also total_seconds, peak_memory_bytes and
+  // phases (stage_meter.h).
   nlohmann::ordered_json stages = nlohmann::ordered_json::array();
   // The table a run starts with: pair, geometry, parameters, batch arithmetic, memory, time.
   std::string plan;

@@ -89,6 +89,7 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
   const std::unique_ptr<Projector> projector = projector_for(start, from);
   const std::unique_ptr<Objective> objective = objective_for(state.stage, *projector);
   TrainerOptions options = trainer_options(state.stage, *objective);
+  options.meter = &*meter_;
   if (resumed && state.total_steps != options.total_steps) {
     log_warning(cat(state.stage, ": planned for ", state.total_steps,
                     " steps when it began, now for ", options.total_steps));

@@ -109,6 +109,8 @@ const std::pair<ChannelStatistics, ChannelStatistics>& TrainRun::statistics() {
 std::shared_ptr<Validation> TrainRun::validation(const ChannelStatistics& target_statistics) {
   if (validation_ || !peers_.main()) return validation_;
   const int64_t limit = std::min(kValidationRows, kValidationBytes / row_bytes_);
+  const double begin = meter_->seconds();
+  int64_t read = 0;
   std::vector<TrainBatch> held;
   const auto collect = [&](LoadUse use, int64_t most, const auto& take) {
     const auto rows = source(LoadUnit::kSequences, use, 8, 1, use == LoadUse::kTrain, false);
@@ -116,6 +118,7 @@ std::shared_ptr<Validation> TrainRun::validation(const ChannelStatistics& target
       auto batch = rows->next();
       if (!batch) break;
       n += batch->rows();
+      read += batch->rows();
       take(std::move(*batch));
     }
   };
@@ -126,6 +129,7 @@ std::shared_ptr<Validation> TrainRun::validation(const ChannelStatistics& target
     collect(LoadUse::kTrain, kTokenMeanRows,
             [&](const TrainBatch& b) { validation_->fit_token_means(b); });
   }
+  meter_->add("held_out", static_cast<double>(read), meter_->seconds() - begin);
   return validation_;
 }
 

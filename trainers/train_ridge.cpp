@@ -39,8 +39,10 @@ void TrainRun::ridge(TrainState state) {
   Progress progress("ridge", train_rows_ / peers_.size(), "rows");
   // Blocks of a size that does not depend on the number of processes: a block's products are
   // rounded to float32, and so all of them together are the same sums.
-  const int64_t block = std::clamp<int64_t>(train_rows_ / 32, kSmallestBlock, kRidgeBlock);
+  const int64_t set = std::max(train_rows_, context_.rehearsal);  // a rehearsal adds like the run
+  const int64_t block = std::clamp<int64_t>(set / 32, kSmallestBlock, kRidgeBlock);
   const auto rows = source(LoadUnit::kRows, LoadUse::kTrain, block * peers_.size(), 1, false, true);
+  auto gathering = meter_->time("gather", static_cast<double>(train_rows_));
   gather_ridge_sums(*rows, options, sums, [&](int64_t n) {
     progress.advance(n);
     state.tokens += n;
@@ -49,12 +51,14 @@ void TrainRun::ridge(TrainState state) {
       throw stopped_error("nothing of the ridge stage is kept; it starts again");
   });
   progress.finish();
+  gathering.stop();
   if (!peers_.alone()) {
     for (RidgeSums* part : {&sums.train, &sums.heldout})
       part->sum_over([&](at::Tensor& tensor) { peers_.sum(tensor); });
   }
   if (!peers_.main()) return;  // process 0 solves, the others wait for its checkpoint
   state.tokens = train_rows_;
+  auto solving = meter_->time("solve");
   const RidgeSolution solution =
       solve_ridge(sums.train, sums.heldout.count() > 0 ? &sums.heldout : nullptr, options);
   for (const std::string& note : solution.notes) log_warning(note);
@@ -63,12 +67,14 @@ void TrainRun::ridge(TrainState state) {
   projector.adopt(solution);
   keep_sums(sums);
   save_control(sums);
+  solving.stop();
 
   state.step = state.total_steps = 1;
   ++state.global_step;
   state.seconds += now() - begin;
   const auto held = validation(projector.target_statistics());
   if (held->rows() > 0) {
+    const auto timer = meter_->time("validate", static_cast<double>(held->rows()));
     state.validation = held->run(projector);
     state.last_loss =
         1 -
@@ -116,10 +122,15 @@ void TrainRun::save_control(const RidgeSumsPair& sums) {
   options.selection = "aligned";
   options.previous_tokens = 0;
   RidgeProjector control(info_.source.shape, info_.target.shape, options);
-  const int64_t layers = info_.source.shape.layers;
-  const RidgeSums train = sums.train.first_layers(layers),
-                  heldout = sums.heldout.first_layers(layers);
-  control.adopt(solve_ridge(train, heldout.count() > 0 ? &heldout : nullptr, options));
+  const auto solve = [&](const RidgeSums& train, const RidgeSums& heldout) {
+    control.adopt(solve_ridge(train, heldout.count() > 0 ? &heldout : nullptr, options));
+  };
+  if (previous_tokens() == 0) {
+    solve(sums.train, sums.heldout);
+  } else {
+    const int64_t layers = info_.source.shape.layers;
+    solve(sums.train.first_layers(layers), sums.heldout.first_layers(layers));
+  }
   TrainState state;
   state.stage = "ridge_aligned";
   state.stage_finished = true;

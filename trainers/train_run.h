@@ -20,6 +20,7 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/store.h"
 #include "datasets/pair_reader.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/projector/mlp.h"
 #include "kvlingua/projector/ridge.h"
 #include "kvlingua/projector/statistics.h"
@@ -79,6 +80,7 @@ class TrainRun {
   Observers observers_;
   TrainResult result_;
   std::shared_ptr<Validation> validation_;
+  std::optional<StageMeter> meter_;  // of the stage that runs
   std::unique_ptr<FrozenModels> models_;
   std::optional<std::pair<ChannelStatistics, ChannelStatistics>> statistics_;
 };

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <csignal>
 #include <map>
+#include <utility>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/stop_signal.h"
@@ -76,13 +77,30 @@ void Trainer::resume(const Checkpoint& from, const std::string& where) {
   last_saved_ = where;
 }
 
+template <class Work>
+void Trainer::metered(const char* phase, double units, const Work& work) {
+  const double begin = StageMeter::now();
+  const Objective::Preparation before = objective_.prepared_so_far();
+  work();
+  if (options_.meter == nullptr) return;
+  const Objective::Preparation after = objective_.prepared_so_far();
+  const double preparing = after.seconds - before.seconds;
+  options_.meter->add(phase, units, StageMeter::now() - begin - preparing);
+  if (after.items > before.items)
+    options_.meter->add("prepare", static_cast<double>(after.items - before.items), preparing);
+}
+
 void Trainer::fit(TrainState& state) {
   projector_.set_training(true);
   Meter meter;
+  bool first = true;
   while (!finished(state)) {
-    optimize(state, meter);
-    const bool last = state.step == options_.total_steps;
-    if (state.step % options_.log_every == 0 || last) report(state, meter);
+    const bool last = state.step + 1 == options_.total_steps;
+    // The first step is slower: memory is touched and kernels are made for the first time.
+    metered(std::exchange(first, false) ? "first_step" : "steps", 1, [&] {
+      optimize(state, meter);
+      if (state.step % options_.log_every == 0 || last) report(state, meter);
+    });
     if (!last && options_.validate_every > 0 && state.step % options_.validate_every == 0) {
       validate(state);
     }
@@ -190,6 +208,10 @@ void Trainer::report(TrainState& state, Meter& meter) {
 }
 
 void Trainer::validate(TrainState& state) {
+  metered("validate", objective_.validation_units(), [&] { validate_now(state); });
+}
+
+void Trainer::validate_now(TrainState& state) {
   const RngState rng = RngState::capture();  // what is drawn here must not shift training
   projector_.set_training(false);
   if (optimizer_.averaging()) optimizer_.swap_average();
@@ -211,6 +233,10 @@ void Trainer::validate(TrainState& state) {
 }
 
 void Trainer::save(TrainState& state) {
+  metered("save", 1, [&] { save_now(state); });
+}
+
+void Trainer::save_now(TrainState& state) {
   state.loader = objective_.state();
   for (auto& observer : observers_) observer->before_save(state);
   Checkpoint checkpoint;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "checkpoints/checkpoint.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/train_options.h"
 #include "kvlingua/projector/projector.h"
 #include "trainers/flat_adamw.h"
@@ -34,6 +35,7 @@ struct TrainerOptions {
   bool transformers_schedule = false;  // transformers_learning_rate()
   bool decay_all = false;              // weight decay on biases, norms and gates too
   bool master_copy = true;             // float32 masters of half weights
+  StageMeter* meter = nullptr;         // told of steps, validations and checkpoints
 };
 
 class Trainer {
@@ -64,7 +66,12 @@ class Trainer {
   void optimize(TrainState& state, Meter& meter);
   void report(TrainState& state, Meter& meter);
   void validate(TrainState& state);
+  void validate_now(TrainState& state);
   void save(TrainState& state);
+  void save_now(TrainState& state);
+  // Times `work`; what the objective prepares meanwhile counts as that.
+  template <class Work>
+  void metered(const char* phase, double units, const Work& work);
   bool finished(const TrainState& state) const;
   // Exchanges with the other processes what all must agree on, and averages the gradients.
   void agree(at::Tensor& loss, int64_t& tokens);

@@ -179,12 +179,31 @@ void family_table(const Json& r, const std::string& family, std::string& out) {
   out += "</table></div>\n";
 }
 
+void ladder(const Json& r, std::string& out) {
+  if (!r.contains("ladder") || r["ladder"].is_null()) return;
+  out +=
+      "<h2>The ladder</h2><p class=\"soft\">Each projector against the one before it, on the same "
+      "items: points of exact answers gained, with a paired 95 % interval (bootstrap over whole "
+      "groups).</p><div class=\"scroll\"><table>" +
+      row({"family", "step", "n", "points", "95 %", "gained", "lost", "p (Holm)", "rises"}, "th");
+  for (const auto& [family, steps] : r["ladder"]["families"].items())
+    for (const auto& s : steps)
+      out += row({escape(title(family)),
+                  escape(title(text_of(s["lower"]))) + " &lt; " + escape(title(text_of(s["upper"]))),
+                  cat(s["n"].get<int64_t>()), percent(s["difference"]),
+                  percent(s["low"]) + " to " + percent(s["high"]),
+                  cat(s["only_upper"].get<int64_t>()), cat(s["only_lower"].get<int64_t>()),
+                  number(s["p_holm"], 4), s["rises"].get<bool>() ? "yes" : "not shown"});
+  out += "</table></div>\n";
+}
+
 void conditions(const Json& r, std::string& out) {
   for (const auto& family : families(r)) {
     out += cat("<h2>", escape(title(family)), "</h2>\n");
     family_plot(r, family, out);
     family_table(r, family, out);
   }
+  ladder(r, out);
   if (r["controls"].empty()) return;
   out += "<h2>Controls</h2><div class=\"scroll\"><table>" +
          row({"control", "must equal", "equal, token for token", "of"}, "th");

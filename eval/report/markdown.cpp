@@ -67,6 +67,23 @@ void conditions(const Json& r, std::string& out) {
   }
 }
 
+void ladder(const Json& r, std::string& out) {
+  if (!r.contains("ladder") || r["ladder"].is_null()) return;
+  out += "## The ladder\n\nEach projector against the one before it, on the same items.\n\n";
+  for (const auto& [family, steps] : r["ladder"]["families"].items()) {
+    out += cat("### ", title(family),
+               "\n\n| step | n | points [95 %] | gained / lost items | p (Holm) | rises |\n"
+               "| --- | --- | --- | --- | --- | --- |\n");
+    for (const auto& s : steps)
+      out += cat("| ", title(s["lower"]), " < ", title(s["upper"]), " | ", s["n"].get<int64_t>(),
+                 " | ", percent(s["difference"]), " [", percent(s["low"]), ", ",
+                 percent(s["high"]), "] | ", s["only_upper"].get<int64_t>(), " / ",
+                 s["only_lower"].get<int64_t>(), " | ", number(s["p_holm"], 4), " | ",
+                 s["rises"].get<bool>() ? "yes" : "not shown", " |\n");
+    out += "\n";
+  }
+}
+
 void cases(const Json& r, std::string& out) {
   if (r["cases"].empty()) return;
   out += "## Phase 2a's five cases\n\n";
@@ -155,7 +172,7 @@ void method(const Json& r, std::string& out) {
   out +=
       cat("\nRates: Wilson intervals over distinct observations. Differences: paired, Tango's "
           "score interval, exact McNemar, Holm across the "
-          "conditions of a family. Seeds: ",
+          "conditions of a family; between rungs of the ladder: BCa bootstrap over whole groups. Seeds: ",
           r["seeds"].dump(), ".\n");
   if (r.contains("versions")) out += cat("Versions: ", r["versions"].dump(), ".\n");
   if (r.contains("recipe_sha256"))
@@ -180,6 +197,7 @@ std::string report_markdown(const nlohmann::ordered_json& r) {
   comparison(r, out);
   out += "\n## Conditions\n\n";
   conditions(r, out);
+  ladder(r, out);
   for (const auto& control : r["controls"])
     out += cat("- `", control["control"].get<std::string>(), "` equals `",
                control["equals"].get<std::string>(), "` token for token on ",

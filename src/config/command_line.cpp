@@ -131,6 +131,7 @@ void add_quickstart(CLI::App& app, CommandLine& c) {
   app.add_option("RECIPE", c.arguments, "default: recipe/nano.yaml")->expected(0, 1);
   run_options(app, c);
   limit_option(app, c, "evaluate: first N items of each family only");
+  app.add_option("--rehearsal", c.rehearsal)->group("");  // preflight's own: not in --help
   for (const char* part : {"preflight", "train", "validate", "sweep", "identity"}) {
     app.add_flag_callback(
         std::string("--") + part, [&c, part] { c.parts.push_back(part); },

@@ -85,24 +85,12 @@ double forward_seconds(const Inputs& in, const ModelNumbers& m, double tokens, d
   return std::max(compute, batches * operations(m) * in.machine.launch_seconds);
 }
 
-// Largest batch whose memory fits, by bisection; memory grows with the batch.
-int64_t largest(const std::function<double(double)>& memory, double limit) {
-  if (memory(1) > limit) return 0;
-  int64_t low = 1, high = int64_t{1} << 30;
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    (memory(d(middle)) <= limit ? low : high) = middle;
-  }
-  return low;
-}
-
+// Memory is affine in the batch: `memory(0)` and the same again for every unit.
 StagePlan stage(const Inputs& in, std::string name, const std::function<double(double)>& memory,
                 std::string key, int64_t batch) {
   StagePlan plan{.name = std::move(name), .batch_key = std::move(key), .batch = batch};
-  const auto total = [&](double b) { return in.machine.base_memory + memory(b); };
-  plan.memory = total(d(batch));
-  plan.fits = plan.memory <= in.machine.memory;
-  plan.largest_batch = plan.batch_key.empty() ? 0 : largest(total, in.machine.memory);
+  plan.memory_per_batch = plan.batch_key.empty() ? 0 : memory(1) - memory(0);
+  set_memory(plan, in.machine.base_memory + memory(d(batch)), in.machine);
   return plan;
 }
 
@@ -157,29 +145,27 @@ double reading_bytes(const Inputs& in) {
 
 StagePlan ridge_stage(const Inputs& in) {
   const RidgeOptions& ridge = in.recipe.projector.ridge;
-  const double f = d(gathered_channels(ridge, in.source)),
-               g = d(in.target.layers * in.target.kv_channels());
-  const double problems = ridge.features == "both" ? 1 : 2;
-  const double targets = ridge.features == "both" ? 2 * g : g;
+  const bool joint = ridge.features == "both";
+  const double problems = joint ? 1 : 2, f = d(gathered_channels(ridge, in.source)),
+               g = d(in.target.layers * in.target.kv_channels()) * (joint ? 2 : 1);
   const double element = 8;
-  const double sums = problems * (f * f + f * targets + 3 * f + 3 * targets) * element;
-  // Fitted and held-out rows are gathered apart; their sum, and both again in standard units.
-  const double parts = ridge.lambda.size() > 1 ? 6 : 4;
-  const double solve = 2 * f * f * element;  // factor and a copy of one problem
+  const double sums = problems * (f * f + f * g) * element;
+  // Fitted and held-out rows are gathered apart, whether any are held out or not. The solution
+  // holds their sum, and in standard units all, the fitted and the held-out rows.
+  const bool judged = ridge.lambda.size() > 1 || ridge.source_layers > 0;
+  const double copies = judged ? 5 : 3;
+  // One group's system: a shifted copy, its factor and two weights; with a choice of lambda the
+  // eigenvectors and the held-out matrix in their basis.
+  const double n = d(read_channels(ridge, in.source)),
+               o = ridge.source_layers == 0 ? g : d(in.target.kv_channels());
+  const double solve = (n * n * (ridge.lambda.size() > 1 ? 5 : 2) + 4 * n * o) * element;
   const double weights = d(ridge_parameters(ridge, in.source, in.target)) * 4;
   const double reading = reading_bytes(in);
-  const auto memory = [=](double) { return sums * parts + solve + weights * 2 + reading; };
+  const auto memory = [=](double) { return sums * copies + solve + weights * 2 + reading; };
   StagePlan plan = stage(in, "ridge", memory, "", 0);
-  const double rows = in.span_tokens();
-  const double gather = 2 * problems * rows * (f * f + f * targets);
-  const double solves =
-      ridge.source_layers == 0
-          ? problems * (f * f * f / 3 + 2 * f * f * targets)
-          : 2 * d(in.target.layers) * std::pow(d(read_channels(ridge, in.source)), 3) / 3;
-  plan.seconds =
-      gather / in.machine.flops_float32 +
-      solves * d(static_cast<int64_t>(ridge.lambda.size())) / (in.machine.flops_float32 / 2);
-  plan.disk = weights;
+  const RidgeWork work = ridge_work(ridge, in.source, in.target, in.span_tokens());
+  plan.seconds = work.gather / in.machine.flops_float32 + work.solve_seconds(in.machine);
+  plan.disk = weights + 2 * sums;  // the sums are kept for later data
   return plan;
 }
 
@@ -360,13 +346,67 @@ Plan make_plan(const Recipe& recipe, const ModelNumbers& source, const ModelNumb
     }
   }
   plan.stages.push_back(evaluate_stage(in, parameters));
+  total_up(plan, machine);
+  return plan;
+}
+
+void total_up(Plan& plan, const MachineNumbers& machine) {
+  plan.fits_memory = true;
+  plan.seconds = plan.disk = 0;
   for (const StagePlan& stage : plan.stages) {
     plan.fits_memory = plan.fits_memory && stage.fits;
     plan.seconds += stage.seconds;
     plan.disk += stage.disk;
   }
   plan.fits_disk = machine.disk_free < 0 || plan.disk <= machine.disk_free;
-  return plan;
+}
+
+void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine) {
+  stage.memory = bytes;
+  stage.fits = bytes <= machine.memory;
+  if (stage.batch_key.empty() || stage.memory_per_batch <= 0) return;
+  const double without = bytes - d(stage.batch) * stage.memory_per_batch;
+  const double most = (machine.memory - without) / stage.memory_per_batch;
+  stage.largest_batch = static_cast<int64_t>(std::clamp(most, 0.0, double{1 << 30}));
+}
+
+double RidgeWork::solve_seconds(const MachineNumbers& machine) const {
+  return product / machine.flops_float64 + cholesky / machine.flops_cholesky +
+         eigen / machine.flops_eigen + moved / machine.bandwidth;
+}
+
+RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
+                     const ModelNumbers& target, double rows) {
+  const bool joint = ridge.features == "both";
+  const double problems = joint ? 1 : 2, f = d(gathered_channels(ridge, source)),
+               g = d(target.layers * target.kv_channels()) * (joint ? 2 : 1);
+  const double grid = d(static_cast<int64_t>(ridge.lambda.size()));
+  const bool choosing = grid > 1, some = ridge.source_layers > 0, judged = choosing || some;
+  // A symmetric product is done by half.
+  RidgeWork work{.gather = problems * rows * (f * f + 2 * f * g)};
+  const auto system = [&](double groups, double n, double o, bool choose) {
+    const double solutions = judged ? 2 : 1;  // of all rows, and of the fitted ones to be judged
+    work.cholesky += groups * solutions * n * n * n / 3;
+    work.product += groups * solutions * 2 * n * n * o;
+    if (judged) work.product += groups * 2 * n * n * o;  // the held-out error
+    if (!choose) return;
+    work.eigen += groups * 9 * n * n * n;
+    work.product += groups * (4 * n * n * n + 2 * grid * 2 * n * n * o);
+  };
+  const double n = d(read_channels(ridge, source)),
+               layer = d(source.kv_channels()) * (joint ? 2 : 1), layers = d(target.layers);
+  system(some ? 2 * layers : problems, n, some ? d(target.kv_channels()) : g, choosing);
+  // The control: one aligned layer, by the same grid.
+  system(2 * layers, layer, d(target.kv_channels()), choosing);
+  if (some && ridge.selection == "predictive") {  // each candidate layer alone, for keys and values
+    const double candidates = f / layer;
+    work.cholesky += 2 * candidates * layer * layer * layer / 3;
+    work.product += 2 * candidates * 2 * 2 * layer * layer * layers * d(target.kv_channels());
+  }
+  // Merging, scaling by both deviations and by n, mirroring: about twelve passes, for the map and
+  // for the control.
+  work.moved = 2 * 12 * problems * (f * f + f * g) * 8 * 2;
+  return work;
 }
 
 }  // namespace kvlingua

@@ -110,6 +110,22 @@ std::string missing_parts(const fs::path& snapshot) {
   return "";
 }
 
+// A hub name's directory in KVLINGUA_MODELS, for machines without a Hugging Face cache; empty: none.
+// Directories there are named by whoever copied them: org/name, name, or the name in lower case.
+fs::path in_own_models(const HubName& name) {
+  const fs::path models = environment("KVLINGUA_MODELS");
+  if (models.empty() || name.revision != "main") return {};
+  const std::string last = name.repository.substr(name.repository.find('/') + 1);
+  std::string lower = last;
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::error_code ignored;
+  for (const std::string& candidate : {name.repository, last, lower}) {
+    if (fs::is_regular_file(models / candidate / "config.json", ignored)) return models / candidate;
+  }
+  return {};
+}
+
 }  // namespace
 
 fs::path hub_cache() {
@@ -142,6 +158,7 @@ fs::path resolve_model(std::string_view name_or_path) {
   if (!name)
     refuse("no such directory", {},
            "give a directory, or a Hugging Face name like Qwen/Qwen3-0.6B");
+  if (const fs::path own = in_own_models(*name); !own.empty()) return own;
 
   std::string folder_name = "models--" + name->repository;
   folder_name.replace(folder_name.find('/'), 1, "--");

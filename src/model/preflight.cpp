@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "kvlingua/base/progress.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/hub.h"
 #include "kvlingua/io/system.h"
@@ -21,13 +22,13 @@ using Clock = std::chrono::steady_clock;
 // Seconds of one call, the best of a few: what the device can do, not what a neighbour left of it.
 double best_seconds(at::Device device, const std::function<at::Tensor()>& call) {
   double best = 1e9;
-  const Clock::time_point begin = Clock::now();
+  const double begin = StageMeter::now();
   for (int i = 0; i < 8; ++i) {
-    const Clock::time_point start = Clock::now();
+    const double start = StageMeter::now();
     const at::Tensor result = call();
     if (device.is_cuda()) result.flatten()[0].item();  // waits for the GPU
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-    if (i >= 2 && std::chrono::duration<double>(Clock::now() - begin).count() > 0.25) break;
+    best = std::min(best, StageMeter::now() - start);
+    if (i >= 2 && StageMeter::now() - begin > 0.25) break;
   }
   return std::max(best, 1e-9);
 }
@@ -37,6 +38,20 @@ double gemm_rate(at::Device device, at::ScalarType dtype) {
   const at::Tensor a = at::ones({n, n}, at::TensorOptions(device).dtype(dtype));
   return 2.0 * std::pow(static_cast<double>(n), 3) /
          best_seconds(device, [&] { return at::matmul(a, a); });
+}
+
+// Of factors and eigendecompositions of a size that ridge groups have.
+void solver_rates(at::Device device, MachineNumbers& m) {
+  const int64_t n = 512;
+  // No random numbers: a run's own generators stay where they are.
+  const at::Tensor a =
+      at::sin(at::arange(2 * n * n, at::TensorOptions(device).dtype(at::kDouble)).square())
+          .view({n, 2 * n});
+  const at::Tensor c = at::matmul(a, a.t()) / static_cast<double>(2 * n);
+  const double cubed = std::pow(static_cast<double>(n), 3);
+  m.flops_cholesky =
+      cubed / 3 / best_seconds(device, [&] { return std::get<0>(at::linalg_cholesky_ex(c)); });
+  m.flops_eigen = 9 * cubed / best_seconds(device, [&] { return std::get<0>(at::linalg_eigh(c)); });
 }
 
 double copy_rate(at::Device device) {
@@ -102,6 +117,18 @@ void find_problems(Preflight& p, const RunContext& context) {
         p.facts.cuda_runtime.empty() ? "none" : p.facts.cuda_runtime,
         ") cannot use it; scripts/setup.sh picks one that the driver runs, or use --device cpu"));
   }
+  const auto too_long = [&](const ModelCheck& model) {
+    if (!model.known || model.config.max_position_embeddings >= p.recipe.data.max_length) return;
+    p.problems.push_back(cat("data.max_length ", p.recipe.data.max_length, " is past the ",
+                             model.config.max_position_embeddings, " positions of ", model.name));
+  };
+  too_long(p.source);
+  too_long(p.target);
+}
+
+}  // namespace
+
+void find_misfits(Preflight& p) {
   for (const StagePlan& stage : p.plan.stages) {
     if (stage.fits) continue;
     std::string line = cat(stage.name, " needs ", bytes_text(stage.memory), " of memory, ",
@@ -124,16 +151,7 @@ void find_problems(Preflight& p, const RunContext& context) {
             bytes_text(p.machine.disk_free),
             " are free; lower data.max_tokens, store data.storage_dtype int8, or use --out"));
   }
-  const auto too_long = [&](const ModelCheck& model) {
-    if (!model.known || model.config.max_position_embeddings >= p.recipe.data.max_length) return;
-    p.problems.push_back(cat("data.max_length ", p.recipe.data.max_length, " is past the ",
-                             model.config.max_position_embeddings, " positions of ", model.name));
-  };
-  too_long(p.source);
-  too_long(p.target);
 }
-
-}  // namespace
 
 ModelNumbers numbers_of(const ModelConfig& c, int64_t compute_bytes) {
   ModelNumbers n;
@@ -176,6 +194,8 @@ MachineNumbers measure_machine(at::Device device, at::ScalarType dtype,
   m.cuda = device.is_cuda();
   m.flops_float32 = gemm_rate(device, at::kFloat);
   m.flops = dtype == at::kFloat ? m.flops_float32 : gemm_rate(device, dtype);
+  m.flops_float64 = gemm_rate(device, at::kDouble);
+  solver_rates(device, m);
   m.bandwidth = copy_rate(device);
   m.launch_seconds = launch_seconds(device);
   const std::filesystem::path folder = existing_parent(out);
@@ -214,6 +234,7 @@ Preflight run_preflight(const Recipe& recipe, const RunContext& context, const C
                   p.machine);
   }
   find_problems(p, context);
+  find_misfits(p);
   return p;
 }
 

@@ -41,6 +41,7 @@ Json to_json(const Preflight& p) {
     stages.push_back({{"stage", stage.name},
                       {"peak_memory_bytes", stage.memory},
                       {"seconds", stage.seconds},
+                      {"rehearsed", !stage.rehearsed.empty()},
                       {"disk_bytes", stage.disk},
                       {"fits", stage.fits},
                       {"batch_key", stage.batch_key},
@@ -76,6 +77,7 @@ Json to_json(const Preflight& p) {
             {"tokens", p.plan.dataset_tokens},
             {"bytes", p.plan.dataset_bytes}}},
           {"projector_parameters", p.plan.projector_parameters},
+          {"rehearsal", {{"seconds", p.rehearsal_seconds}, {"problem", p.rehearsal_problem}}},
           {"stages", stages},
           {"seconds", p.plan.seconds}};
 }
@@ -130,6 +132,11 @@ std::string to_text(const Preflight& p) {
     }
     out << std::left << std::setw(14) << "all" << std::right << std::setw(12) << "" << std::setw(16)
         << duration_text(p.plan.seconds) << std::setw(12) << bytes_text(p.plan.disk) << "\n";
+  }
+  if (p.rehearsal_seconds > 0) {
+    out << "\nmeasured: every stage ran small, in " << duration_text(p.rehearsal_seconds) << "\n";
+  } else if (!p.rehearsal_problem.empty() && !p.plan.stages.empty()) {
+    out << "\ncomputed from shapes alone: " << p.rehearsal_problem << "\n";
   }
   out << "\n" << (p.can_run() ? "can run\n" : "cannot run:\n");
   for (const std::string& problem : p.problems) out << "  " << problem << "\n";

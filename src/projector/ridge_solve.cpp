@@ -25,12 +25,18 @@ struct Standardised {
   at::Tensor c, p, y;
 };
 
+// `spent`: the sums are not needed any more, so what they hold is overwritten. With many channels
+// every copy of them is gigabytes.
 Standardised standardise(const RidgeSums& sums, int64_t problem, const at::Tensor& deviation_x,
-                         const at::Tensor& deviation_y) {
+                         const at::Tensor& deviation_y, bool spent) {
   const double n = static_cast<double>(sums.count());
-  return {sums.gram()[problem] / deviation_x.unsqueeze(1) / deviation_x.unsqueeze(0) / n,
-          sums.cross()[problem] / deviation_x.unsqueeze(1) / deviation_y.unsqueeze(0) / n,
-          sums.square_y()[problem] / deviation_y.square() / n};
+  const auto mine = [&](const at::Tensor& all) {
+    return spent ? all[problem] : all[problem].clone();
+  };
+  const at::Tensor x = deviation_x.unsqueeze(1);
+  return {mine(sums.gram()).div_(x).div_(deviation_x.unsqueeze(0)).div_(n),
+          mine(sums.cross()).div_(x).div_(deviation_y.unsqueeze(0)).div_(n),
+          mine(sums.square_y()).div_(deviation_y.square()).div_(n)};
 }
 
 double mean_diagonal(const at::Tensor& c) { return c.diagonal().mean().item<double>(); }
@@ -204,12 +210,13 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
 
   std::vector<Standardised> fit, full, judge;
   for (int64_t problem = 0; problem < train.problems(); ++problem) {
-    fit.push_back(standardise(train, problem, deviation_x[problem], deviation_y[problem]));
-    full.push_back(judged ? standardise(all, problem, deviation_x[problem], deviation_y[problem])
-                          : fit.back());
-    judge.push_back(judged
-                        ? standardise(*apart, problem, deviation_x[problem], deviation_y[problem])
-                        : fit.back());
+    const auto standard = [&](const RidgeSums& sums, bool spent) {
+      return standardise(sums, problem, deviation_x[problem], deviation_y[problem], spent);
+    };
+    // Nothing held out: what is fitted is all there is.
+    full.push_back(standard(all, true));
+    fit.push_back(judged ? standard(train, false) : full.back());
+    judge.push_back(judged ? standard(*apart, true) : full.back());
   }
 
   const at::Tensor layers =

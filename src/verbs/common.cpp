@@ -56,6 +56,7 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   context.dry_run = command.dry_run;
   context.skip_bad = command.skip_bad;
   context.limit = command.limit;
+  context.rehearsal = command.rehearsal;
   context.stage = command.stage;
   context.checkpoint = command.checkpoint;
   context.compare = command.compare;

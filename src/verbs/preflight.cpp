@@ -6,6 +6,7 @@
 
 #include "datasets/corpus.h"
 #include "kvlingua/text/tokenizer.h"
+#include "rehearsal.h"
 #include "stages.h"
 #include "verbs.h"
 
@@ -62,7 +63,8 @@ Error cannot_run(const Preflight& preflight) {
 int preflight(const CommandLine& command) {
   const Recipe recipe = load_recipe(command);
   const RunContext context = context_of(command, recipe);
-  const Preflight result = run_preflight(recipe, context, count_corpus);
+  Preflight result = run_preflight(recipe, context, count_corpus);
+  rehearse(result, context, {});
   put_result(command, to_text(result), to_json(result));
   if (!result.can_run()) throw cannot_run(result);
   return 0;

@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "kvlingua/config/options_json.h"
+#include "rehearsal.h"
 #include "stages.h"
 #include "verbs.h"
 
@@ -19,15 +20,20 @@ int quickstart(const CommandLine& command) {
   const Recipe recipe = load_recipe(command);
   RunContext context = context_of(command, recipe);
   context.limit = 0;  // --limit is for the evaluation: pairs and training are always whole
-  const Preflight plan = run_preflight(recipe, context, count_corpus);
-  Json results = {{"preflight", to_json(plan)}};
+  Json results = Json::object();
   ExitCode code = ExitCode::kOk;
-  // The plan: on stdout when it is what was asked for, else before the work.
-  if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");
-  if (!plan.can_run() || command.dry_run) {
-    if (!command.json.empty()) write_json(command.json, results);
-    if (!plan.can_run()) throw cannot_run(plan);
-    return 0;
+  if (command.rehearsal == 0) {
+    Preflight plan = run_preflight(recipe, context, count_corpus);
+    const bool asked = !command.parts.empty() && wanted("preflight");
+    if (!command.dry_run) rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
+    results["preflight"] = to_json(plan);
+    // The plan: on stdout when it is what was asked for, else before the work.
+    if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");
+    if (!plan.can_run() || command.dry_run) {
+      if (!command.json.empty()) write_json(command.json, results);
+      if (!plan.can_run()) throw cannot_run(plan);
+      return 0;
+    }
   }
   if (wanted("train")) {
     using NamedStage = std::pair<const char*, Stage>;

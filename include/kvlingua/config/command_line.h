@@ -33,6 +33,10 @@ struct CommandLine {
   bool bench = false;
   bool layer_streaming = false;  // inspect, generate
 
+  // quickstart: this is a small run that preflight started, of a recipe with so many rows of
+  // training; 0: it is none.
+  int64_t rehearsal = 0;
+
   // quickstart: the parts named; none means all that exist
   std::vector<std::string> parts;
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,9 @@ struct MachineNumbers {
   double base_memory = 0;  // what the process takes there before any model: libraries, CUDA context
   double flops = 50e9;     // a second, of large GEMMs in the compute type
   double flops_float32 = 50e9;
+  // What the ridge stage's solution is made of, in float64: products, Cholesky factors (n^3 / 3)
+  // and symmetric eigendecompositions (9 n^3).
+  double flops_float64 = 20e9, flops_cholesky = 10e9, flops_eigen = 3e9;
   double bandwidth = 10e9;   // bytes a second, of the device's memory
   double disk_rate = 500e6;  // bytes a second, written and synced
   double disk_free = 0;
@@ -53,8 +57,10 @@ struct CorpusNumbers {
 
 struct StagePlan {
   std::string name;
-  double memory = 0;  // peak, bytes
+  double memory = 0;            // peak, bytes
+  double memory_per_batch = 0;  // of which grows with each unit of `batch`
   double seconds = 0;
+  std::string rehearsed;      // how `memory` and `seconds` were found; empty: from shapes alone
   double disk = 0;            // bytes written
   std::string batch_key;      // the recipe key that scales memory; empty when none does
   int64_t batch = 0;          // its value
@@ -70,6 +76,28 @@ struct Plan {
   bool fits_memory = true, fits_disk = true;
   double seconds = 0, disk = 0;
 };
+
+// What a stage does, in the units of the phases that its JSON times (stage_meter.h): rows of
+// "gather", steps of "steps", answers of "read full_text". Phases that happen once are not here.
+using PhaseUnits = std::map<std::string, double>;
+std::map<std::string, PhaseUnits> planned_units(const Recipe& recipe, const ModelNumbers& source,
+                                                const ModelNumbers& target,
+                                                const CorpusNumbers& corpus);
+
+// Operations of a ridge stage by kind, with `rows` gathered.
+struct RidgeWork {
+  double gather = 0;                            // float32 products
+  double product = 0, cholesky = 0, eigen = 0;  // of the solution, float64
+  double moved = 0;                             // bytes read and written by scaling the sums
+  double solve_seconds(const MachineNumbers& machine) const;
+};
+RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
+                     const ModelNumbers& target, double rows);
+
+// Sets a stage's memory, and with it what fits.
+void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine);
+// Sums and verdicts over the stages.
+void total_up(Plan& plan, const MachineNumbers& machine);
 
 double storage_element_bytes(const std::string& storage_dtype);
 // Parameters of the recipe's projector (ridge base included).

@@ -24,6 +24,7 @@ struct RunContext {
   bool dry_run = false;              // print the plan, do nothing
   bool skip_bad = false;             // --skip-bad, wins over data.skip_bad
   int64_t limit = 0;                 // --limit N; 0 = no limit
+  int64_t rehearsal = 0;             // a small run of a recipe with so many training rows; 0: none
   std::string stage;                 // --stage; empty = all of train.stages
   std::string checkpoint;            // --checkpoint DIR; empty = the run's latest
   std::vector<std::string> compare;  // --compare A B

@@ -47,6 +47,8 @@ struct Preflight {
   Plan plan;  // empty when a model's shapes are unknown
   std::filesystem::path out;
   std::vector<std::string> problems;  // why it cannot run; empty: it can
+  double rehearsal_seconds = 0;       // that running every stage small took; 0: it did not
+  std::string rehearsal_problem;      // why not
 
   bool can_run() const { return problems.empty(); }
 };
@@ -58,6 +60,9 @@ using CountCorpus =
 // Throws nothing for what it finds wrong: that is its result. Throws Error for a malformed recipe
 // or device name.
 Preflight run_preflight(const Recipe& recipe, const RunContext& context, const CountCorpus& count);
+
+// Adds a problem for every stage that does not fit, and for a disk that is too small.
+void find_misfits(Preflight& preflight);
 
 nlohmann::ordered_json to_json(const Preflight& preflight);
 std::string to_text(const Preflight& preflight);  // the table

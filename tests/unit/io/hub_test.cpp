@@ -21,11 +21,13 @@ class Hub : public ::testing::Test {
     std::string name = (fs::temp_directory_path() / "kvlingua-XXXXXX").string();
     root_ = ::mkdtemp(name.data());
     ::unsetenv("HUGGINGFACE_HUB_CACHE");
+    ::unsetenv("KVLINGUA_MODELS");
     ::setenv("HF_HUB_CACHE", root_.c_str(), 1);
   }
   void TearDown() override {
     fs::remove_all(root_);
     ::unsetenv("HF_HUB_CACHE");
+    ::unsetenv("KVLINGUA_MODELS");
   }
 
   // A snapshot as huggingface_hub lays it out: links into blobs.
@@ -61,6 +63,18 @@ TEST_F(Hub, SnapshotOfTheMainRevision) {
   EXPECT_EQ(resolve_model("org/name"), dir);
   EXPECT_EQ(resolve_model("org/name@main"), dir);
   EXPECT_EQ(resolve_model("org/name@abc123"), dir);
+}
+
+TEST_F(Hub, OwnDirectoryOfModels) {
+  const fs::path cached = snapshot({"config.json", "model.safetensors"}), own = root_ / "own";
+  ::setenv("KVLINGUA_MODELS", own.c_str(), 1);
+  EXPECT_EQ(resolve_model("org/name"), cached);
+  for (const char* folder : {"name-1b", "Name-1B", "Org/Name-1B"}) {
+    fs::create_directories(own / folder);
+    std::ofstream(own / folder / "config.json") << "{}";
+    EXPECT_EQ(resolve_model("Org/Name-1B"), own / folder);
+  }
+  EXPECT_THAT(message_of("Org/Name-1B@v2"), HasSubstr("hf download Org/Name-1B --revision v2"));
 }
 
 TEST_F(Hub, AbsentPrintsTheCommand) {

@@ -1,0 +1,28 @@
+// The ladder: one aligned layer < all layers < network < distilled. Does each rung carry more than
+// the one below it, on the same items?
+//
+// Neighbouring rungs are compared item by item: the difference of exact answers with a BCa bootstrap
+// interval over whole groups (items about one person or fact stay together), widened to Tango's
+// score interval where fewer than ten items differ; exact McNemar, Holm across the rungs of a
+// family.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "eval/answer.h"
+
+namespace kvlingua {
+
+struct LadderOptions {
+  double confidence = 0.95;
+  int64_t resamples = 2000;
+  uint64_t seed = 0;
+};
+
+// {rungs: [names that were evaluated, lowest first], families: {family: [{lower, upper, difference,
+// low, high, n, only_upper, only_lower, p, p_holm, rises}]}}; rises: the whole interval is above 0.
+// Null with fewer than two rungs.
+nlohmann::ordered_json ladder(const Answers& answers, const LadderOptions& options);
+
+}  // namespace kvlingua

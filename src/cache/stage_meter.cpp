@@ -1,0 +1,81 @@
+#include "kvlingua/cache/stage_meter.h"
+
+#include <c10/core/CachingDeviceAllocator.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "kvlingua/io/system.h"
+
+namespace kvlingua {
+uint64_t peak_memory_bytes(at::Device device) {
+  if (device.is_cpu()) return peak_rss_bytes();
+  c10::DeviceAllocator* allocator = c10::getDeviceAllocator(device.type());
+  if (!allocator->initialized()) return 0;
+  const auto stats = allocator->getDeviceStats(device.index());
+  const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return static_cast<uint64_t>(stats.reserved_bytes[all].peak);
+}
+
+void reset_peak_memory(at::Device device) {
+  if (device.is_cpu()) {
+    ::malloc_trim(0);
+    reset_peak_rss();
+    return;
+  }
+  c10::DeviceAllocator* allocator = c10::getDeviceAllocator(device.type());
+  if (!allocator->initialized()) return;
+  allocator->emptyCache();
+  allocator->resetPeakStats(device.index());
+}
+
+StageMeter::StageMeter(at::Device device) : device_(device) {
+  reset_peak_memory(device);
+  begin_ = now();
+}
+
+double StageMeter::now() {
+  static const bool processor = [] {
+    const char* clock = std::getenv("KVLINGUA_BENCH_CLOCK");
+    return clock != nullptr && std::string_view(clock) == "cpu";
+  }();
+  timespec time{};
+  ::clock_gettime(processor ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+void StageMeter::add(const std::string& phase, double units, double seconds) {
+  Phase& p = phases_[phase];
+  p.units += units;
+  p.seconds += seconds;
+}
+
+void StageMeter::Timer::stop() {
+  if (meter_ == nullptr) return;
+  meter_->add(phase_, units_, now() - begin_);
+  meter_ = nullptr;
+}
+
+double StageMeter::seconds() const {
+  return now() - begin_;
+}
+
+nlohmann::ordered_json StageMeter::to_json() const {
+  const double total = seconds();
+  double other = total;
+  nlohmann::ordered_json phases = nlohmann::ordered_json::object();
+  for (const auto& [name, phase] : phases_) {
+    phases[name] = {{"units", phase.units}, {"seconds", phase.seconds}};
+    other -= phase.seconds;
+  }
+  phases["other"] = {{"units", 1}, {"seconds", std::max(0.0, other)}};
+  return {{"total_seconds", total},
+          {"peak_memory_bytes", peak_memory_bytes(device_)},
+          {"phases", phases}};
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,196 @@
+#include "rehearsal.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json.h"
+
+namespace kvlingua::verbs {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder that goes when this does.
+struct Scratch {
+  fs::path path;
+  explicit Scratch(fs::path p) : path(std::move(p)) {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);  // of a run that was killed
+    make_directories(path);
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+};
+
+// This program with other arguments, its output in `log`. It dies with this process. Returns what
+// waitpid says.
+int run_self(const std::vector<std::string>& arguments, const fs::path& log) {
+  std::vector<char*> argv;
+  for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+  argv.push_back(nullptr);
+  const std::string log_name = log.string();
+  // Variables of torchrun and Slurm would make the child wait for processes that do not come.
+  std::vector<std::string> kept;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string text = *variable;
+    const auto named = [&](const char* prefix) { return text.starts_with(prefix); };
+    if (!named("RANK=") && !named("WORLD_SIZE=") && !named("LOCAL_RANK=") && !named("MASTER_") &&
+        !named("SLURM_"))
+      kept.push_back(text);
+  }
+  std::vector<char*> environment;
+  for (std::string& variable : kept) environment.push_back(variable.data());
+  environment.push_back(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int out = ::open(log_name.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::dup2(out, STDOUT_FILENO);
+    ::dup2(out, STDERR_FILENO);
+    ::execve("/proc/self/exe", argv.data(), environment.data());
+    ::_exit(127);
+  }
+  int status = -1;
+  while (child > 0 && ::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return -1;
+    if (stop_requested()) ::kill(child, SIGTERM);
+  }
+  return status;
+}
+
+std::string last_line(const fs::path& file) {
+  std::ifstream in(file);
+  std::string last;
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty()) last = line;
+  return last;
+}
+
+MeasuredStage measured_of(const std::string& name, const nlohmann::json& meter) {
+  MeasuredStage stage{.name = name, .memory = meter.at("peak_memory_bytes").get<double>()};
+  for (const auto& [phase, took] : meter.at("phases").items())
+    stage.phases[phase] = {took.at("units").get<double>(), took.at("seconds").get<double>()};
+  return stage;
+}
+
+std::vector<MeasuredStage> stages_of(const nlohmann::json& result) {
+  std::vector<MeasuredStage> stages;
+  if (result.contains("generate")) stages.push_back(measured_of("generate", result["generate"]));
+  for (const auto& stage : result.at("train").at("stages"))
+    stages.push_back(measured_of(stage.at("stage").get<std::string>(), stage));
+  stages.push_back(measured_of("evaluate", result.at("evaluate").at("run")));
+  return stages;
+}
+
+std::string why_not(const Preflight& p, const RunContext& context) {
+  if (!p.can_run()) return "it cannot run here";
+  if (!context.world.alone()) return "several processes";
+  if (p.recipe.data.online) return "data.online";
+  for (const std::string& stage : p.recipe.train.stages)
+    if (stage == "c2c") return "Cache-to-Cache's training";
+  return {};
+}
+
+// The result of the small run; null, and `problem`, when it failed.
+nlohmann::json small_run(const SmallRecipe& small, const Preflight& p, const RunContext& context,
+                         std::string& problem) {
+  const Scratch scratch(context.paths.out / (".rehearsal-" + p.recipe.run_name()));
+  const fs::path recipe = scratch.path / "recipe.yaml", result = scratch.path / "result.json",
+                 log = scratch.path / "log";
+  write_file_atomic(recipe, small.recipe.to_yaml());
+  std::vector<std::string> arguments = {"kvlingua",
+                                        "quickstart",
+                                        recipe.string(),
+                                        "--out",
+                                        scratch.path.string(),
+                                        "--json",
+                                        result.string(),
+                                        "--device",
+                                        context.device,
+                                        "--rehearsal",
+                                        cat(small.rows_of_whole),
+                                        "-q"};
+  if (context.seed) arguments.insert(arguments.end(), {"--seed", cat(*context.seed)});
+  const int status = run_self(arguments, log);
+  if (stop_requested()) throw stopped_error("nothing was begun");
+  std::error_code ignored;
+  const bool ended = WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3);
+  if (!ended || !fs::exists(result, ignored)) {
+    problem = "the small run failed: " + printable(last_line(log), 300);
+    return nullptr;
+  }
+  return parse_json(read_text_file(result), result.string());
+}
+
+}  // namespace
+
+void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
+  p.rehearsal_problem = why_not(p, context);
+  if (!p.rehearsal_problem.empty()) return;
+  const auto bytes = [&](const ModelOptions& options) {
+    return static_cast<int64_t>(c10::elementSize(resolve_dtype(options.dtype, p.device)));
+  };
+  const ModelNumbers source = numbers_of(p.source.config, bytes(p.recipe.pair.source)),
+                     target = numbers_of(p.target.config, bytes(p.recipe.pair.target));
+  const SmallRecipe small = cut_small(p.recipe, source, target, p.corpus, p.machine);
+  CorpusNumbers corpus = p.corpus;
+  corpus.samples = small.recipe.data.max_samples;
+
+  const auto begin = std::chrono::steady_clock::now();
+  const std::string key = cat(p.recipe.recipe_sha256(), " ", context.device, " ", p.facts.name, " ",
+                              p.facts.threads, " threads");
+  nlohmann::json kept;
+  std::error_code ignored;
+  if (!keep.empty() && fs::exists(keep, ignored)) {
+    try {
+      kept = parse_json(read_text_file(keep), keep.string());
+    } catch (const Error&) {
+      // Cut off or damaged: measured again.
+    }
+  }
+  nlohmann::json result;
+  if (kept.is_object() && kept.value("key", "") == key) {
+    result = kept["result"];
+  } else {
+    log_info("preflight: every stage runs small");
+    result = small_run(small, p, context, p.rehearsal_problem);
+  }
+  if (!p.rehearsal_problem.empty()) return;
+  const std::vector<MeasuredStage> stages = stages_of(result);
+  adopt(p.plan, {p.recipe, small.recipe, source, target, p.corpus, corpus, p.machine}, stages);
+  p.rehearsal_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  find_misfits(p);
+  if (!keep.empty() && !kept.is_object()) {
+    nlohmann::json meters = {{"train", {{"stages", nlohmann::json::array()}}}};
+    const auto meter_of = [](const nlohmann::json& j) {
+      return nlohmann::json{{"peak_memory_bytes", j.at("peak_memory_bytes")},
+                            {"phases", j.at("phases")}};
+    };
+    if (result.contains("generate")) meters["generate"] = meter_of(result["generate"]);
+    for (const auto& stage : result["train"]["stages"]) {
+      meters["train"]["stages"].push_back(meter_of(stage));
+      meters["train"]["stages"].back()["stage"] = stage["stage"];
+    }
+    meters["evaluate"]["run"] = meter_of(result["evaluate"]["run"]);
+    make_directories(keep.parent_path());
+    write_file_atomic(keep, nlohmann::json{{"key", key}, {"result", meters}}.dump(1) + "\n");
+  }
+}
+
+}  // namespace kvlingua::verbs

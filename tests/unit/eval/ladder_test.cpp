@@ -1,0 +1,92 @@
+// The ladder of made-up answers: what rises, what is not shown to, and how groups widen it.
+#include "eval/ladder.h"
+
+#include <gtest/gtest.h>
+
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+namespace {
+
+void fill(Answers& answers, const std::string& condition, int n, int good, int per_group = 1,
+          const std::string& family = "counterfact") {
+  for (int i = 0; i < n; ++i) {
+    Answer a;
+    a.condition = condition;
+    a.family = family;
+    a.form = "question";
+    a.group = cat("group", i / per_group);
+    a.item = cat(family, "/question/", i);
+    a.read = cat(condition, i);
+    a.scored = cat("marker", i);
+    a.text = cat("text", i);
+    a.score.exact = i < good;
+    answers.add(std::move(a));
+  }
+}
+
+TEST(Ladder, NeighboursInOrderWithWhatWasGainedAndLost) {
+  Answers answers;
+  fill(answers, "full_text", 200, 200);
+  fill(answers, "distilled", 200, 150);
+  fill(answers, "ridge", 200, 60);
+  fill(answers, "ridge_aligned", 200, 20);
+  const auto result = ladder(answers, {});
+  EXPECT_EQ(result["rungs"], nlohmann::json({"ridge_aligned", "ridge", "distilled"}));
+  const auto& steps = result["families"]["counterfact"];
+  ASSERT_EQ(steps.size(), 2u);
+  EXPECT_EQ(steps[0]["lower"], "ridge_aligned");
+  EXPECT_EQ(steps[0]["upper"], "ridge");
+  EXPECT_EQ(steps[1]["lower"], "ridge");
+  EXPECT_EQ(steps[1]["upper"], "distilled");
+  EXPECT_DOUBLE_EQ(steps[0]["difference"].get<double>(), 0.2);
+  EXPECT_DOUBLE_EQ(steps[1]["difference"].get<double>(), 0.45);
+  EXPECT_EQ(steps[1]["only_upper"], 90);
+  EXPECT_EQ(steps[1]["only_lower"], 0);
+  for (const auto& step : steps) {
+    EXPECT_TRUE(step["rises"].get<bool>());
+    EXPECT_LT(step["low"].get<double>(), step["difference"].get<double>());
+    EXPECT_GT(step["high"].get<double>(), step["difference"].get<double>());
+    EXPECT_GE(step["p_holm"].get<double>(), step["p"].get<double>());
+  }
+}
+
+TEST(Ladder, EqualRungsAreNotShownToRise) {
+  Answers answers;
+  fill(answers, "ridge", 100, 50);
+  fill(answers, "mlp", 100, 50);
+  const auto step = ladder(answers, {})["families"]["counterfact"][0];
+  EXPECT_EQ(step["difference"], 0.0);
+  EXPECT_FALSE(step["rises"].get<bool>());
+  // No item differs: a bootstrap alone would say exactly 0.
+  EXPECT_LT(step["low"].get<double>(), -0.01);
+  EXPECT_GT(step["high"].get<double>(), 0.01);
+  EXPECT_EQ(step["p"], 1.0);
+}
+
+TEST(Ladder, ItemsOfOneGroupCountTogether) {
+  const auto width = [](int per_group) {
+    Answers answers;
+    fill(answers, "ridge", 200, 40, per_group);
+    fill(answers, "mlp", 200, 80, per_group);
+    const auto step = ladder(answers, {})["families"]["counterfact"][0];
+    return step["high"].get<double>() - step["low"].get<double>();
+  };
+  // Twenty in step are one observation: the interval grows by about the root of twenty.
+  EXPECT_GT(width(20), 3 * width(1));
+}
+
+TEST(Ladder, NeedsTwoRungsAndLeavesCasesOut) {
+  Answers answers;
+  fill(answers, "full_text", 10, 10);
+  fill(answers, "mlp", 10, 5);
+  EXPECT_TRUE(ladder(answers, {}).is_null());
+  fill(answers, "ridge", 10, 5, 1, "cases");
+  fill(answers, "mlp", 10, 5, 1, "cases");
+  EXPECT_TRUE(ladder(answers, {})["families"].contains("counterfact") == false ||
+              ladder(answers, {})["families"]["counterfact"].empty());
+  EXPECT_FALSE(ladder(answers, {})["families"].contains("cases"));
+}
+
+}  // namespace
+}  // namespace kvlingua
