@@ -35,6 +35,7 @@ void reset_peak_memory(at::Device device) {
 
 StageMeter::StageMeter(at::Device device) : device_(device) {
   reset_peak_memory(device);
+  start_memory_ = peak_memory_bytes(device);
   begin_ = now();
 }
 
@@ -60,9 +61,7 @@ void StageMeter::Timer::stop() {
   meter_ = nullptr;
 }
 
-double StageMeter::seconds() const {
-  return now() - begin_;
-}
+double StageMeter::seconds() const { return now() - begin_; }
 
 nlohmann::ordered_json StageMeter::to_json() const {
   const double total = seconds();
@@ -74,6 +73,7 @@ nlohmann::ordered_json StageMeter::to_json() const {
   }
   phases["other"] = {{"units", 1}, {"seconds", std::max(0.0, other)}};
   return {{"total_seconds", total},
+          {"start_memory_bytes", start_memory_},
           {"peak_memory_bytes", peak_memory_bytes(device_)},
           {"phases", phases}};
 }

@@ -113,7 +113,11 @@ StagePlan generate_stage(const Inputs& in, double stored) {
   const DataOptions& data = in.recipe.data;
   const double weights = resident_weights(in, true);
   // What is computed faster than it is written waits, 256 MiB at most, in the host's memory.
-  const double waiting = in.machine.cuda ? 0 : std::min(stored, double{256 << 20});
+  const double prefill_rate = in.machine.flops / (in.source.flops_per_token(in.length()) +
+                                                  in.target.flops_per_token(in.length()));
+  const double made = stored * prefill_rate / std::max(1.0, in.span_tokens());  // bytes a second
+  const double late = stored * std::max(0.0, 1 - in.machine.disk_rate / std::max(1.0, made));
+  const double waiting = in.machine.cuda ? 0 : std::min(late, double{256 << 20});
   const auto memory = [&, weights, waiting](double tokens) {
     const double caches = in.source.kv_bytes(d(in.source.compute_bytes)) +
                           in.target.kv_bytes(d(in.target.compute_bytes));

@@ -85,24 +85,28 @@ SmallRecipe cut_small(const Recipe& recipe, const ModelNumbers& source, const Mo
   distillation.batch.steps = steps(distillation.batch, item);
   distillation.validate_every = 0;
   distillation.patience = 0;
-  const double prepared = kSeconds * machine.flops / (length * token);
+  // Every step of a small run prepares the items around those it draws: nearly all there are.
+  const double prepared = kSeconds / 8 * machine.flops / (length * token);
   const int64_t parts = 2 * static_cast<int64_t>(distillation.families.size());
+  const int64_t fewest = std::min<int64_t>(distillation.items, 8 * parts);
   distillation.items =
-      std::clamp<int64_t>(static_cast<int64_t>(prepared), 6 * parts, distillation.items);
+      std::clamp<int64_t>(static_cast<int64_t>(prepared), fewest,
+                          std::max<int64_t>(fewest, std::min<int64_t>(distillation.items, 320)));
   r.train.tensorboard = false;
   r.checkpoint.every = 0;
 
-  // One block of each family in one form; where that is long, of one family under few conditions.
+  // One block of each family and form, since a question is answered longer than a sentence is
+  // completed; where that is long, of one family under few conditions.
   EvalOptions& eval = r.eval;
   eval.items = std::min<int64_t>({eval.items, eval.batch_size, 32});
-  eval.forms.resize(1);
   eval.seeds.resize(1);
   eval.cases = false;
   eval.benchmarks.clear();
   eval.probe_files.clear();
   eval.counterfact_files.clear();
   const double answers =
-      d(static_cast<int64_t>(eval.families.size() * eval.conditions.size()) * eval.items);
+      d(static_cast<int64_t>(eval.families.size() * eval.forms.size() * eval.conditions.size()) *
+        eval.items);
   const double answer = (length + 2 * d(eval.max_new_tokens)) * target.flops_per_token(length);
   if (answers * answer / machine.flops > 4 * kSeconds) {
     if (eval.families.size() > 1) eval.families.resize(1);

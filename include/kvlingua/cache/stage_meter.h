@@ -53,8 +53,8 @@ class StageMeter {
   Timer time(const std::string& phase, double units = 1) { return {*this, phase, units}; }
 
   double seconds() const;  // since the stage began
-  // {total_seconds, peak_memory_bytes, phases: {name: {units, seconds}}}; "other" is what no phase
-  // names.
+  // {total_seconds, start_memory_bytes, peak_memory_bytes, phases: {name: {units, seconds}}};
+  // "other" is what no phase names.
   nlohmann::ordered_json to_json() const;
 
  private:
@@ -62,6 +62,7 @@ class StageMeter {
     double units = 0, seconds = 0;
   };
   at::Device device_;
+  uint64_t start_memory_ = 0;
   double begin_ = 0;
   std::map<std::string, Phase> phases_;
 };
