@@ -63,7 +63,7 @@ int run(const CommandLine& command) {
 extern "C" __attribute__((visibility("default"))) int kvlingua_main(
     const kvlingua::CommandLine& command) {
   kvlingua::install_terminate_line();
-  kvlingua::install_stop_handlers();
+  kvlingua::watch_stop_signals();
   return kvlingua::guarded([&] {
     kvlingua::set_verbosity(command.verbosity);
     return kvlingua::run(command);

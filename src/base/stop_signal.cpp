@@ -4,43 +4,44 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
-#include <cstring>
+#include <cstdio>
+#include <thread>
 
 namespace kvlingua {
 namespace {
 
 std::atomic<int> stop{0};
-static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
 
-// Async-signal-safe only: an atomic, write and _exit.
 void on_signal(int signal) {
-  const int saved_errno = errno;
   int none = 0;
   if (!stop.compare_exchange_strong(none, signal)) {
     if (signal == SIGINT) _exit(static_cast<int>(ExitCode::kInterrupted));
-  } else {
-    static constexpr char kWords[] =
-        "\nkvlingua: stopping after the current step; Ctrl-C again stops at once\n";
-    if (write(STDERR_FILENO, kWords, sizeof kWords - 1) < 0) errno = saved_errno;
+    return;
   }
-  errno = saved_errno;
+  std::fputs("\nkvlingua: stopping after the current step; Ctrl-C again stops at once\n", stderr);
+  std::fflush(stderr);
 }
 
 }  // namespace
 
-void install_stop_handlers() {
-  struct sigaction action;
-  std::memset(&action, 0, sizeof action);
-  action.sa_handler = on_signal;
-  sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESTART;
+void watch_stop_signals() {
+  static std::atomic<bool> watching{false};
+  if (watching.exchange(true)) return;
+  sigset_t signals;
+  sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT}) {
     // nohup and shells' background jobs ignore SIGINT on purpose.
     struct sigaction before;
     if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) continue;
-    sigaction(signal, &action, nullptr);
+    sigaddset(&signals, signal);
   }
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals] {
+    while (true) {
+      int signal = 0;
+      if (sigwait(&signals, &signal) == 0) on_signal(signal);
+    }
+  }).detach();
 }
 
 bool stop_requested() noexcept { return stop.load(std::memory_order_relaxed) != 0; }

@@ -1,8 +1,8 @@
 // Stopping in an orderly way: SIGTERM and SIGINT set a flag, stages poll it between steps, save,
 // and end.
 //
-// The first signal asks; a second Ctrl-C ends the process at once. Signal handlers belong to the
-// program, so only main.cpp installs them; libraries just ask stop_requested().
+// The first signal asks; a second Ctrl-C ends the process at once. Signals belong to the program, so
+// only main.cpp watches them; libraries just ask stop_requested().
 #pragma once
 
 #include <string>
@@ -11,7 +11,11 @@
 
 namespace kvlingua {
 
-void install_stop_handlers();
+// Blocks both signals in the calling thread and all that it starts later, and waits for them in a
+// thread of its own. No handler is installed: one would run on the stack of a thread that computes,
+// and libtorch's CPU kernels keep data below what the ABI lets them (128 bytes past the stack
+// pointer), which its frame overwrites. To be called before other threads are started.
+void watch_stop_signals();
 bool stop_requested() noexcept;  // cheap: one relaxed atomic load
 // kTerminated (75) after SIGTERM, kInterrupted (130) after Ctrl-C, kOk when nothing was asked.
 ExitCode stop_exit_code() noexcept;

@@ -5,7 +5,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <fstream>
 #include <new>
+#include <string>
 #include <system_error>
 #include <thread>
 
@@ -55,11 +58,16 @@ TEST(Guard, AnExceptionLeavingAThreadEndsWithALine) {
 TEST(StopSignal, FirstSignalAsksSecondCtrlCEnds) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto child = [](int first, bool second) {
-    install_stop_handlers();
+    ::signal(SIGINT, SIG_DFL);  // shells' background jobs ignore it
+    watch_stop_signals();
     if (stop_requested()) _exit(99);
-    raise(first);
-    if (!stop_requested()) _exit(98);
-    if (second) raise(SIGINT);
+    kill(getpid(), first);
+    alarm(30);
+    while (!stop_requested()) usleep(1000);
+    if (second) {
+      kill(getpid(), SIGINT);
+      pause();
+    }
     _exit(static_cast<int>(stop_exit_code()));
   };
   EXPECT_EXIT(child(SIGTERM, false), testing::ExitedWithCode(75),
@@ -67,6 +75,32 @@ TEST(StopSignal, FirstSignalAsksSecondCtrlCEnds) {
   EXPECT_EXIT(child(SIGINT, false), testing::ExitedWithCode(130),
               "stopping after the current step");
   EXPECT_EXIT(child(SIGTERM, true), testing::ExitedWithCode(130), "");
+}
+
+// A mask of /proc/self/task/<thread>/status, for example "SigBlk".
+uint64_t signal_mask(const std::string& name) {
+  std::ifstream status("/proc/thread-self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(name + ":")) return std::stoull(line.substr(name.size() + 1), nullptr, 16);
+  }
+  return 0;
+}
+
+// A handler's frame on the stack of a computing thread would overwrite what libtorch keeps there.
+TEST(StopSignal, NoHandlerRunsOnAThreadThatComputes) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto child = [] {
+    ::signal(SIGINT, SIG_DFL);  // shells' background jobs ignore it
+    watch_stop_signals();
+    const uint64_t both = (1ULL << (SIGTERM - 1)) | (1ULL << (SIGINT - 1));
+    const auto safe = [&] {
+      return (signal_mask("SigBlk") & both) == both && (signal_mask("SigCgt") & both) == 0;
+    };
+    bool worker = false;
+    std::thread([&] { worker = safe(); }).join();
+    _exit(safe() && worker ? 0 : 1);
+  };
+  EXPECT_EXIT(child(), testing::ExitedWithCode(0), "");
 }
 
 TEST(StopSignal, ErrorCarriesTheCode) {
