@@ -93,7 +93,7 @@ at::ScalarType resolve_dtype(std::string_view name, at::Device device) {
   return native_bfloat16(device) ? at::kBFloat16 : at::kHalf;
 }
 
-DeviceFacts device_facts(at::Device device) {
+DeviceFacts device_facts([[maybe_unused]] at::Device device) {
   DeviceFacts facts;
   facts.driver = driver_version();
   facts.threads = at::get_num_threads();
