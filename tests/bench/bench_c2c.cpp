@@ -10,13 +10,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <string>
 #include <vector>
 
+#include "bench_clock.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/kernels/dense.h"
@@ -26,21 +25,8 @@
 namespace {
 
 using namespace kvlingua;
-
-double now() {
-  if (const char* clock = std::getenv("KVLINGUA_BENCH_CLOCK");
-      clock && std::string(clock) == "cpu") {
-    timespec t{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-  }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
+using bench::median;
+using bench::now;
 
 // The float32 matrix product of at::mm, and of this program's own (kernels/dense.h), FLOP/s.
 template <class F>

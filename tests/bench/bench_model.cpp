@@ -5,7 +5,6 @@
 // Each command is answered with seconds (peak: megabytes) on one line. Token ids are (row * 7919 + index * 104729) % vocab.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <time.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +13,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "bench_clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/model/causal_lm.h"
 #include "kvlingua/model/decode_session.h"
@@ -21,20 +21,14 @@
 namespace kvlingua {
 namespace {
 
+using bench::now;
+
 TokenBatch tokens(int64_t rows, int64_t count, int64_t vocab) {
   std::vector<std::vector<int64_t>> ids(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = 0; i < count; ++i) ids[static_cast<size_t>(r)].push_back((r * 7919 + i * 104729) % vocab);
   }
   return TokenBatch::from_rows(ids);
-}
-
-// Seconds of the wall, or with KVLINGUA_BENCH_CLOCK=cpu of this process: what a machine busy with other work allows to compare.
-double now() {
-  static const char* const kind = std::getenv("KVLINGUA_BENCH_CLOCK");
-  timespec t{};
-  clock_gettime(kind != nullptr && std::string_view(kind) == "cpu" ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 double since(double start) { return now() - start; }

@@ -7,12 +7,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "bench_clock.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/projector/mlp.h"
 #include "kvlingua/projector/ridge_sums.h"
@@ -23,17 +23,10 @@
 namespace {
 
 using namespace kvlingua;
+using bench::median;
+using bench::now;
 
 const KvShape kSource{24, 2, 64}, kTarget{28, 8, 128};
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // The machine's float32 matrix product, FLOP/s, at a size that fills it.
 double gemm_rate() {
