@@ -2,10 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
-
 #include "cpu.h"
 #include "kvlingua/kernels/dense.h"
+#include "norm_rows.h"
 
 namespace kvlingua::mlp_block {
 namespace {
@@ -31,37 +30,6 @@ struct Draw {
     return scramble(scramble(i ^ first) + second) >= threshold ? scale : 0.0f;
   }
 };
-
-KVLINGUA_CLONES void norm_rows(const float* x, const float* weight, float* y, float* inverse,
-                               int64_t rows, int64_t width) {
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* in = x + row * width;
-    float* out = y + row * width;
-    const float square = cpu::lane_sum(width, [&](int64_t i) { return in[i] * in[i]; });
-    const float scale =
-        1.0f / std::sqrt(square / static_cast<float>(width) + static_cast<float>(kEps));
-    for (int64_t i = 0; i < width; ++i) out[i] = in[i] * scale * weight[i];
-    inverse[row] = scale;
-  }
-}
-
-// dx += r (w dy) - x r^3 mean(w dy x), dw += dy x r, with r = 1 / rms.
-KVLINGUA_CLONES void norm_backward_rows(const float* x, const float* weight, const float* inverse,
-                                        const float* dy, float* dx, float* dw, int64_t rows,
-                                        int64_t width) {
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* in = x + row * width;
-    const float* g = dy + row * width;
-    float* out = dx + row * width;
-    const float r = inverse[row];
-    const float dot = cpu::lane_sum(width, [&](int64_t i) { return g[i] * weight[i] * in[i]; });
-    const float c = dot * r * r * r / static_cast<float>(width);
-    for (int64_t i = 0; i < width; ++i) {
-      out[i] += r * weight[i] * g[i] - c * in[i];
-      dw[i] += g[i] * in[i] * r;
-    }
-  }
-}
 
 KVLINGUA_CLONES void add_dropped(const float* x, float* z, Draw draw, int64_t n) {
   for (int64_t i = 0; i < n; ++i) z[i] = x[i] + draw(static_cast<uint32_t>(i)) * z[i];
@@ -92,8 +60,9 @@ at::Tensor linear_backward(const at::Tensor& x, const at::Tensor& w, const at::T
 at::Tensor forward(const Weights& w, const at::Tensor& x, const Dropout& dropout, Saved* saved) {
   const int64_t rows = x.size(0), width = x.size(1);
   at::Tensor normed = at::empty_like(x), inverse = at::empty({rows}, x.options());
-  norm_rows(x.const_data_ptr<float>(), w.norm.const_data_ptr<float>(), normed.data_ptr<float>(),
-            inverse.data_ptr<float>(), rows, width);
+  cpu::norm_rows(x.const_data_ptr<float>(), w.norm.const_data_ptr<float>(),
+                 normed.data_ptr<float>(), inverse.data_ptr<float>(), rows, width,
+                 static_cast<float>(kEps));
   at::Tensor inner = dense(normed, w.w1), active = at::gelu(inner);
   at::Tensor out = dense(active, w.w2);
   if (dropout.p > 0) {
@@ -117,7 +86,7 @@ at::Tensor backward(const Weights& w, const Saved& saved, const Dropout& dropout
   add_outer(gradients.w1, d_inner, saved.normed);
   const at::Tensor d_normed = dense(d_inner, w.w1.t());
   at::Tensor dx = dy.clone();
-  norm_backward_rows(saved.x.const_data_ptr<float>(), w.norm.const_data_ptr<float>(),
+  cpu::norm_backward_rows(saved.x.const_data_ptr<float>(), w.norm.const_data_ptr<float>(),
                      saved.inverse.const_data_ptr<float>(), d_normed.const_data_ptr<float>(),
                      dx.data_ptr<float>(), gradients.norm.data_ptr<float>(), dx.size(0),
                      dx.size(1));

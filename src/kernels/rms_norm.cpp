@@ -7,25 +7,13 @@
 #include <cmath>
 
 #include "cpu.h"
+#include "norm_rows.h"
 #ifdef KVLINGUA_CUDA
 #include "cuda_ops.h"
 #endif
 
 namespace kvlingua {
 namespace {
-
-// y = weight * x / rms(x) of rows [begin, end); keeps 1 / rms in `inverse` where asked.
-KVLINGUA_CLONES void norm_rows(const float* x, const float* weight, float* y, float* inverse, int64_t begin, int64_t end,
-                               int64_t width, float eps) {
-  for (int64_t row = begin; row < end; ++row) {
-    const float* in = x + row * width;
-    float* out = y + row * width;
-    const float square = cpu::lane_sum(width, [&](int64_t i) { return in[i] * in[i]; });
-    const float scale = 1.0f / std::sqrt(square / static_cast<float>(width) + eps);
-    for (int64_t i = 0; i < width; ++i) out[i] = weight[i] * (in[i] * scale);
-    if (inverse != nullptr) inverse[row] = scale;
-  }
-}
 
 KVLINGUA_CLONES void add_norm_rows(float* x, const float* delta, const float* weight, float* y, int64_t begin, int64_t end,
                                    int64_t width, float eps) {
@@ -37,20 +25,6 @@ KVLINGUA_CLONES void add_norm_rows(float* x, const float* delta, const float* we
     const float square = cpu::lane_sum(width, [&](int64_t i) { return in[i] * in[i]; });
     const float scale = 1.0f / std::sqrt(square / static_cast<float>(width) + eps);
     for (int64_t i = 0; i < width; ++i) out[i] = weight[i] * (in[i] * scale);
-  }
-}
-
-// dx = r (w dy) - x r^3 mean(w dy x), with r = 1 / rms.
-KVLINGUA_CLONES void norm_backward_rows(const float* x, const float* weight, const float* inverse, const float* dy, float* dx,
-                                        int64_t begin, int64_t end, int64_t width) {
-  for (int64_t row = begin; row < end; ++row) {
-    const float* in = x + row * width;
-    const float* g = dy + row * width;
-    float* out = dx + row * width;
-    const float r = inverse[row];
-    const float dot = cpu::lane_sum(width, [&](int64_t i) { return g[i] * weight[i] * in[i]; });
-    const float c = dot * r * r * r / static_cast<float>(width);
-    for (int64_t i = 0; i < width; ++i) out[i] = r * weight[i] * g[i] - c * in[i];
   }
 }
 
@@ -73,7 +47,8 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps
   const float* in = x.const_data_ptr<float>();
   const at::Tensor w = weight.contiguous();
   at::parallel_for(0, x.numel() / width, grain(width), [&](int64_t begin, int64_t end) {
-    norm_rows(in, w.const_data_ptr<float>(), y.data_ptr<float>(), inverse, begin, end, width, static_cast<float>(eps));
+    cpu::norm_rows(in + begin * width, w.const_data_ptr<float>(), y.data_ptr<float>() + begin * width,
+                   inverse == nullptr ? nullptr : inverse + begin, end - begin, width, static_cast<float>(eps));
   });
   return y;
 }
@@ -98,10 +73,12 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     const int64_t width = x.size(-1), rows = x.numel() / width;
     at::Tensor dx, dw;
     if (context->needs_input_grad(0)) {
-      dx = at::empty_like(x);
+      dx = at::zeros_like(x);
       at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
-        norm_backward_rows(x.const_data_ptr<float>(), weight.const_data_ptr<float>(), inverse.const_data_ptr<float>(),
-                           dy.const_data_ptr<float>(), dx.data_ptr<float>(), begin, end, width);
+        const int64_t at = begin * width;
+        cpu::norm_backward_rows(x.const_data_ptr<float>() + at, weight.const_data_ptr<float>(),
+                                inverse.const_data_ptr<float>() + begin, dy.const_data_ptr<float>() + at,
+                                dx.data_ptr<float>() + at, /*dw=*/nullptr, end - begin, width);
       });
     }
     if (context->needs_input_grad(1)) {
