@@ -132,7 +132,7 @@ void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
                  .expected = "kind ridge",
                  .remedy = "export the run's ridge stage: RUN/ridge"});
   }
-  ridge->load_state({checkpoint.projector.begin(), checkpoint.projector.end()}, where);
+  ridge->load_state(by_name(checkpoint.projector), where);
   const KvShape source = ridge->source_shape(), target = ridge->target_shape();
 
   const Folded folded(*ridge);

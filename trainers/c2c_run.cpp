@@ -9,19 +9,15 @@
 
 #include "checkpoints/c2c_import.h"
 #include "checkpoints/load_projector.h"
-#include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
-#include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
-#include "kvlingua/base/stop_signal.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/hub.h"
 #include "trainers/fusion_objective.h"
-#include "trainers/observer.h"
 #include "trainers/plan.h"
+#include "trainers/run_folder.h"
 #include "trainers/trainer.h"
 
 namespace kvlingua {
@@ -52,6 +48,7 @@ class C2cRun {
   TrainResult execute();
 
  private:
+  void fit(const std::optional<Checkpoint>& resumed, const std::string& where);
   Model load(const ModelOptions& options) const;
   std::unique_ptr<C2CProjector> fresh_projector() const;
   // A start from elsewhere: a C2C folder or another run's checkpoint.
@@ -60,8 +57,6 @@ class C2cRun {
   std::string plan_text() const;
   OrderedJson plan_json() const;
   double flops_per_step() const;
-  void finish(TrainState& state);
-  void remark(const std::string& text) const;
 
   const Recipe& recipe_;
   const RunContext& context_;
@@ -74,8 +69,7 @@ class C2cRun {
   std::string alignment_;
   int64_t conversations_ = 0, left_out_ = 0, total_steps_ = 0, tokens_per_step_ = 0;
   std::optional<C2CTrainingState> adopted_;
-  Observers observers_;
-  TrainResult result_;
+  RunFolder folder_;
 };
 
 C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
@@ -85,7 +79,8 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
       device_(context.device),
       seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))),
       source_(load(recipe.pair.source)),
-      target_(load(recipe.pair.target)) {
+      target_(load(recipe.pair.target)),
+      folder_(recipe, context) {
   const ChatReader target{&target_.tokenizer,
                           chat_family_of(target_.tokenizer, recipe.pair.target)};
   const ChatReader source{&source_.tokenizer,
@@ -149,13 +144,10 @@ std::unique_ptr<C2CProjector> C2cRun::fresh_projector() const {
 void C2cRun::start_from(C2CProjector& projector) {
   if (recipe_.train.start_from.empty()) return;
   const fs::path folder = resolve_path(recipe_.train.start_from);
-  const auto by_name = [](const NamedTensors& tensors) {
-    return std::map<std::string, at::Tensor>(tensors.begin(), tensors.end());
-  };
   if (!is_c2c_folder(folder)) {
     const LoadedProjector other = load_projector(folder);
     projector.load_state(by_name(other.projector->state()), other.path.string());
-    remark(cat("c2c: starts from ", other.path.string()));
+    folder_.remark(cat("c2c: starts from ", other.path.string()));
     return;
   }
   const C2CProjector theirs(
@@ -164,12 +156,13 @@ void C2cRun::start_from(C2CProjector& projector) {
   projector.load_state(by_name(theirs.state()), folder.string());
   const fs::path state = folder / "training_state.pt";
   if (!fs::exists(state)) {
-    remark(cat("c2c: starts from the weights of ", folder.string(), "; no training_state.pt"));
+    folder_.remark(
+        cat("c2c: starts from the weights of ", folder.string(), "; no training_state.pt"));
     return;
   }
   adopted_ = read_c2c_training_state(state, theirs.fuser());
-  remark(cat("c2c: goes on from step ", adopted_->step, " of ", folder.string(),
-             " with its optimizer state; the order of the data is this program's own"));
+  folder_.remark(cat("c2c: goes on from step ", adopted_->step, " of ", folder.string(),
+                     " with its optimizer state; the order of the data is this program's own"));
 }
 
 void C2cRun::adopt_training_state(Trainer& trainer, FusionObjective& objective, TrainState& state) {
@@ -181,10 +174,6 @@ void C2cRun::adopt_training_state(Trainer& trainer, FusionObjective& objective, 
   trainer.adopt_moments(moments, adopted_->step);
   objective.seek(adopted_->step, options_.batch.accumulation);
   state.step = state.global_step = adopted_->step;
-}
-
-void C2cRun::remark(const std::string& text) const {
-  for (const auto& observer : observers_) observer->remark(text);
 }
 
 // Products alone: the projector forward and backward on the prompts, the source's and the target's
@@ -233,62 +222,37 @@ OrderedJson C2cRun::plan_json() const {
   return OrderedJson::array({j});
 }
 
-void C2cRun::finish(TrainState& state) {
-  OrderedJson result;
-  result["stage"] = state.stage;
-  result["steps"] = state.step;
-  result["tokens"] = state.tokens;
-  result["seconds"] = state.seconds;
-  result["tokens_per_second"] =
-      state.seconds > 0 ? static_cast<double>(state.tokens) / state.seconds : 0.0;
-  result["first_loss"] = state.first_loss;
-  result["last_loss"] = state.last_loss;
-  result["validation"] = state.validation;
-  result["checkpoint"] = (context_.paths.run / state.stage).string();
-  state.results.push_back(nlohmann::json::parse(result.dump()));
-  result_.stages.push_back(result);
-}
-
 TrainResult C2cRun::execute() {
-  result_.plan = plan_text();
+  TrainResult result;
+  result.plan = plan_text();
   if (context_.dry_run) {
-    result_.dry_run = true;
-    result_.stages = plan_json();
-    return result_;
+    result.dry_run = true;
+    result.stages = plan_json();
+    return result;
   }
-  const fs::path& run = context_.paths.run;
-  CheckpointStore store(run, recipe_.checkpoint);
-  if (context_.restart) store.clear();
-  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
-  observers_.push_back(make_console_observer());
-  observers_.push_back(make_json_lines_observer(run));
-  if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
-  for (size_t begin = 0, end; begin < result_.plan.size(); begin = end + 1) {
-    end = result_.plan.find('\n', begin);
-    remark(result_.plan.substr(begin, end - begin));
-  }
-
-  std::vector<std::string> skipped;
-  const auto found = find_checkpoint(run, &skipped, kStage);
-  for (const std::string& damaged : skipped)
-    log_warning("skipped a damaged checkpoint: " + damaged);
+  folder_.open({});
+  folder_.remark(result.plan);
+  const auto found = folder_.find(kStage);
+  const std::string where = found ? found->path.string() : "";
   std::optional<Checkpoint> resumed;
   if (found) resumed = read_checkpoint(found->path);
   if (resumed && resumed->state.stage_finished) {
-    remark(cat(kStage, ": done already, ", found->path.string()));
-    result_.stages.push_back(OrderedJson::parse(resumed->state.results.back().dump()));
-    return result_;
+    folder_.adopt(*resumed, where);
+  } else {
+    fit(resumed, where);
   }
+  result.stages = folder_.results();
+  return result;
+}
+
+void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& where) {
   TrainState state;
   state.stage = kStage;
   at::manual_seed(mix(seed_, hash_name(kStage)));
   if (resumed) {
+    folder_.resume(*resumed, where);
     state = resumed->state;
-    if (resumed->recipe_yaml != recipe_.to_yaml())
-      log_warning("c2c: the recipe has changed since the checkpoint that it goes on from");
-    projector_->load_state({resumed->projector.begin(), resumed->projector.end()},
-                           found->path.string());
-    remark(cat(kStage, ": goes on from step ", state.step, ", ", found->path.string()));
+    projector_->load_state(by_name(resumed->projector), where);
   } else {
     start_from(*projector_);
   }
@@ -308,24 +272,21 @@ TrainResult C2cRun::execute() {
   };
   const PairIdentity pair{identity(recipe_.pair.source, source_),
                           identity(recipe_.pair.target, target_), alignment_};
-  Trainer trainer(*projector_, *objective_, options, observers_, [&](const Checkpoint& c) {
+  Trainer trainer(*projector_, *objective_, options, folder_.observers(), [&](const Checkpoint& c) {
     Checkpoint checkpoint = c;
-    if (checkpoint.state.stage_finished) finish(checkpoint.state);
+    if (checkpoint.state.stage_finished) folder_.finish(checkpoint.state);
     checkpoint.pair = pair;
     checkpoint.recipe_yaml = recipe_.to_yaml();
-    const fs::path path = store.save(checkpoint);
-    if (stop_requested()) store.wait();  // a stop exits next: what it names must be there
-    return path.string();
+    return folder_.save(checkpoint);
   });
   if (resumed) {
-    trainer.resume(*resumed, found->path.string());
+    trainer.resume(*resumed, where);
   } else {
     adopt_training_state(trainer, *objective_, state);
   }
-  for (const auto& observer : observers_) observer->begin(state, resumed.has_value());
+  for (const auto& observer : folder_.observers()) observer->begin(state, resumed.has_value());
   trainer.fit(state);
-  store.wait();
-  return result_;
+  folder_.wait();
 }
 
 }  // namespace

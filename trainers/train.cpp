@@ -5,11 +5,9 @@
 #include <filesystem>
 
 #include "kvlingua/base/error.h"
-#include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/device.h"
-#include "kvlingua/io/atomic_file.h"
 #include "trainers/c2c_run.h"
 #include "trainers/plan.h"
 #include "trainers/train_run.h"
@@ -31,7 +29,8 @@ TrainRun::TrainRun(const Recipe& recipe, const RunContext& context)
     : recipe_(recipe),
       context_(context),
       device_(context.device),
-      seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))) {
+      seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))),
+      folder_(recipe, context) {
   const PairReader reader = PairReader::open(context.paths.dataset);
   info_ = reader.info();
   for (int64_t s = 0; s < reader.shards(); ++s) {
@@ -84,10 +83,6 @@ std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_
                            .world = shared ? peers_.size() : 1});
 }
 
-void TrainRun::remark(const std::string& line) {
-  for (auto& observer : observers_) observer->remark(line);
-}
-
 Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState& state) const {
   Checkpoint c;
   c.state = state;
@@ -100,100 +95,58 @@ Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState&
 }
 
 TrainResult TrainRun::execute() {
+  TrainResult result;
   const TrainPlan plan = make_train_plan(recipe_, info_.source.shape, info_.target.shape,
                                          train_rows_, stages(), context_.device);
-  result_.plan =
+  result.plan =
       plan.text(recipe_, info_.source.shape, info_.target.shape, train_rows_, context_.device);
   if (context_.dry_run) {
-    result_.dry_run = true;
-    result_.stages = plan.to_json();
-    return result_;
+    result.dry_run = true;
+    result.stages = plan.to_json();
+    return result;
   }
   peers_ = Peers(context_.world);
-  if (peers_.main()) open_run();
+  if (peers_.main()) folder_.open(context_.stage.empty() ? std::vector<std::string>{} : stages());
   peers_.wait();
-  for (size_t begin = 0, end; begin < result_.plan.size(); begin = end + 1) {
-    end = result_.plan.find('\n', begin);
-    remark(result_.plan.substr(begin, end - begin));
-  }
+  folder_.remark(result.plan);
 
   for (const std::string& stage : stages()) {
     const auto found = find(stage);
+    const std::string where = found ? found->path.string() : "";
     std::optional<Checkpoint> mine;
     if (found) mine = read_checkpoint(found->path);
     if (mine && mine->state.stage_finished) {
-      remark(stage + ": done already, " + found->path.string());
-      result_.stages.push_back(OrderedJson::parse(mine->state.results.back().dump()));
+      folder_.adopt(*mine, where);
       continue;
     }
     TrainState state;
     if (mine) {
-      if (mine->recipe_yaml != recipe_.to_yaml())
-        log_warning(stage + ": the recipe has changed since the checkpoint that it goes on from");
+      folder_.resume(*mine, where);
       state = mine->state;
-      remark(cat(stage, ": goes on from step ", state.step, ", ", found->path.string()));
     }
     state.stage = stage;
     meter_.emplace(device_);
     if (stage == "ridge") {
       ridge(std::move(state));
     } else {
-      gradient(std::move(state), mine, found ? found->path.string() : "");
+      gradient(std::move(state), mine, where);
     }
     // The next stage reads what this one has written.
-    if (store_) store_->wait();
+    folder_.wait();
     peers_.wait();
     if (!result_.stages.empty()) result_.stages.back().update(meter_->to_json());
   }
-  return result_;
-}
-
-// What only process 0 does: it alone writes.
-void TrainRun::open_run() {
-  const fs::path& run = context_.paths.run;
-  store_ = std::make_unique<CheckpointStore>(run, recipe_.checkpoint);
-  if (context_.restart)
-    store_->clear(context_.stage.empty() ? std::vector<std::string>{} : stages());
-  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
-  observers_.push_back(make_console_observer());
-  observers_.push_back(make_json_lines_observer(run));
-  if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
+  result.stages = folder_.results();
+  return result;
 }
 
 // The newest whole checkpoint of a stage, as process 0 finds it.
 std::optional<FoundCheckpoint> TrainRun::find(const std::string& stage) {
   std::optional<FoundCheckpoint> found;
-  if (peers_.main()) {
-    std::vector<std::string> skipped;
-    found = find_checkpoint(context_.paths.run, &skipped, stage);
-    for (const std::string& line : skipped) log_warning("skipped a damaged checkpoint: " + line);
-  }
+  if (peers_.main()) found = folder_.find(stage);
   const std::string path = peers_.broadcast(found ? found->path.string() : std::string());
   if (!peers_.main() && !path.empty()) found = FoundCheckpoint{path, {}};
   return found;
-}
-
-// The result line of a finished stage, its last checkpoint, and what --json prints.
-void TrainRun::finish(TrainState& state) {
-  OrderedJson result;
-  result["stage"] = state.stage;
-  result["steps"] = state.step;
-  result["tokens"] = state.tokens;
-  result["seconds"] = state.seconds;
-  result["tokens_per_second"] =
-      state.seconds > 0 ? static_cast<double>(state.tokens) / state.seconds : 0.0;
-  result["first_loss"] = state.first_loss;
-  result["last_loss"] = state.last_loss;
-  OrderedJson validation = OrderedJson::object();
-  for (const char* name : {"key_r2", "value_r2", "key_cosine", "value_cosine",
-                           "attention_output_cosine", "kl", "baselines", "per_layer"}) {
-    if (state.validation.is_object() && state.validation.contains(name))
-      validation[name] = state.validation[name];
-  }
-  result["validation"] = validation;
-  result["checkpoint"] = (context_.paths.run / state.stage).string();
-  state.results.push_back(nlohmann::json::parse(result.dump()));
-  result_.stages.push_back(result);
 }
 
 OrderedJson TrainResult::to_json() const { return {{"stages", stages}}; }

@@ -1,11 +1,8 @@
 #include <ATen/ATen.h>
 
-#include <filesystem>
-
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"
-#include "kvlingua/base/stop_signal.h"
 #include "trainers/distillation.h"
 #include "trainers/distillation_items.h"
 #include "trainers/plan.h"
@@ -13,8 +10,6 @@
 #include "trainers/train_run.h"
 
 namespace kvlingua {
-
-namespace fs = std::filesystem;
 
 TrainerOptions TrainRun::trainer_options(const std::string& stage,
                                          const Objective& objective) const {
@@ -58,8 +53,8 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
       log_warning(
           "distillation: processes do not share its work in this version: each does all of it");
     }
-    remark(cat("distillation: ", items.size(),
-               " contexts with a question or the beginning of an answer"));
+    folder_.remark(cat("distillation: ", items.size(),
+                       " contexts with a question or the beginning of an answer"));
     const FrozenPair pair{&models.source, &models.target, models.source_reader.before,
                           models.target_reader.before};
     return std::make_unique<DistillationObjective>(projector, pair, std::move(items), target,
@@ -95,27 +90,22 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
                     " steps when it began, now for ", options.total_steps));
   }
   state.total_steps = options.total_steps;
-  Trainer trainer(*projector, *objective, options, observers_, [&](const Checkpoint& c) {
+  Trainer trainer(*projector, *objective, options, folder_.observers(), [&](const Checkpoint& c) {
     Checkpoint checkpoint = c;
-    if (checkpoint.state.stage_finished) {
-      finish(checkpoint.state);
-    }
+    if (checkpoint.state.stage_finished) folder_.finish(checkpoint.state);
     checkpoint.pair = pair_;
     checkpoint.recipe_yaml = recipe_.to_yaml();
-    const fs::path path = store_->save(checkpoint);
-    // A stop exits next: what it names must be there. Other processes wait for it too.
-    if (stop_requested() || !peers_.alone()) store_->wait();
-    return path.string();
+    return folder_.save(checkpoint);
   });
   if (resumed) {
     trainer.resume(*resumed, from);
   } else {
     trainer.set_last_good(from);
   }
-  for (auto& observer : observers_)
+  for (auto& observer : folder_.observers())
     observer->begin(state, resumed.has_value() || start.has_value());
-  remark(cat(state.stage, ": ", options.total_steps, " steps, ", projector->parameter_count(),
-             " parameters"));
+  folder_.remark(cat(state.stage, ": ", options.total_steps, " steps, ",
+                     projector->parameter_count(), " parameters"));
   trainer.fit(state);
 }
 

@@ -27,10 +27,6 @@ RidgeProjector* base_of(Projector& projector) {
   return nullptr;
 }
 
-std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors) {
-  return {tensors.begin(), tensors.end()};
-}
-
 // What a stage starts from: the newest checkpoint of an earlier stage, or of another run.
 std::optional<Checkpoint> TrainRun::previous(const std::string& stage, std::string& where) {
   const auto& order = recipe_.train.stages;

@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
@@ -22,10 +22,6 @@ namespace {
 
 constexpr int64_t kSmallestBlock = 64;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
 
 void TrainRun::ridge(TrainState state) {
@@ -35,7 +31,7 @@ void TrainRun::ridge(TrainState state) {
   RidgeSumsPair sums =
       make_ridge_sums(info_.source.shape, info_.target.shape, options, device_, available);
   if (peers_.main()) add_earlier(sums);
-  for (auto& observer : observers_) observer->begin(state, false);
+  for (auto& observer : folder_.observers()) observer->begin(state, false);
   Progress progress("ridge", train_rows_ / peers_.size(), "rows");
   // Blocks of a size that does not depend on the number of processes: a block's products are
   // rounded to float32, and so all of them together are the same sums.
@@ -80,17 +76,17 @@ void TrainRun::ridge(TrainState state) {
         1 -
         (state.validation["key_r2"].get<double>() + state.validation["value_r2"].get<double>()) / 2;
     state.first_loss = 1;  // the zero map predicts the mean
-    for (auto& observer : observers_) observer->validation(state, state.validation);
+    for (auto& observer : folder_.observers()) observer->validation(state, state.validation);
   }
   if (solution.heldout_r2.defined()) {
-    remark(cat("ridge: held-out R2 K ", solution.heldout_r2[0].mean().item<double>(), " V ",
+    folder_.remark(cat("ridge: held-out R2 K ", solution.heldout_r2[0].mean().item<double>(), " V ",
                solution.heldout_r2[1].mean().item<double>(), ", lambda ",
                solution.lambda.min().item<double>(), " to ", solution.lambda.max().item<double>()));
   }
   state.stage_finished = true;
-  finish(state);
-  for (auto& observer : observers_) observer->before_save(state);
-  store_->save(checkpoint_of(projector, state));
+  folder_.finish(state);
+  for (auto& observer : folder_.observers()) observer->before_save(state);
+  folder_.save(checkpoint_of(projector, state));
 }
 
 void TrainRun::add_earlier(RidgeSumsPair& sums) const {

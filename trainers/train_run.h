@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
-#include "checkpoints/store.h"
 #include "datasets/pair_reader.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/projector/mlp.h"
@@ -26,10 +25,10 @@
 #include "kvlingua/projector/statistics.h"
 #include "trainers/frozen_models.h"
 #include "trainers/objective.h"
-#include "trainers/observer.h"
 #include "trainers/pair_source.h"
 #include "trainers/peers.h"
 #include "trainers/ridge_fit.h"
+#include "trainers/run_folder.h"
 #include "trainers/train.h"
 #include "trainers/trainer.h"
 #include "trainers/validation.h"
@@ -42,7 +41,6 @@ class TrainRun {
   TrainResult execute();
 
  private:
-  void open_run();
   void ridge(TrainState state);
   void gradient(TrainState state, const std::optional<Checkpoint>& resumed,
                 const std::string& where);
@@ -61,8 +59,6 @@ class TrainRun {
   void add_earlier(RidgeSumsPair& sums) const;
   void keep_sums(const RidgeSumsPair& sums);
   void save_control(const RidgeSumsPair& sums);
-  void finish(TrainState& state);
-  void remark(const std::string& line);
   Checkpoint checkpoint_of(const Projector& projector, const TrainState& state) const;
   std::unique_ptr<BatchSource> source(LoadUnit unit, LoadUse use, int64_t batch, int64_t epochs,
                                       bool shuffle, bool shared) const;
@@ -76,9 +72,7 @@ class TrainRun {
   at::Device device_;
   uint64_t seed_;
   Peers peers_;
-  std::unique_ptr<CheckpointStore> store_;  // of process 0 alone
-  Observers observers_;
-  TrainResult result_;
+  RunFolder folder_;  // opened by process 0 alone: it alone writes
   std::shared_ptr<Validation> validation_;
   std::optional<StageMeter> meter_;  // of the stage that runs
   std::unique_ptr<FrozenModels> models_;
@@ -87,7 +81,6 @@ class TrainRun {
 
 // The linear map inside a projector; null when there is none.
 RidgeProjector* base_of(Projector& projector);
-std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors);
 
 constexpr int64_t kRidgeBlock = 4096;  // rows of a pass over all data
 

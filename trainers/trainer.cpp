@@ -2,12 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <map>
 #include <utility>
 
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/system.h"
@@ -15,10 +15,6 @@
 
 namespace kvlingua {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::vector<bool> decay_flags(const NamedTensors& parameters, bool all) {
   std::vector<bool> flags;
@@ -67,7 +63,7 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
 }
 
 void Trainer::resume(const Checkpoint& from, const std::string& where) {
-  const std::map<std::string, at::Tensor> tensors(from.optimizer.begin(), from.optimizer.end());
+  const std::map<std::string, at::Tensor> tensors = by_name(from.optimizer);
   optimizer_.load_state(tensors, where);
   if (const auto best = tensors.find("best_weights"); best != tensors.end()) {
     best_ = best->second.to(projector_.device());

@@ -73,6 +73,9 @@ struct TranslateInput {
 };
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+inline std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors) {
+  return {tensors.begin(), tensors.end()};
+}
 
 class Projector {
  public:
