@@ -77,12 +77,14 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
                                              const ChannelStatistics& target_statistics,
                                              const DistillationOptions& options, uint64_t seed,
                                              std::shared_ptr<const Validation> validation,
-                                             int64_t cache_bytes)
+                                             int64_t rank, int64_t world, int64_t cache_bytes)
     : projector_(projector),
       models_(models),
       items_(std::move(items)),
       statistics_(target_statistics.to(projector.device())),
       options_(options),
+      rank_(rank),
+      world_(world),
       train_items_(static_cast<int64_t>(items_.size()) -
                    std::min<int64_t>(64, static_cast<int64_t>(items_.size()) / 10)),
       stream_(train_items_, mix(seed, hash_name("distillation order"))),
@@ -94,6 +96,13 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
                  .where = "train.stages: distillation",
                  .what = cat("kind ", projector.kind(), " needs the target to read the context"),
                  .expected = "a kind that translates (ridge, mlp)"});
+  }
+  if (options.batch.size % world != 0) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train.distillation.batch.size",
+                 .what = "the batch cannot be dealt to the processes",
+                 .got = cat("batch of ", options.batch.size, ", ", world, " processes"),
+                 .expected = "a multiple of their number"});
   }
   double bytes = 0;
   const double row = static_cast<double>(projector.source_row_shape().bytes_per_token(4) +
@@ -236,8 +245,11 @@ DistillationObjective::Losses DistillationObjective::losses(const std::vector<in
 
   // Every item counts alike, however long its answer: then accumulation does not change the loss.
   const at::Tensor weight = at::tensor(weights).to(logits.device());
-  std::vector<at::Tensor> teachers, target_keys, target_values;
+  std::vector<at::Tensor> teachers, target_keys, target_values, row_weights;
   for (const Prepared* p : items) {
+    const int64_t tokens = p->target.rows();
+    row_weights.push_back(
+        at::full({tokens}, 1.0 / static_cast<double>(tokens * static_cast<int64_t>(items.size()))));
     teachers.push_back(p->teacher_log_probs);
     target_keys.push_back(p->target.keys_NLHD);
     target_values.push_back(p->target.values_NLHD);
@@ -255,7 +267,8 @@ DistillationObjective::Losses DistillationObjective::losses(const std::vector<in
   }
   if (options_.anchor > 0) {
     const NormalisedError error =
-        normalised_error(predicted, {at::cat(target_keys), at::cat(target_values)}, statistics_);
+        normalised_error(predicted, {at::cat(target_keys), at::cat(target_values)}, statistics_,
+                         at::cat(row_weights));
     out.anchor = (error.keys + error.values) / 2;
   }
   if (!keep_) {
@@ -265,7 +278,10 @@ DistillationObjective::Losses DistillationObjective::losses(const std::vector<in
 }
 
 MicroBatch DistillationObjective::next(bool want_parts) {
-  const Losses l = losses(stream_.next(options_.batch.size));
+  const std::vector<int64_t> batch = stream_.next(options_.batch.size);
+  const int64_t share = options_.batch.size / world_;
+  const auto mine = batch.begin() + rank_ * share;
+  const Losses l = losses({mine, mine + share});
   MicroBatch micro{.loss = l.kl * options_.kl_weight, .tokens = l.tokens};
   if (l.cross_entropy.defined()) micro.loss = micro.loss + options_.ce_weight * l.cross_entropy;
   if (l.anchor.defined()) micro.loss = micro.loss + options_.anchor * l.anchor;

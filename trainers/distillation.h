@@ -38,14 +38,15 @@ struct FrozenPair {
 
 class DistillationObjective : public Objective {
  public:
-  // The last tenth of `items` (at most 64) is held out. `validation` may be null.
-  // Throws Error (kUsage) for projectors that need the target's own cache.
+  // The last tenth of `items` (at most 64) is held out. `validation` may be null. Of every batch
+  // this process (`rank` of `world`) takes its share. Throws Error (kUsage) for projectors that
+  // need the target's own cache and for batches that cannot be dealt.
   DistillationObjective(const Projector& projector, const FrozenPair& models,
                         std::vector<DistillationItem> items,
                         const ChannelStatistics& target_statistics,
                         const DistillationOptions& options, uint64_t seed,
-                        std::shared_ptr<const Validation> validation,
-                        int64_t cache_bytes = int64_t{1} << 30);
+                        std::shared_ptr<const Validation> validation, int64_t rank = 0,
+                        int64_t world = 1, int64_t cache_bytes = int64_t{1} << 30);
 
   MicroBatch next(bool want_parts) override;
   ValidationResult validate() override;
@@ -80,6 +81,7 @@ class DistillationObjective : public Objective {
   std::vector<DistillationItem> items_;
   ChannelStatistics statistics_;
   DistillationOptions options_;
+  int64_t rank_ = 0, world_ = 1;
   int64_t train_items_ = 0;
   IndexStream stream_;
   std::shared_ptr<const Validation> validation_;

@@ -13,18 +13,20 @@ at::Tensor masked_mean(const at::Tensor& by_row, const at::Tensor& row_mask) {
 }
 
 at::Tensor one_error(const at::Tensor& predicted, const at::Tensor& target,
-                     const at::Tensor& deviation, const at::Tensor& row_mask) {
+                     const at::Tensor& deviation, const at::Tensor& row_weights) {
   const at::Tensor difference = (predicted - target.to(predicted.scalar_type())) / deviation;
-  if (!row_mask.defined()) return difference.square().mean();
-  return masked_mean(difference.square().flatten(1).mean(1), row_mask);
+  if (!row_weights.defined()) return difference.square().mean();
+  return masked_mean(difference.square().flatten(1).mean(1), row_weights);
 }
 
 }  // namespace
 
 NormalisedError normalised_error(const CacheRows& predicted, const CacheRows& target,
-                                 const ChannelStatistics& statistics, const at::Tensor& row_mask) {
-  return {one_error(predicted.keys_NLHD, target.keys_NLHD, statistics.deviation[0], row_mask),
-          one_error(predicted.values_NLHD, target.values_NLHD, statistics.deviation[1], row_mask)};
+                                 const ChannelStatistics& statistics,
+                                 const at::Tensor& row_weights) {
+  return {
+      one_error(predicted.keys_NLHD, target.keys_NLHD, statistics.deviation[0], row_weights),
+      one_error(predicted.values_NLHD, target.values_NLHD, statistics.deviation[1], row_weights)};
 }
 
 at::Tensor attention_outputs(const AttentionContext& context, const CacheRows& rows) {

@@ -15,10 +15,11 @@ namespace kvlingua {
 struct NormalisedError {
   at::Tensor keys, values;
 };
-// `row_mask` [N] bool: rows that count; undefined: all.
+// `row_weights` [N]: what a row counts, bool (rows that count at all) or numbers whose sum is 1;
+// undefined: all alike.
 NormalisedError normalised_error(const CacheRows& predicted, const CacheRows& target,
                                  const ChannelStatistics& statistics,
-                                 const at::Tensor& row_mask = {});
+                                 const at::Tensor& row_weights = {});
 
 // What the target's attention makes of these keys and values with its own queries, before the
 // output projection: [L, B, query_heads, T, D]. Causal by position; padding is not attended to.

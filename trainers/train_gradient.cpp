@@ -49,16 +49,13 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
     auto items = make_distillation_items(options, recipe_.data.synthetic.style, seed_,
                                          models.source_reader, models.target_reader, alignment);
     if (recipe_.train.shuffle_pairs) deal_sources_on(items);
-    if (!peers_.alone()) {
-      log_warning(
-          "distillation: processes do not share its work in this version: each does all of it");
-    }
     folder_.remark(cat("distillation: ", items.size(),
                        " contexts with a question or the beginning of an answer"));
     const FrozenPair pair{&models.source, &models.target, models.source_reader.before,
                           models.target_reader.before};
     return std::make_unique<DistillationObjective>(projector, pair, std::move(items), target,
-                                                   options, seed_, validation(target));
+                                                   options, seed_, validation(target),
+                                                   peers_.rank(), peers_.size());
   }
   throw Error({.code = ExitCode::kUsage,
                .where = "train.stages",

@@ -60,9 +60,28 @@ struct Fixture {
   DistillationObjective objective(const Projector& p, int64_t cache_bytes = int64_t{1} << 30) {
     return DistillationObjective(p, pair, make_items(40),
                                  ChannelStatistics::identity(target.kv_shape()), options, 7,
-                                 nullptr, cache_bytes);
+                                 nullptr, 0, 1, cache_bytes);
   }
 };
+
+// So accumulation and several processes do not change the loss, however long an item's span is.
+TEST(Distillation, EveryItemCountsAlike) {
+  Fixture f;
+  f.options.anchor = f.options.ce_weight = 1;
+  DistillationObjective objective = f.objective(*f.projector);
+  const c10::NoGradGuard no_grad;
+  const auto all = objective.losses({0, 5, 11, 12});
+  double kl = 0, cross_entropy = 0, anchor = 0;
+  for (const int64_t item : {0, 5, 11, 12}) {
+    const auto one = objective.losses({item});
+    kl += one.kl.item<double>() / 4;
+    cross_entropy += one.cross_entropy.item<double>() / 4;
+    anchor += one.anchor.item<double>() / 4;
+  }
+  EXPECT_NEAR(all.kl.item<double>(), kl, 1e-5 * kl);
+  EXPECT_NEAR(all.cross_entropy.item<double>(), cross_entropy, 1e-5 * cross_entropy);
+  EXPECT_NEAR(all.anchor.item<double>(), anchor, 1e-5 * anchor);
+}
 
 TEST(Distillation, ALosslessCacheHasNoDivergence) {
   Fixture f;

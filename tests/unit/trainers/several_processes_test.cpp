@@ -1,5 +1,5 @@
 // The program with several processes on this machine, against one process: ridge sums, regression,
-// and going on with another number of processes.
+// distillation, and going on with another number of processes.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -120,6 +120,25 @@ TEST_F(SeveralProcesses, GiveTheRunOfOne) {
         << size;
     EXPECT_EQ(lines(name), lines("one"));
   }
+}
+
+TEST_F(SeveralProcesses, ShareDistillation) {
+  const std::vector<std::string> set{
+      "train.stages=[ridge, distillation]", "train.distillation.items=48",
+      "train.distillation.batch.size=4",    "train.distillation.batch.steps=12",
+      "train.distillation.anchor=0.5",      "train.distillation.ce_weight=0.5"};
+  EXPECT_EQ(train("distilled-one", 1, false, set), std::vector<int>{0});
+  EXPECT_EQ(train("distilled-two", 2, false, set), (std::vector<int>{0, 0}));
+  const fs::path file = "distillation/projector.safetensors";
+  EXPECT_LT(distance(run("distilled-one") / file, run("distilled-two") / file), 2e-4);
+  // It has learned something: equality alone would hold for a stage that does nothing.
+  EXPECT_GT(
+      distance(run("distilled-one") / file, run("distilled-one") / "ridge/projector.safetensors"),
+      1e-3);
+  EXPECT_EQ(lines("distilled-two"), lines("distilled-one"));
+  std::vector<std::string> odd = set;
+  odd[2] = "train.distillation.batch.size=3";
+  EXPECT_EQ(train("distilled-odd", 2, false, odd), (std::vector<int>{2, 2}));
 }
 
 TEST_F(SeveralProcesses, StopTogetherAndGoOnInAnotherNumber) {
