@@ -1,9 +1,5 @@
 #include "checkpoints/store.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -75,11 +71,8 @@ std::optional<Entry> describe(const fs::path& folder) {
 CheckpointStore::CheckpointStore(fs::path run, const CheckpointOptions& options)
     : run_(std::move(run)), options_(options) {
   make_directories(run_);
-  const fs::path lock = run_ / ".lock";
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) file_ops::fail(lock, "cannot be written", errno);
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    ::close(lock_);
+  lock_ = FileLock(run_ / ".lock");
+  if (!lock_.held()) {
     throw Error({.where = run_.string(),
                  .what = "another process trains here",
                  .remedy = "wait for it, or give checkpoint.name another value"});
@@ -101,7 +94,6 @@ CheckpointStore::~CheckpointStore() {
   } catch (const std::exception& error) {
     log_error(error.what());
   }
-  if (lock_ >= 0) ::close(lock_);
 }
 
 fs::path CheckpointStore::save(const Checkpoint& checkpoint) {

@@ -20,6 +20,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "kvlingua/config/checkpoint_options.h"
+#include "kvlingua/io/file_lock.h"
 
 namespace kvlingua {
 
@@ -49,7 +50,7 @@ class CheckpointStore {
 
   std::filesystem::path run_;
   CheckpointOptions options_;
-  int lock_ = -1;
+  FileLock lock_;
   std::future<void> pending_;
 };
 

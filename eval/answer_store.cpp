@@ -15,8 +15,13 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr auto kLook = std::chrono::seconds(1);
-constexpr auto kPatience = std::chrono::hours(1);
+constexpr auto kLook = std::chrono::milliseconds(500);
+
+[[noreturn]] void refuse_second(const fs::path& file) {
+  throw Error({.where = file.string(),
+               .what = "another process evaluates here",
+               .remedy = "wait for it, or choose another --out"});
+}
 
 }  // namespace
 
@@ -38,6 +43,7 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
   }
   fs::create_directories(options_.file.parent_path());
   const fs::path own = file_of(options_.rank);
+  if (FileLock::taken(own)) refuse_second(own);
   if (options_.resume) {
     for (const fs::path& file : all_files()) {
       if (!belongs(file)) continue;
@@ -51,6 +57,8 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
       log_info(cat(own.string(), " is of another evaluation: starting anew"));
   }
   const bool fresh = !fs::exists(own);
+  lock_ = FileLock(own);
+  if (!lock_.held()) refuse_second(own);
   writer_.emplace(own);
   if (fresh) writer_->write(json{{"evaluation", options_.fingerprint}});
 }
@@ -130,12 +138,20 @@ std::optional<RankWork> AnswerStore::finished(int64_t rank) const {
 }
 
 void AnswerStore::wait_for(int64_t rank, std::vector<RankWork>& works) const {
+  using Clock = std::chrono::steady_clock;
   const fs::path file = file_of(rank);
+  const auto ended = [&](const std::string& what) {
+    return Error({.where = file.string(),
+                  .what = cat("rank ", rank, " ", what),
+                  .remedy = "look at its log; run again to go on with what is there"});
+  };
   std::error_code ignored;
-  auto silent_since = std::chrono::steady_clock::now();
+  auto silent_since = Clock::now();
   std::uintmax_t size = 0;
-  bool looked = false;
+  bool looked = false, seen = false;
   while (true) {
+    // Looked at first: what ends a file is written before its lock is let go.
+    const bool there = FileLock::taken(file);
     const std::uintmax_t now = fs::exists(file, ignored) ? fs::file_size(file, ignored) : 0;
     if (!looked || now != size) {  // files are read again only when they grew
       if (auto work = finished(rank)) {
@@ -143,17 +159,18 @@ void AnswerStore::wait_for(int64_t rank, std::vector<RankWork>& works) const {
         return;
       }
       if (!looked) log_info(cat("waiting for rank ", rank));
-      silent_since = std::chrono::steady_clock::now();
     }
+    if (there || now != size) silent_since = Clock::now();
+    if (seen && !there) throw ended("has ended before its work was done");
+    seen = seen || there;
     looked = true;
     size = now;
     if (stop_requested())
       throw stopped_error(
           cat("answers are kept beside ", options_.file.string(), "; run again to go on"));
-    if (std::chrono::steady_clock::now() - silent_since > kPatience)
-      throw Error({.where = file.string(),
-                   .what = cat("rank ", rank, " has written nothing for an hour"),
-                   .remedy = "look at its log; run again to go on with what is there"});
+    if (std::chrono::duration<double>(Clock::now() - silent_since).count() >
+        options_.patience_seconds)
+      throw ended(cat("has not come in ", options_.patience_seconds, " seconds"));
     std::this_thread::sleep_for(kLook);
   }
 }

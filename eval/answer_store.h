@@ -3,7 +3,8 @@
 // Its first line names the run it belongs to; another pair, checkpoint or setting starts the file
 // anew. A run that was stopped finds its answers again, whatever the number of processes was: with
 // several, each appends to generations.rank-R-of-N.jsonl and ends it with what it did; the first
-// one waits for the others, joins all files into generations.jsonl and removes them.
+// one waits for the others, joins all files into generations.jsonl and removes them. Each holds a
+// lock on its file, so a process that died is told from one that is slow.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "eval/answer.h"
+#include "kvlingua/io/file_lock.h"
 #include "kvlingua/io/json_lines.h"
 
 namespace kvlingua {
@@ -26,6 +28,8 @@ struct StoreOptions {
   bool resume = true;
   int64_t rank = 0, ranks = 1;
   std::string job;  // the same for all ranks of one start, another for the next: which ends count
+  // How long the first rank waits for one whose file nobody holds: it may still be loading models.
+  double patience_seconds = 600;
 };
 
 // What one process did, as its file's last line says.
@@ -48,8 +52,8 @@ class AnswerStore {
   // Of a rank but the first: nothing more will come.
   void finish(const RankWork& work);
   // Of the first rank, at its end: waits until all others have finished, takes over their answers
-  // and writes the one file. Throws Error: kFailed when one has been silent for an hour,
-  // kTerminated and kInterrupted when asked to stop.
+  // and writes the one file. Throws Error: kFailed when one has ended before its work was done or
+  // has not come at all, kTerminated and kInterrupted when asked to stop.
   std::vector<RankWork> join(Answers& answers, std::map<std::string, double>& control_distance);
 
  private:
@@ -63,6 +67,7 @@ class AnswerStore {
 
   StoreOptions options_;
   bool scattered_ = false;  // answers were found in ranks' files
+  FileLock lock_;           // of this process' own file
   std::optional<JsonLinesWriter> writer_;
 };
 
