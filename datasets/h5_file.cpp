@@ -258,14 +258,7 @@ void File::write(const std::string& name, Type type, const std::vector<int64_t>&
   const Scoped creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation, false);
   const int64_t bytes = product(dims, 0) * size_of(type);
-  if (bytes > 0) {
-    // Checksums need chunks; a small array is one chunk.
-    std::vector<hsize_t> chunk = as_sizes(dims);
-    chunk[0] = static_cast<hsize_t>(std::clamp<int64_t>(kChunkBytes * dims[0] / bytes, 1, dims[0]));
-    H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data());
-    H5Pset_fletcher32(creation);
-    H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
-  }
+  H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   const auto sizes = as_sizes(dims);
   const Scoped space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr),
                      H5Sclose);

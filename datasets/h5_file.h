@@ -69,7 +69,7 @@ class File {
   std::string read_text_attribute(const std::string& name) const;
   int64_t read_int_attribute(const std::string& name) const;
 
-  // A small array, written at once, with fletcher32 checksums.
+  // A small array, contiguous, written at once.
   void write(const std::string& name, Type type, const std::vector<int64_t>& dims,
              const void* data);
   // An array of dims[0] rows, to be appended in parts. Contiguous: a run of rows is one write and
