@@ -27,6 +27,8 @@ const std::optional<c10::TypedOperatorHandle<PointwiseSignature>>& onednn_linear
     // Batches of texts come in ever new shapes, so that memory would grow with the corpus. It looks
     // here when it is first used.
     ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32", /*overwrite=*/0);
+    // And libtorch a thousand of their descriptions, 20 kB each.
+    ::setenv("LRU_CACHE_CAPACITY", "32", /*overwrite=*/0);
     const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
     if (!found) return std::nullopt;
     return found->typed<PointwiseSignature>();
