@@ -187,6 +187,10 @@ void File::close() {
   if (closed < 0) fail("cannot be closed", "");
 }
 
+void File::release() {
+  if (!needed_ && id_ >= 0) H5Fclose(std::exchange(id_, -1));
+}
+
 void File::make_group(const std::string& name) {
   be_quiet();
   const Scoped creation(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
@@ -353,7 +357,7 @@ Array File::array(const std::string& name, Type type, const std::vector<int64_t>
   if (set < 0) fail("array cannot be opened", name);
   Array array;
   array.file_ = const_cast<File*>(this);
-  array.handle_ = shared_handle(set);
+  auto handle = shared_handle(set);
   array.name_ = name;
   array.type_ = type;
   const Scoped stored(H5Dget_type(set), H5Tclose);
@@ -375,6 +379,10 @@ Array File::array(const std::string& name, Type type, const std::vector<int64_t>
   const haddr_t place = fd_ >= 0 ? H5Dget_offset(set) : HADDR_UNDEF;  // undefined when chunked
   if (place != HADDR_UNDEF && place <= static_cast<haddr_t>(INT64_MAX))
     array.place_ = static_cast<int64_t>(place);
+  // An empty array has no place and nothing to read.
+  if (array.place_ >= 0 || array.rows() * array.row_bytes_ == 0) return array;
+  needed_ = true;
+  array.handle_ = std::move(handle);
   return array;
 }
 

@@ -45,7 +45,7 @@ class Array {
  private:
   friend class File;
   File* file_ = nullptr;
-  std::shared_ptr<void> handle_;  // hid_t, closed with the last copy
+  std::shared_ptr<void> handle_;  // hid_t, closed with the last copy; null when HDF5 is not needed
   std::string name_;
   std::vector<int64_t> dims_;
   int64_t row_bytes_ = 0, written_ = 0;
@@ -88,6 +88,9 @@ class File {
     return out;
   }
 
+  // After all arrays were asked for: lets HDF5 go when their rows are read past it, and with it
+  // about half a megabyte a file. Later only arrays already asked for may be read.
+  void release();
   // Flushes, closes. Throws what the last writes failed with. Nothing may be written afterwards.
   void close();
   const std::filesystem::path& path() const { return path_; }
@@ -101,7 +104,8 @@ class File {
 
   std::filesystem::path path_;
   hid_t id_ = -1;
-  int fd_ = -1;  // for reads past HDF5
+  int fd_ = -1;                  // for reads past HDF5
+  mutable bool needed_ = false;  // an array was asked for that only HDF5 can read
   bool writing_ = false;
   std::shared_ptr<DriverState> driver_;
 };

@@ -141,6 +141,7 @@ ShardFile::ShardFile(const std::filesystem::path& path, const PairSetInfo& info)
   if (info.attention_outputs)
     s.attention_outputs = s.file->array("target/attention_outputs", query_type, dims);
   s.load_index();
+  s.file->release();  // thousands of shards may be open
 }
 
 ShardFile::~ShardFile() {
