@@ -5,10 +5,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <optional>
 
 #include "datasets/batch_plan.h"
+#include "datasets/clocks.h"
 #include "datasets/pair_manifest.h"
 #include "datasets/pair_run.h"
 #include "datasets/pair_writer.h"
@@ -30,10 +30,6 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::string dtype_name(at::ScalarType type) {
   switch (type) {
@@ -377,7 +373,7 @@ void Generation::run_shards(GenerateResult& result) {
   }
   Progress progress("generate", tokens, "tokens");
   PairRun run(job, progress);
-  const double start = now();
+  const double start = wall_seconds(), cpu_start = process_cpu_seconds();
   auto making = meter_.time("pairs");
   if (data_.sequential) {
     SourceStage stage(directory_, context_.world.rank, info_);
@@ -390,10 +386,16 @@ void Generation::run_shards(GenerateResult& result) {
   }
   writer.finish();
   progress.finish();
-  result.seconds = now() - start;
+  result.seconds = wall_seconds() - start;
   making.stop(static_cast<double>(run.tokens()));
   result.prefill_seconds = run.prefill_seconds();
+  result.text_wait_seconds = run.text_wait_seconds();
   result.write_wait_seconds = writer.wait_seconds();
+  result.cpu_seconds = process_cpu_seconds() - cpu_start;
+  result.text_cpu_seconds = run.text_cpu_seconds();
+  const WriterTimes times = writer.times();
+  result.rows_cpu_seconds = times.rows;
+  result.publish_cpu_seconds = times.publish;
   result.tokens_per_second =
       result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
 }
@@ -460,7 +462,13 @@ nlohmann::ordered_json GenerateResult::to_json() const {
           {"seconds", seconds},
           {"tokens_per_second", tokens_per_second},
           {"prefill_seconds", prefill_seconds},
+          {"text_wait_seconds", text_wait_seconds},
           {"write_wait_seconds", write_wait_seconds},
+          {"cpu_seconds",
+           {{"all", cpu_seconds},
+            {"text", text_cpu_seconds},
+            {"rows", rows_cpu_seconds},
+            {"publish", publish_cpu_seconds}}},
           {"resumed_samples", resumed_samples},
           {"skipped_documents", skipped_documents},
           {"alignment_covered", alignment_covered}};

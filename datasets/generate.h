@@ -26,10 +26,16 @@ struct GenerateResult {
   double tokens_per_second =
       0.0;                       // target tokens prefilled by this run, a second of all of its time
   double prefill_seconds = 0.0;  // spent in the two models
+  double text_wait_seconds = 0.0;   // waited for the next batch's texts and ids
   double write_wait_seconds = 0.0;  // waited for the writer
-  int64_t resumed_samples = 0;      // found done
-  int64_t skipped_documents = 0;    // malformed, with --skip-bad
-  double alignment_covered = 0.0;   // mean share of target tokens that overlap a source token
+  // Processor time, all threads together, and what is not prefill's of it.
+  double cpu_seconds = 0.0;
+  double text_cpu_seconds = 0.0;     // reading and tokenising documents
+  double rows_cpu_seconds = 0.0;     // rows out of caches, looked at, handed to the system
+  double publish_cpu_seconds = 0.0;  // closing, hashing, flushing, the manifest
+  int64_t resumed_samples = 0;       // found done
+  int64_t skipped_documents = 0;     // malformed, with --skip-bad
+  double alignment_covered = 0.0;    // mean share of target tokens that overlap a source token
 
   nlohmann::ordered_json meter;  // total_seconds, peak_memory_bytes, phases (stage_meter.h)
 

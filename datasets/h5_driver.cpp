@@ -14,6 +14,8 @@
 namespace kvlingua::h5 {
 namespace {
 
+constexpr size_t kFlushBytes = size_t{16} << 20;
+
 struct AccessInfo {
   DriverState* state;
 };
@@ -25,6 +27,7 @@ struct OpenFile {
   int fd = -1;
   haddr_t end_of_allocation = 0;
   haddr_t end_of_file = 0;
+  size_t unflushed = 0;  // bytes written since the system was last asked to begin writing back
 };
 
 OpenFile* self(H5FD_t* file) { return reinterpret_cast<OpenFile*>(file); }
@@ -106,6 +109,13 @@ herr_t write(H5FD_t* base, H5FD_mem_t, hid_t, haddr_t address, size_t size, cons
   return guarded(file, [&] {
     if (!file_ops::pwrite_all(file->fd, buffer, size, static_cast<off_t>(address))) {
       file_ops::fail(file->path, "cannot be written", errno, file->end_of_file);
+    }
+    // The disk begins now, not when the finished shard is flushed: that has little to wait for
+    // then.
+    file->unflushed += size;
+    if (file->unflushed >= kFlushBytes) {
+      ::sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+      file->unflushed = 0;
     }
   });
 }

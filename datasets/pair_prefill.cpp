@@ -33,41 +33,53 @@ PrefillResult prefill_spans(const CausalLM& model, const std::vector<int64_t>& p
   return model.prefill(TokenBatch::from_rows(rows), nullptr, options);
 }
 
-TakenRows take_rows(const PrefillResult& result, int64_t prefix_tokens,
-                    const std::vector<SampleRecord>& samples, Side side, StorageType storage,
-                    bool measure) {
+RowTaker::RowTaker(const PrefillResult& result, int64_t prefix_tokens,
+                   const std::vector<SampleRecord>& samples, Side side, StorageType storage)
+    : result_(result), storage_(storage) {
   const KvCache& cache = result.cache;
   std::vector<int64_t> flat;
   for (size_t b = 0; b < samples.size(); ++b) {
     for (int32_t token : of(samples[b], side).row_token)
       flat.push_back(static_cast<int64_t>(b) * cache.tokens() + prefix_tokens + token);
   }
-  const at::Tensor index = at::tensor(flat, at::TensorOptions().dtype(at::kLong));
-  RopeTables tables;
-  if (cache.rope()) {
-    const at::Tensor positions =
-        cache.positions().reshape({-1}).index_select(0, index.to(cache.positions().device()));
-    tables = unrotation_tables(*cache.rope(), positions);
-  }
+  index_ = at::tensor(flat, at::TensorOptions().dtype(at::kLong));
+  if (!cache.rope()) return;
+  const at::Tensor positions =
+      cache.positions().reshape({-1}).index_select(0, index_.to(cache.positions().device()));
+  const RopeTables tables = unrotation_tables(*cache.rope(), positions);
+  cos_ = tables.cos;
+  sin_ = tables.sin;
+}
+
+int64_t RowTaker::row_bytes() const {
+  const at::Tensor& keys = result_.cache.keys();
+  return keys.size(0) * keys.size(2) * keys.size(4) *
+         static_cast<int64_t>(c10::elementSize(storage_scalar_type(storage_)));
+}
+
+TakenRows RowTaker::take(int64_t begin, int64_t end, bool measure) const {
+  const auto part = [&](const at::Tensor& t) {
+    return t.defined() ? t.narrow(0, begin, end - begin) : at::Tensor();
+  };
+  const at::Tensor index = part(index_), cos = part(cos_), sin = part(sin_);
   // One rounding only, to what is stored; int8 is rounded by its scales, and its error is measured
   // against float32.
-  const auto type = [&](StorageType stored) {
-    return stored == StorageType::kInt8 || measure ? at::kFloat : storage_scalar_type(stored);
-  };
+  const auto type =
+      storage_ == StorageType::kInt8 || measure ? at::kFloat : storage_scalar_type(storage_);
   TakenRows taken;
-  const at::Tensor keys = cache_rows(cache.keys(), index, tables.cos, tables.sin, type(storage));
-  const at::Tensor values = cache_rows(cache.values(), index, {}, {}, type(storage));
-  taken.rows.keys = encode_rows(keys, storage, &taken.rows.key_scales);
-  taken.rows.values = encode_rows(values, storage, &taken.rows.value_scales);
+  const at::Tensor keys = cache_rows(result_.cache.keys(), index, cos, sin, type);
+  const at::Tensor values = cache_rows(result_.cache.values(), index, {}, {}, type);
+  taken.rows.keys = encode_rows(keys, storage_, &taken.rows.key_scales);
+  taken.rows.values = encode_rows(values, storage_, &taken.rows.value_scales);
   if (measure) {
     taken.key_error = storage_error(keys, taken.rows.keys, taken.rows.key_scales);
     taken.value_error = storage_error(values, taken.rows.values, taken.rows.value_scales);
   }
-  const at::ScalarType beside = storage_scalar_type(query_storage(storage));
-  if (result.queries.defined())
-    taken.queries = cache_rows(result.queries, index, tables.cos, tables.sin, beside);
-  if (result.attention_outputs.defined())
-    taken.attention_outputs = cache_rows(result.attention_outputs, index, {}, {}, beside);
+  const at::ScalarType beside = storage_scalar_type(query_storage(storage_));
+  if (result_.queries.defined())
+    taken.queries = cache_rows(result_.queries, index, cos, sin, beside);
+  if (result_.attention_outputs.defined())
+    taken.attention_outputs = cache_rows(result_.attention_outputs, index, {}, {}, beside);
   return taken;
 }
 

@@ -25,17 +25,29 @@ PrefillResult prefill_spans(const CausalLM& model, const std::vector<int64_t>& p
                             const std::vector<SampleRecord>& samples, Side side,
                             const CaptureOptions& capture = {});
 
-struct TakenRows {
-  StoredRows rows;
-  at::Tensor queries,
-      attention_outputs;                // [R, L, query_heads, D], un-rotated queries; or undefined
+struct TakenRows : SideRows {
   StorageError key_error, value_error;  // when measured
 };
-// The kept entries, encoded, on the device of the result. Equal, before encoding, to the same
-// entries of result.cache.unrotated().
-TakenRows take_rows(const PrefillResult& result, int64_t prefix_tokens,
-                    const std::vector<SampleRecord>& samples, Side side, StorageType storage,
-                    bool measure);
+
+// The kept entries of a result, encoded, on its device. Equal, before encoding, to the same entries
+// of result.cache.unrotated().
+class RowTaker {
+ public:
+  // Refers to `result`, which stays the caller's.
+  RowTaker(const PrefillResult& result, int64_t prefix_tokens,
+           const std::vector<SampleRecord>& samples, Side side, StorageType storage);
+  int64_t rows() const { return index_.size(0); }
+  int64_t row_bytes() const;  // of keys, or of values, as stored
+  // Rows [begin, end).
+  TakenRows take(int64_t begin, int64_t end, bool measure = false) const;
+  TakenRows take_all(bool measure) const { return take(0, rows(), measure); }
+
+ private:
+  const PrefillResult& result_;
+  StorageType storage_;
+  at::Tensor index_;      // [rows] on the CPU: b * T + t
+  at::Tensor cos_, sin_;  // [rows, D/2], or undefined
+};
 
 // Copies from a device to page-locked host memory on a stream of its own, while the device goes on
 // computing.

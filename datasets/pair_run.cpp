@@ -2,11 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include <chrono>
+#include <algorithm>
 #include <future>
 #include <memory>
 #include <utility>
 
+#include "datasets/clocks.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/stop_signal.h"
 
@@ -14,10 +15,6 @@ namespace kvlingua {
 namespace {
 
 using nlohmann::json;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 SampleSide record_side(const SpanSide& side, const SpanReader& reader) {
   SampleSide out;
@@ -47,7 +44,10 @@ int64_t cache_bytes(const PrefillResult& r) {
   return n;
 }
 
-// What one model's part of a batch becomes: on the CPU when called, on a GPU already under way.
+// Rows are taken, looked at and handed to the system in pieces that stay in the processor's cache.
+constexpr int64_t kPieceBytes = 256 << 10;
+
+// What one model's part of a batch becomes: on the CPU when written, on a GPU already under way.
 class PendingRows {
  public:
   // On the CPU nothing is done yet: the writer's thread encodes while the next batch is prefilled.
@@ -61,22 +61,40 @@ class PendingRows {
         samples_(std::move(samples)) {
     bytes_ = cache_bytes(result_);
     if (!staging.needed()) return;
-    taken_ = take_rows(result_, prefix_, *samples_, side_, storage_, measure_);
+    taken_ = taker().take_all(measure_);
     wait_ = staging.start(taken_);
     result_ = {};
   }
   int64_t bytes() const { return bytes_; }
-  TakenRows finish() {
+  // Appends the rows; their measured errors.
+  json write(ShardWriter& shard) {
     if (wait_) {
       wait_();
+      shard.append_rows(side_, taken_, *samples_);
+    } else if (measure_) {
+      taken_ = taker().take_all(measure_);
+      shard.append_rows(side_, taken_, *samples_);
     } else {
-      taken_ = take_rows(result_, prefix_, *samples_, side_, storage_, measure_);
-      result_ = {};
+      write_pieces(shard);
     }
-    return std::move(taken_);
+    const json errors = error_json(taken_);
+    taken_ = {};
+    result_ = {};
+    return errors;
   }
 
  private:
+  RowTaker taker() const { return {result_, prefix_, *samples_, side_, storage_}; }
+  void write_pieces(ShardWriter& shard) const {
+    const RowTaker rows = taker();
+    const int64_t piece =
+        std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(rows.row_bytes(), 1));
+    for (int64_t begin = 0; begin < rows.rows(); begin += piece) {
+      const int64_t end = std::min(begin + piece, rows.rows());
+      shard.append_rows(side_, rows.take(begin, end), *samples_, begin);
+    }
+  }
+
   PrefillResult result_;
   int64_t prefix_, bytes_ = 0;
   Side side_;
@@ -121,12 +139,19 @@ std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch) {
 void PairRun::for_each_batch(int64_t shard, const Work& work) {
   const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(shard)];
   const auto prepare = [this](int64_t batch) {
-    return std::async(std::launch::async, [this, batch] { return batch_records(job_, batch); });
+    return std::async(std::launch::async, [this, batch] {
+      const double start = thread_cpu_seconds();
+      auto records = batch_records(job_, batch);
+      return std::pair(std::move(records), thread_cpu_seconds() - start);
+    });
   };
   auto next = prepare(planned.first_batch);
   for (int64_t batch = planned.first_batch; batch < planned.last_batch; ++batch) {
     stop_if_asked();
-    std::vector<SampleRecord> samples = next.get();
+    const double start = wall_seconds();
+    auto [samples, seconds] = next.get();
+    text_wait_seconds_ += wall_seconds() - start;
+    text_cpu_seconds_ += seconds;
     if (batch + 1 < planned.last_batch) next = prepare(batch + 1);
     work(batch, samples);
   }
@@ -135,12 +160,12 @@ void PairRun::for_each_batch(int64_t shard, const Work& work) {
 PrefillResult PairRun::timed_prefill(const CausalLM& model, Side side,
                                      const std::vector<SampleRecord>& samples) {
   const bool target = side == Side::kTarget;
-  const double start = now();
+  const double start = wall_seconds();
   PrefillResult result = prefill_spans(
       model, (target ? job_.builder.target() : job_.builder.source()).prefix_ids, samples, side,
       {.queries = target && job_.info.queries,
        .attention_outputs = target && job_.info.attention_outputs});
-  prefill_seconds_ += now() - start;
+  prefill_seconds_ += wall_seconds() - start;
   if (target) {
     int64_t tokens = 0;
     for (const SampleRecord& s : samples) tokens += static_cast<int64_t>(s.target.ids.size());
@@ -168,16 +193,10 @@ void PairRun::both(const CausalLM& source, const CausalLM& target,
       auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples),
                                               target_prefix, Side::kTarget, storage, measure,
                                               target_staging, samples);
-      writer.append(from->bytes() + to->bytes(), [samples, from, to, measure] {
-        TakenRows a = from->finish(), b = to->finish();
-        EncodedBatch encoded;
-        encoded.source = a.rows;
-        encoded.target = b.rows;
-        encoded.target_queries = b.queries;
-        encoded.target_attention_outputs = b.attention_outputs;
-        if (measure) encoded.quantisation = {{"source", error_json(a)}, {"target", error_json(b)}};
-        encoded.samples = std::move(*samples);
-        return encoded;
+      writer.append(from->bytes() + to->bytes(), [samples, from, to, measure](ShardWriter& out) {
+        const json source_error = from->write(out), target_error = to->write(out);
+        out.append_samples(*samples);
+        return measure ? json{{"source", source_error}, {"target", target_error}} : json();
       });
     });
     writer.end_shard();
@@ -193,8 +212,9 @@ void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>
     json quantisation;
     for_each_batch(shard, [&](int64_t batch, std::vector<SampleRecord>& samples) {
       const bool measure = batch == job_.plan.shards[static_cast<size_t>(shard)].first_batch;
-      TakenRows taken = take_rows(timed_prefill(source, Side::kSource, samples), prefix, samples,
-                                  Side::kSource, job_.info.storage, measure);
+      const PrefillResult result = timed_prefill(source, Side::kSource, samples);
+      TakenRows taken =
+          RowTaker(result, prefix, samples, Side::kSource, job_.info.storage).take_all(measure);
       if (measure) quantisation = error_json(taken);
       StoredRows& rows = taken.rows;
       for (at::Tensor* t : {&rows.keys, &rows.values, &rows.key_scales, &rows.value_scales}) {
@@ -225,17 +245,13 @@ void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_
       auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples),
                                               prefix, Side::kTarget, job_.info.storage, measure,
                                               staging, samples);
-      writer.append(from.bytes() + to->bytes(), [samples, from, to, measure, source_error] {
-        TakenRows b = to->finish();
-        EncodedBatch encoded;
-        encoded.source = from;
-        encoded.target = b.rows;
-        encoded.target_queries = b.queries;
-        encoded.target_attention_outputs = b.attention_outputs;
-        if (measure) encoded.quantisation = {{"source", source_error}, {"target", error_json(b)}};
-        encoded.samples = std::move(*samples);
-        return encoded;
-      });
+      writer.append(
+          from.bytes() + to->bytes(), [samples, from, to, measure, source_error](ShardWriter& out) {
+            out.append_rows(Side::kSource, {.rows = from}, *samples);
+            const json target_error = to->write(out);
+            out.append_samples(*samples);
+            return measure ? json{{"source", source_error}, {"target", target_error}} : json();
+          });
     });
     writer.end_shard();
     writer.finish();  // the stage goes only when the shard stands

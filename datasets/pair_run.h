@@ -44,6 +44,9 @@ class PairRun {
                          SourceStage& stage, PairWriter& writer);
 
   double prefill_seconds() const { return prefill_seconds_; }
+  // Waited for texts and ids; processor time spent on them.
+  double text_wait_seconds() const { return text_wait_seconds_; }
+  double text_cpu_seconds() const { return text_cpu_seconds_; }
   int64_t tokens() const { return tokens_; }  // target tokens read
 
  private:
@@ -55,7 +58,7 @@ class PairRun {
 
   PairJob job_;
   Progress& progress_;
-  double prefill_seconds_ = 0.0;
+  double prefill_seconds_ = 0.0, text_wait_seconds_ = 0.0, text_cpu_seconds_ = 0.0;
   int64_t tokens_ = 0;
 };
 

@@ -40,6 +40,13 @@ struct SampleRecord {
   double alignment_covered = 1.0;
 };
 
+// Rows of one side, one after the other, on the CPU in storage type.
+struct SideRows {
+  StoredRows rows;
+  // Target only: [R, L, query_heads, D], un-rotated queries, outputs before o_proj; or undefined.
+  at::Tensor queries, attention_outputs;
+};
+
 // Samples and their rows, one after the other, on the CPU in storage type.
 struct EncodedBatch {
   std::vector<SampleRecord> samples;
@@ -61,6 +68,12 @@ class ShardWriter {
   ~ShardWriter();
   // Throws Error: kDiskFull, kFailed; kInput naming the sample when a number is NaN or infinite.
   void append(const EncodedBatch& batch);
+  // The same in pieces, so that rows are written while the processor's cache still holds them: all
+  // rows of `samples`, in order and side by side as the caller likes, then the samples. These rows
+  // follow the first `before` of them.
+  void append_rows(Side side, const SideRows& rows, const std::vector<SampleRecord>& samples,
+                   int64_t before = 0);
+  void append_samples(const std::vector<SampleRecord>& samples);
   // Writes what is ragged, closes the file. What was written is then complete but not yet synced to
   // disk.
   ShardEntry finish();

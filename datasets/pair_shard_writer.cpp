@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include <optional>
+#include <utility>
 
 #include "datasets/pair_shard.h"
 #include "datasets/pair_shard_names.h"
@@ -51,11 +52,11 @@ struct SideArrays {
   }
 };
 
-// Throws naming the sample that holds element `at` of a tensor with `per_row` numbers a row.
-[[noreturn]] void not_finite(const EncodedBatch& batch, Side side, const char* what, int64_t row,
-                             const PairSetInfo& info) {
+// Throws naming the sample that owns this row.
+[[noreturn]] void not_finite(const std::vector<SampleRecord>& samples, Side side, const char* what,
+                             int64_t row, const PairSetInfo& info) {
   int64_t begin = 0;
-  for (const SampleRecord& sample : batch.samples) {
+  for (const SampleRecord& sample : samples) {
     const SampleSide& s = side == Side::kSource ? sample.source : sample.target;
     const auto rows = static_cast<int64_t>(s.row_token.size());
     if (row < begin + rows) {
@@ -72,13 +73,6 @@ struct SideArrays {
     begin += rows;
   }
   throw Error({.where = "pair writer", .what = "more rows than samples own"});
-}
-
-void check(const EncodedBatch& batch, Side side, const char* what, const at::Tensor& t,
-           const PairSetInfo& info) {
-  if (!t.defined() || t.numel() == 0) return;
-  const int64_t at = first_non_finite(t);
-  if (at >= 0) not_finite(batch, side, what, at / (t.numel() / t.size(0)), info);
 }
 
 }  // namespace
@@ -111,6 +105,30 @@ struct ShardWriter::Impl {
                              sample.target_source_row.end());
     covered += sample.alignment_covered;
     if (sample.use == SampleUse::kTrain) ++entry.train_samples;
+  }
+
+  // `before`: rows of these samples that came earlier.
+  void check(Side side, const SideRows& rows, const std::vector<SampleRecord>& samples,
+             int64_t before) const {
+    const auto finite = [&](const at::Tensor& t, const char* what) {
+      if (!t.defined() || t.numel() == 0) return;
+      const int64_t at = first_non_finite(t);
+      if (at >= 0) not_finite(samples, side, what, before + at / (t.numel() / t.size(0)), info);
+    };
+    finite(rows.rows.keys, "keys");
+    finite(rows.rows.key_scales, "keys");
+    finite(rows.rows.values, "values");
+    finite(rows.rows.value_scales, "values");
+    finite(rows.queries, "queries");
+    finite(rows.attention_outputs, "attention outputs");
+  }
+  void put(Side side, const SideRows& rows) {
+    (side == Side::kSource ? source : target)->append(rows.rows);
+    if (side == Side::kSource) return;
+    for (const auto& [array, tensor] : {std::pair(&queries, &rows.queries),
+                                        std::pair(&attention_outputs, &rows.attention_outputs)}) {
+      if (*array) (*array)->append(tensor->const_data_ptr(), tensor->size(0));
+    }
   }
 
   template <class T>
@@ -155,25 +173,25 @@ ShardWriter::ShardWriter(const std::filesystem::path& path, int64_t index, const
 ShardWriter::~ShardWriter() = default;
 
 void ShardWriter::append(const EncodedBatch& batch) {
-  Impl& s = *impl_;
-  for (const auto& [side, rows] :
-       {std::pair{Side::kSource, &batch.source}, std::pair{Side::kTarget, &batch.target}}) {
-    check(batch, side, "keys", rows->keys, s.info);
-    check(batch, side, "keys", rows->key_scales, s.info);
-    check(batch, side, "values", rows->values, s.info);
-    check(batch, side, "values", rows->value_scales, s.info);
-  }
-  check(batch, Side::kTarget, "queries", batch.target_queries, s.info);
-  check(batch, Side::kTarget, "attention outputs", batch.target_attention_outputs, s.info);
-  s.source->append(batch.source);
-  s.target->append(batch.target);
-  if (s.queries)
-    s.queries->append(batch.target_queries.const_data_ptr(), batch.target_queries.size(0));
-  if (s.attention_outputs) {
-    s.attention_outputs->append(batch.target_attention_outputs.const_data_ptr(),
-                                batch.target_attention_outputs.size(0));
-  }
-  for (const SampleRecord& sample : batch.samples) s.add(sample);
+  const SideRows source{.rows = batch.source};
+  const SideRows target{.rows = batch.target,
+                        .queries = batch.target_queries,
+                        .attention_outputs = batch.target_attention_outputs};
+  impl_->check(Side::kSource, source, batch.samples, 0);
+  impl_->check(Side::kTarget, target, batch.samples, 0);
+  impl_->put(Side::kSource, source);
+  impl_->put(Side::kTarget, target);
+  append_samples(batch.samples);
+}
+
+void ShardWriter::append_rows(Side side, const SideRows& rows,
+                              const std::vector<SampleRecord>& samples, int64_t before) {
+  impl_->check(side, rows, samples, before);
+  impl_->put(side, rows);
+}
+
+void ShardWriter::append_samples(const std::vector<SampleRecord>& samples) {
+  for (const SampleRecord& sample : samples) impl_->add(sample);
 }
 
 ShardEntry ShardWriter::finish() {

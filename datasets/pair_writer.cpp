@@ -2,10 +2,10 @@
 
 #include <c10/util/ParallelGuard.h>
 
-#include <chrono>
 #include <optional>
 #include <utility>
 
+#include "datasets/clocks.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/sha256.h"
@@ -13,9 +13,22 @@
 namespace kvlingua {
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+// Adds the processor time of its life to `sum`.
+class Timed {
+ public:
+  Timed(std::mutex& mutex, double& sum) : mutex_(mutex), sum_(sum) {}
+  ~Timed() {
+    const std::lock_guard lock(mutex_);
+    sum_ += thread_cpu_seconds() - start_;
+  }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  std::mutex& mutex_;
+  double& sum_;
+  double start_ = thread_cpu_seconds();
+};
 
 }  // namespace
 
@@ -53,14 +66,17 @@ void PairWriter::append(EncodedBatch batch) {
   const int64_t bytes = batch.source.bytes() + batch.target.bytes();
   auto shared =
       std::make_shared<EncodedBatch>(std::move(batch));  // std::function wants what can be copied
-  append(bytes, [shared] { return std::move(*shared); });
+  append(bytes, [shared](ShardWriter& shard) {
+    shard.append(*shared);
+    return shared->quantisation;
+  });
 }
 
-void PairWriter::append(int64_t bytes, std::function<EncodedBatch()> make) {
-  push({[this, make = std::move(make)] {
-          const EncodedBatch batch = make();
-          shard_->writer.append(batch);
-          if (shard_->quantisation.is_null()) shard_->quantisation = batch.quantisation;
+void PairWriter::append(int64_t bytes, std::function<nlohmann::json(ShardWriter&)> write) {
+  push({[this, write = std::move(write)] {
+          const Timed timed(mutex_, times_.rows);
+          nlohmann::json quantisation = write(shard_->writer);
+          if (shard_->quantisation.is_null()) shard_->quantisation = std::move(quantisation);
         },
         bytes});
 }
@@ -70,6 +86,7 @@ void PairWriter::end_shard() {
 }
 
 void PairWriter::publish() {
+  const Timed timed(mutex_, times_.publish);
   ShardEntry entry = shard_->writer.finish();
   entry.sha256 = sha256_file(shard_->file.temporary_path());
   entry.bytes = static_cast<int64_t>(std::filesystem::file_size(shard_->file.temporary_path()));
@@ -85,11 +102,11 @@ void PairWriter::publish() {
 
 void PairWriter::push(Task task) {
   std::unique_lock lock(mutex_);
-  const double start = now();
+  const double start = wall_seconds();
   changed_.wait(lock, [&] {
     return failure_ || queued_bytes_ == 0 || queued_bytes_ + task.bytes <= options_.queue_bytes;
   });
-  wait_seconds_ += now() - start;
+  wait_seconds_ += wall_seconds() - start;
   if (failure_) rethrow();
   queued_bytes_ += task.bytes;
   queue_.push_back(std::move(task));
@@ -101,9 +118,9 @@ void PairWriter::rethrow() { std::rethrow_exception(failure_); }
 
 void PairWriter::finish() {
   std::unique_lock lock(mutex_);
-  const double start = now();
+  const double start = wall_seconds();
   changed_.wait(lock, [&] { return failure_ || (queue_.empty() && !working_); });
-  wait_seconds_ += now() - start;
+  wait_seconds_ += wall_seconds() - start;
   if (failure_) rethrow();
 }
 
@@ -120,7 +137,6 @@ void PairWriter::run() {
       queue_.pop_front();
       working_ = true;
     }
-    const double start = now();
     std::exception_ptr failure;
     try {
       task.work();
@@ -130,7 +146,6 @@ void PairWriter::run() {
     task.work = {};  // frees the batch before its room is given away
     {
       const std::lock_guard lock(mutex_);
-      busy_seconds_ += now() - start;
       queued_bytes_ -= task.bytes;
       working_ = false;
       if (failure) failure_ = failure;
@@ -145,9 +160,9 @@ double PairWriter::wait_seconds() const {
   const std::lock_guard lock(mutex_);
   return wait_seconds_;
 }
-double PairWriter::busy_seconds() const {
+WriterTimes PairWriter::times() const {
   const std::lock_guard lock(mutex_);
-  return busy_seconds_;
+  return times_;
 }
 int64_t PairWriter::published_shards() const {
   const std::lock_guard lock(mutex_);

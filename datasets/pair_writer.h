@@ -27,6 +27,12 @@ struct PairWriterOptions {
                         << 20;  // batches waiting to be written; one batch is always let in
 };
 
+// Processor time of the writer's thread.
+struct WriterTimes {
+  double rows = 0.0;     // out of caches, looking for NaN, handing to the system
+  double publish = 0.0;  // hashing, flushing, the manifest
+};
+
 class PairWriter {
  public:
   // `manifest`: what this process' manifest file already lists; it is written with every shard
@@ -41,16 +47,17 @@ class PairWriter {
   // thread failed with.
   void begin_shard(int64_t index, const ShardSizes& expected);
   void append(EncodedBatch batch);
-  // `make` runs on the writer's thread: it may wait for a device's copy, or encode. `bytes`: what
-  // it keeps alive.
-  void append(int64_t bytes, std::function<EncodedBatch()> make);
+  // `write` runs on the writer's thread: it may wait for a device's copy, or encode, and appends to
+  // the shard; what it returns is the shard's measured storage error, unless null. `bytes`: what it
+  // keeps alive.
+  void append(int64_t bytes, std::function<nlohmann::json(ShardWriter&)> write);
   void end_shard();
   // Waits until everything is published.
   void finish();
 
-  // Seconds the callers have waited, seconds the thread has worked.
+  // Seconds the callers have waited; what the thread has done.
   double wait_seconds() const;
-  double busy_seconds() const;
+  WriterTimes times() const;
   // Shards published by this writer so far, and their bytes.
   int64_t published_shards() const;
   int64_t published_bytes() const;
@@ -76,7 +83,8 @@ class PairWriter {
   int64_t queued_bytes_ = 0;
   bool working_ = false, closing_ = false, abandon_ = false;
   std::exception_ptr failure_;
-  double wait_seconds_ = 0.0, busy_seconds_ = 0.0;
+  double wait_seconds_ = 0.0;
+  WriterTimes times_;
   int64_t published_ = 0, published_bytes_ = 0;
   std::thread thread_;  // last: starts when all else is there
 };
