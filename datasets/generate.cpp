@@ -8,10 +8,10 @@
 #include <optional>
 
 #include "datasets/batch_plan.h"
-#include "datasets/clocks.h"
 #include "datasets/pair_manifest.h"
 #include "datasets/pair_run.h"
 #include "datasets/pair_writer.h"
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
@@ -454,24 +454,24 @@ GenerateResult Generation::run() {
 
 nlohmann::ordered_json GenerateResult::to_json() const {
   nlohmann::ordered_json json = {{"directory", directory.string()},
-          {"complete", complete},
-          {"samples", samples},
-          {"tokens", tokens},
-          {"shards", shards},
-          {"bytes", bytes},
-          {"seconds", seconds},
-          {"tokens_per_second", tokens_per_second},
-          {"prefill_seconds", prefill_seconds},
-          {"text_wait_seconds", text_wait_seconds},
-          {"write_wait_seconds", write_wait_seconds},
-          {"cpu_seconds",
-           {{"all", cpu_seconds},
-            {"text", text_cpu_seconds},
-            {"rows", rows_cpu_seconds},
-            {"publish", publish_cpu_seconds}}},
-          {"resumed_samples", resumed_samples},
-          {"skipped_documents", skipped_documents},
-          {"alignment_covered", alignment_covered}};
+                                 {"complete", complete},
+                                 {"samples", samples},
+                                 {"tokens", tokens},
+                                 {"shards", shards},
+                                 {"bytes", bytes},
+                                 {"seconds", seconds},
+                                 {"tokens_per_second", tokens_per_second},
+                                 {"prefill_seconds", prefill_seconds},
+                                 {"text_wait_seconds", text_wait_seconds},
+                                 {"write_wait_seconds", write_wait_seconds},
+                                 {"cpu_seconds",
+                                  {{"all", cpu_seconds},
+                                   {"text", text_cpu_seconds},
+                                   {"rows", rows_cpu_seconds},
+                                   {"publish", publish_cpu_seconds}}},
+                                 {"resumed_samples", resumed_samples},
+                                 {"skipped_documents", skipped_documents},
+                                 {"alignment_covered", alignment_covered}};
   if (meter.is_object()) json.update(meter);
   return json;
 }

@@ -6,13 +6,13 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/ParallelGuard.h>
 
-#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <thread>
 
 #include "datasets/pair_group.h"
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/sha256.h"
 
@@ -20,10 +20,6 @@ namespace kvlingua {
 namespace {
 
 using nlohmann::json;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::string to_string(LoadUnit unit) { return unit == LoadUnit::kRows ? "rows" : "sequences"; }
 std::string to_string(LoadUse use) {
@@ -348,9 +344,9 @@ std::optional<PairBatch> PairLoader::next() {
   Ready made;
   {
     std::unique_lock lock(s.mutex);
-    const double start = now();
+    const double start = wall_seconds();
     s.changed.wait(lock, [&] { return !s.ready.empty() || s.failure || s.ended; });
-    s.waited += now() - start;
+    s.waited += wall_seconds() - start;
     if (s.ready.empty()) {
       if (s.failure) std::rethrow_exception(s.failure);
       return std::nullopt;

@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include "datasets/clocks.h"
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/stop_signal.h"
 

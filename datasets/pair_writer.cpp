@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "datasets/clocks.h"
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/sha256.h"

@@ -25,7 +25,7 @@ constexpr int64_t kSmallestBlock = 64;
 }  // namespace
 
 void TrainRun::ridge(TrainState state) {
-  const double begin = now();
+  const double begin = wall_seconds();
   const RidgeOptions& options = recipe_.projector.ridge;
   const uint64_t available = device_.is_cpu() ? available_memory_bytes() : 0;
   RidgeSumsPair sums =
@@ -67,7 +67,7 @@ void TrainRun::ridge(TrainState state) {
 
   state.step = state.total_steps = 1;
   ++state.global_step;
-  state.seconds += now() - begin;
+  state.seconds += wall_seconds() - begin;
   const auto held = validation(projector.target_statistics());
   if (held->rows() > 0) {
     const auto timer = meter_->time("validate", static_cast<double>(held->rows()));

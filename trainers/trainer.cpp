@@ -26,7 +26,7 @@ std::vector<bool> decay_flags(const NamedTensors& parameters, bool all) {
 
 // What happened since the last report.
 struct Trainer::Meter {
-  double since = now();
+  double since = wall_seconds();
   int64_t steps = 0, tokens = 0;
   at::Tensor loss, gradient_norm;
   double lr = 0;
@@ -123,7 +123,7 @@ bool Trainer::finished(const TrainState& state) const {
 
 // One optimizer step over `accumulation` micro-batches.
 void Trainer::optimize(TrainState& state, Meter& meter) {
-  const double begin = now();
+  const double begin = wall_seconds();
   const int64_t ordinal = state.step + 1;
   const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
   optimizer_.zero_grad();
@@ -154,7 +154,7 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   ++meter.steps;
   ++state.step;
   ++state.global_step;
-  state.seconds += now() - begin;
+  state.seconds += wall_seconds() - begin;
 }
 
 void Trainer::agree(at::Tensor& loss, int64_t& tokens) {
@@ -194,7 +194,7 @@ void Trainer::report(TrainState& state, Meter& meter) {
                .gradient_norm = meter.gradient_norm.item<double>(),
                .tokens = meter.tokens,
                .steps = meter.steps,
-               .seconds = now() - meter.since,
+               .seconds = wall_seconds() - meter.since,
                .memory_bytes = current_rss_bytes()};
   for (const auto& [name, tensor] : meter.parts) r.parts.emplace_back(name, tensor.item<double>());
   if (state.step <= options_.log_every) state.first_loss = r.loss;

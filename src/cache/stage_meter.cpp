@@ -4,11 +4,9 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <ctime>
 #include <nlohmann/json.hpp>
-#include <string_view>
 
+#include "kvlingua/base/clock.h"
 #include "kvlingua/io/system.h"
 
 namespace kvlingua {
@@ -39,15 +37,7 @@ StageMeter::StageMeter(at::Device device) : device_(device) {
   begin_ = now();
 }
 
-double StageMeter::now() {
-  static const bool processor = [] {
-    const char* clock = std::getenv("KVLINGUA_BENCH_CLOCK");
-    return clock != nullptr && std::string_view(clock) == "cpu";
-  }();
-  timespec time{};
-  ::clock_gettime(processor ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
+double StageMeter::now() { return measured_seconds(); }
 
 void StageMeter::add(const std::string& phase, double units, double seconds) {
   Phase& p = phases_[phase];

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +19,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "bench_clock.h"
 #include "datasets/batch_plan.h"
 #include "datasets/generate.h"
 #include "datasets/pair_loader.h"
@@ -37,25 +37,8 @@
 namespace kvlingua {
 namespace {
 
-// Seconds of the wall, or with KVLINGUA_BENCH_CLOCK=cpu of this process, all threads together: what
-// a machine busy with other work allows to compare.
-bool on_cpu() {
-  const char* const kind = std::getenv("KVLINGUA_BENCH_CLOCK");
-  return kind != nullptr && std::strcmp(kind, "cpu") == 0;
-}
-double now() {
-  if (!on_cpu()) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  }
-  timespec t{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-double median(std::vector<double> x) {
-  std::sort(x.begin(), x.end());
-  return x[x.size() / 2];
-}
+using bench::median;
+using bench::now;
 
 struct Arguments {
   std::string source, target, child, only;  // only: speed, loader or memory
@@ -160,7 +143,7 @@ void bench_speed(const Arguments& a, const Recipe& recipe, const std::filesystem
     const double start = now();
     result = generate(recipe, testing::tiny_context(out));
     whole.push_back(now() - start);
-    loop.push_back(on_cpu() ? result.cpu_seconds : result.seconds);
+    loop.push_back(measured_by_processor() ? result.cpu_seconds : result.seconds);
     ratio.push_back(alone.back() / loop.back());
   }
   const auto tokens = static_cast<double>(result.tokens);
@@ -168,7 +151,7 @@ void bench_speed(const Arguments& a, const Recipe& recipe, const std::filesystem
       "%lld samples, %.0f target tokens, %.1f MB, %d threads, median of %lld, seconds of %s\n",
       static_cast<long long>(result.samples), tokens, static_cast<double>(result.bytes) / 1e6,
       at::get_num_threads(), static_cast<long long>(a.repeat),
-      on_cpu() ? "the processors" : "the wall");
+      measured_by_processor() ? "the processors" : "the wall");
   std::printf("prefill alone             %8.0f tokens/s   %6.2f s\n", tokens / median(alone),
               median(alone));
   std::printf("generate, models loaded   %8.0f tokens/s   %6.2f s   %5.1f %% of prefill alone\n",
