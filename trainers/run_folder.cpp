@@ -73,6 +73,10 @@ void RunFolder::adopt(const Checkpoint& finished, const std::string& where) {
   results_.push_back(OrderedJson::parse(finished.state.results.back().dump()));
 }
 
+void RunFolder::measured(const OrderedJson& took) {
+  if (!results_.empty()) results_.back().update(took);
+}
+
 std::string RunFolder::save(const Checkpoint& checkpoint) {
   const fs::path path = store_->save(checkpoint);
   // A stop exits next: what it names must be there. Other processes wait for it too.

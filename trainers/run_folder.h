@@ -33,6 +33,8 @@ class RunFolder {
   void finish(TrainState& state);
   // The same of a stage that was finished before.
   void adopt(const Checkpoint& finished, const std::string& where);
+  // Adds what the last finished stage took (stage_meter.h) to its line for --json.
+  void measured(const nlohmann::ordered_json& took);
   // Writes a checkpoint, in the background where nothing waits for it; returns its folder.
   std::string save(const Checkpoint& checkpoint);
 

@@ -134,7 +134,7 @@ TrainResult TrainRun::execute() {
     // The next stage reads what this one has written.
     folder_.wait();
     peers_.wait();
-    if (!result_.stages.empty()) result_.stages.back().update(meter_->to_json());
+    folder_.measured(meter_->to_json());
   }
   result.stages = folder_.results();
   return result;
