@@ -217,6 +217,7 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
       if (result.generated > before) store.add_distances(result.control_distance);
     }
     if (after_block && rank == 0) after_block(block);
+    give_back_freed_memory();
   }
   store.sync();
   if (rank > 0) {

@@ -19,9 +19,11 @@ uint64_t peak_memory_bytes(at::Device device) {
   return static_cast<uint64_t>(stats.reserved_bytes[all].peak);
 }
 
+void give_back_freed_memory() { ::malloc_trim(0); }
+
 void reset_peak_memory(at::Device device) {
   if (device.is_cpu()) {
-    ::malloc_trim(0);
+    give_back_freed_memory();
     reset_peak_rss();
     return;
   }

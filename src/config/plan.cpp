@@ -78,6 +78,8 @@ double saved_bytes_per_token(const ModelNumbers& m) {
   return layer * d(m.compute_bytes);
 }
 
+constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's gold answer
+
 double operations(const ModelNumbers& m) { return 30.0 * d(m.layers); }  // of one forward
 
 double forward_seconds(const Inputs& in, const ModelNumbers& m, double tokens, double batches) {
@@ -133,8 +135,7 @@ StagePlan generate_stage(const Inputs& in, double stored) {
   return plan;
 }
 
-// What reading the pairs holds: the loader's groups (256 MiB at most), as much again that the
-// pass for the validation baselines leaves with the allocator, and the held-out rows.
+// What reading the pairs holds: the loader's groups (256 MiB at most) and the held-out rows.
 double reading_bytes(const Inputs& in) {
   const double loader = 256 << 20;
   const double element = storage_element_bytes(in.recipe.data.storage_dtype);
@@ -144,7 +145,7 @@ double reading_bytes(const Inputs& in) {
       2.0 * d(in.recipe.projector.ridge.previous_tokens) * d(in.source.kv_channels());
   const double row = in.source.kv_bytes(4) + in.target.kv_bytes(4) + 4 * previous;
   const double held = std::min({4096.0, loader / row, in.span_tokens()}) * row;
-  return in.machine.cuda ? held : held + 2 * std::min(stored, loader);
+  return in.machine.cuda ? held : held + std::min(stored, loader);
 }
 
 StagePlan ridge_stage(const Inputs& in) {
@@ -229,7 +230,8 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   const double reading = pairs ? reading_bytes(in) : 0;
   const double item =
       context * (in.source.kv_bytes(4) + in.target.kv_bytes(4) +
-                 8.0 * d(projector.ridge.previous_tokens) * d(in.source.kv_channels()));
+                 8.0 * d(projector.ridge.previous_tokens) * d(in.source.kv_channels())) +
+      std::min(answer, kGoldAnswer) * d(in.target.vocab) * 4;  // what the teacher says
   const double all = item * d(in.recipe.train.distillation.items);
   const double kept = pairs && all <= (1 << 30) ? all : 0;
   const auto memory = [=, &in](double items) {

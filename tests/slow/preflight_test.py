@@ -130,7 +130,8 @@ class Preflight(unittest.TestCase):
         if not SMOLLM2.exists():
             self.skipTest("KVLINGUA_MODELS does not hold smollm2-135m-instruct")
         self.compare("smollm2_self.yaml", "data.synthetic.documents=60", "data.batch_tokens=1024",
-                     "train.regression.batch.size=256", "eval.items=16", "eval.shifts=[40]", "projector.ridge.lambda=[1e-5]")
+                     "train.regression.batch.size=256", "eval.items=16", "eval.shifts=[40]", "projector.ridge.lambda=[1e-5]",
+                     "eval.conditions=[full_text,same_cache,raw_shifted,ridge,mlp]", "eval.gated=mlp")
 
     def test_qwen(self):
         tokenizer = SMOLLM2 if SMOLLM2.exists() else ROOT / "checkpoints" / "nano" / "target"

@@ -20,6 +20,9 @@ uint64_t peak_memory_bytes(at::Device device);
 // Begins to measure anew. On the CPU what is freed is given back to the system first, so that a
 // stage is not charged for the one before it.
 void reset_peak_memory(at::Device device);
+// Freed memory goes back to the system (CPU). A heap that once was large is otherwise filled again
+// from end to end by whatever small comes and goes.
+void give_back_freed_memory();
 
 class StageMeter {
  public:
