@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <utility>
 
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
@@ -66,9 +67,11 @@ int run_self(const std::vector<std::string>& arguments, const fs::path& log) {
     ::_exit(127);
   }
   int status = -1;
-  while (child > 0 && ::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return -1;
-    if (stop_requested()) ::kill(child, SIGTERM);
+  bool told = false;
+  for (pid_t ended = 0; child > 0 && ended == 0;) {
+    ended = ::waitpid(child, &status, WNOHANG);
+    if (ended == 0) ::usleep(20000);
+    if (stop_requested() && !std::exchange(told, true)) ::kill(child, SIGTERM);
   }
   return status;
 }
@@ -97,8 +100,12 @@ std::vector<MeasuredStage> stages_of(const nlohmann::json& result) {
   return stages;
 }
 
-std::string why_not(const Preflight& p, const RunContext& context) {
+// Before the work itself a rehearsal is only made when it is a small part of it.
+constexpr double kWorthIt = 30;  // seconds of work, as computed
+
+std::string why_not(const Preflight& p, const RunContext& context, bool work_follows) {
   if (!p.can_run()) return "it cannot run here";
+  if (work_follows && p.plan.seconds < kWorthIt) return "the run itself is short";
   if (!context.world.alone()) return "several processes";
   if (p.recipe.data.online) return "data.online";
   for (const std::string& stage : p.recipe.train.stages)
@@ -140,7 +147,7 @@ nlohmann::json small_run(const SmallRecipe& small, const Preflight& p, const Run
 }  // namespace
 
 void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
-  p.rehearsal_problem = why_not(p, context);
+  p.rehearsal_problem = why_not(p, context, !keep.empty());
   if (!p.rehearsal_problem.empty()) return;
   const auto bytes = [&](const ModelOptions& options) {
     return static_cast<int64_t>(c10::elementSize(resolve_dtype(options.dtype, p.device)));

@@ -7,6 +7,7 @@
 
 namespace kvlingua::verbs {
 
+// `keep` names a file when the work follows, and then nothing is rehearsed for a short run.
 // Replaces time and memory of the plan's stages by what a small run of this program says. Where
 // that cannot be (it cannot run here, or the small run failed) the plan stays as computed, and
 // `preflight.rehearsal_problem` says why. What was measured is kept in `keep` (empty: nowhere) and

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Preflight against what the run then uses: peak memory within 15 %, time within 30 %.
 
-`quickstart --json` holds both: what preflight predicted, and total_seconds and peak_memory_bytes of every stage. Three runs,
+`preflight --json` says what every stage will take, `quickstart --json` its total_seconds and peak_memory_bytes. Three runs,
 cut down by --set: the embedded pair, SmolLM2-135M into itself (KVLINGUA_MODELS), and random weights of the shapes of
 Qwen3-0.6B and Qwen2.5-0.5B. Time is this process's processor time (KVLINGUA_BENCH_CLOCK=cpu), so that neighbours on the
 machine do not count; KVLINGUA_BENCH_CLOCK=wall compares wall time, on a quiet machine.
@@ -90,15 +90,21 @@ class Preflight(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
     def compare(self, recipe, *overrides):
-        words = [PROGRAM, "quickstart", str(ROOT / "recipe" / recipe), "--device", "cpu", "--out", str(self.folder / "out"), "-q"]
+        words = [str(ROOT / "recipe" / recipe), "--device", "cpu", "--out", str(self.folder / "out"), "-q"]
         for override in overrides:
             words += ["--set", override]
         environment = {"KVLINGUA_BENCH_CLOCK": "cpu", "OMP_NUM_THREADS": "1", **os.environ}
         result_file = self.folder / "result.json"
-        done = subprocess.run([*words, "--json", str(result_file)], capture_output=True, text=True, cwd=ROOT, env=environment)
-        self.assertIn(done.returncode, (0, 3), done.stderr[-2000:])
-        result = json.loads(result_file.read_text())
-        self.assertEqual(result["preflight"]["rehearsal"]["problem"], "")
+
+        def run(verb):
+            done = subprocess.run([PROGRAM, verb, *words, "--json", str(result_file)], capture_output=True, text=True, cwd=ROOT,
+                                  env=environment)
+            self.assertIn(done.returncode, (0, 3), done.stderr[-2000:])
+            return json.loads(result_file.read_text())
+
+        preflight = run("preflight")
+        self.assertEqual(preflight["rehearsal"]["problem"], "")
+        result = {**run("quickstart"), "preflight": preflight}
         used = used_by(result)
         whole = sum(seconds for seconds, _ in used.values())
         predicted_whole = sum(stage["seconds"] for stage in result["preflight"]["stages"])
@@ -119,7 +125,7 @@ class Preflight(unittest.TestCase):
         judge("all", "time", predicted_whole, whole, TIME, "s", 1)
         print(f"\n{recipe}, rehearsal {result['preflight']['rehearsal']['seconds']:.0f} s", *lines, sep="\n", flush=True)
         if os.environ.get("KVLINGUA_KEEP"):
-            shutil.copy(result_file, os.environ["KVLINGUA_KEEP"] + "-" + pathlib.Path(recipe).stem + ".json")
+            pathlib.Path(os.environ["KVLINGUA_KEEP"] + "-" + pathlib.Path(recipe).stem + ".json").write_text(json.dumps(result))
         self.assertFalse(wrong, "\n".join(wrong))
 
     def test_nano(self):
