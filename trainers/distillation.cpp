@@ -125,15 +125,13 @@ const DistillationObjective::Prepared& DistillationObjective::prepared(int64_t i
     std::vector<int64_t> block;
     const int64_t first = item / kBlock * kBlock, count = static_cast<int64_t>(items_.size());
     for (int64_t i = first; i < std::min(first + kBlock, count); ++i) block.push_back(i);
-    const double begin = StageMeter::now();
     prepare(block);
-    so_far_.items += size(block);
-    so_far_.seconds += StageMeter::now() - begin;
   }
   return *prepared_[static_cast<size_t>(item)];
 }
 
 void DistillationObjective::prepare(const std::vector<int64_t>& items) {
+  const double begin = StageMeter::now();
   const auto count = static_cast<int64_t>(items.size());
   const c10::NoGradGuard no_grad;
   std::vector<std::vector<int64_t>> source_rows, target_rows;
@@ -174,6 +172,8 @@ void DistillationObjective::prepare(const std::vector<int64_t>& items) {
                                  .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()};
     at_row += answer;
   }
+  so_far_.items += count;
+  so_far_.seconds += StageMeter::now() - begin;
 }
 
 // The spans of these items as one padded cache, rotated to stand after the target's prefix.

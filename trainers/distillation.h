@@ -88,7 +88,7 @@ class DistillationObjective : public Objective {
   KvCache source_prefix_, target_prefix_;  // one row each; empty when there is no prefix
   bool keep_ = true;
   std::vector<std::optional<Prepared>> prepared_;
-  Preparation so_far_;  // of what is kept
+  Preparation so_far_;
 };
 
 }  // namespace kvlingua

@@ -41,8 +41,8 @@ class Objective {
   }
   // What one validate() works on: held-out rows or items.
   virtual double validation_units() const { return 1; }
-  // What next() and validate() have prepared once and for all, and how long that took: it is no part
-  // of a step that comes later.
+  // Items that next() and validate() have prepared so far and the seconds that took. A step whose
+  // items are kept does not pay for it again.
   struct Preparation {
     int64_t items = 0;
     double seconds = 0;
