@@ -201,16 +201,15 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     for (auto& block : make_blocks(std::move(items), input.seed))
       blocks.push_back(std::move(block));
 
-  RunnerOptions runner{
-      .batch_size = options.batch_size,
-      .max_new_tokens = options.max_new_tokens,
-      .likelihoods = options.retention,
-      .store = {.fingerprint = run_fingerprint(input, conditions),
-                .resume = input.resume,
-                .rank = input.world.rank,
-                .ranks = input.world.size,
-                .job = cat(input.world.master_addr, ":", input.world.master_port)},
-      .meter = input.meter};
+  RunnerOptions runner{.batch_size = options.batch_size,
+                       .max_new_tokens = options.max_new_tokens,
+                       .likelihoods = options.retention,
+                       .store = {.fingerprint = run_fingerprint(input, conditions),
+                                 .resume = input.resume,
+                                 .rank = input.world.rank,
+                                 .ranks = input.world.size,
+                                 .job = cat(input.world.master_addr, ":", input.world.master_port)},
+                       .meter = input.meter};
   if (!input.folder.empty()) runner.store.file = input.folder / "generations.jsonl";
   FidelityMeter meter(input.projectors, input.target.model->kv_shape());
   std::optional<StageMeter> unread;  // nobody asked for it

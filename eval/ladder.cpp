@@ -36,12 +36,11 @@ Json step(const Answers& answers, const std::string& lower, const std::string& u
         labels.try_emplace(answer->group, static_cast<int64_t>(labels.size())).first->second);
   }
   if (above.empty()) return nullptr;
-  stats::Interval interval =
-      stats::bootstrap_difference(first, second,
-                                  {.resamples = options.resamples,
-                                   .confidence = options.confidence,
-                                   .seed = options.seed,
-                                   .groups = groups});
+  stats::Interval interval = stats::bootstrap_difference(first, second,
+                                                         {.resamples = options.resamples,
+                                                          .confidence = options.confidence,
+                                                          .seed = options.seed,
+                                                          .groups = groups});
   const auto counts = stats::PairedCounts::of(above, below);
   if (counts.only_first + counts.only_second < kFewDiscordant) {
     const stats::Interval score = stats::paired_difference(counts, options.confidence);

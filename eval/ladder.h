@@ -1,10 +1,10 @@
 // The ladder: one aligned layer < all layers < network < distilled. Does each rung carry more than
 // the one below it, on the same items?
 //
-// Neighbouring rungs are compared item by item: the difference of exact answers with a BCa bootstrap
-// interval over whole groups (items about one person or fact stay together), widened to Tango's
-// score interval where fewer than ten items differ; exact McNemar, Holm across the rungs of a
-// family.
+// Neighbouring rungs are compared item by item: the difference of exact answers with a BCa
+// bootstrap interval over whole groups (items about one person or fact stay together), widened to
+// Tango's score interval where fewer than ten items differ; exact McNemar, Holm across the rungs of
+// a family.
 #pragma once
 
 #include <cstdint>

@@ -87,8 +87,7 @@ class BlockRun {
   }
 
  private:
-  void note(const char* what, const Condition& condition, double units,
-            double& began) const {
+  void note(const char* what, const Condition& condition, double units, double& began) const {
     const double end = StageMeter::now();
     if (options_.meter != nullptr)
       options_.meter->add(cat(what, " ", condition.name()), units, end - began);

@@ -24,7 +24,8 @@ struct RunnerOptions {
   int64_t max_new_tokens = 32;
   bool likelihoods = true;  // NLL of gold and parametric answers, KL from full_text
   StoreOptions store;
-  StageMeter* meter = nullptr;  // told of "give", "read" and "decode" of each condition; may be null
+  StageMeter* meter =
+      nullptr;  // told of "give", "read" and "decode" of each condition; may be null
 };
 
 struct RunnerResult {

@@ -1,5 +1,5 @@
-// IndexStream: an endless order of n items, permuted anew every epoch by (seed, epoch); its place is
-// two numbers.
+// IndexStream: an endless order of n items, permuted anew every epoch by (seed, epoch); its place
+// is two numbers.
 #pragma once
 
 #include <cstdint>

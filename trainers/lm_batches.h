@@ -22,8 +22,8 @@ struct LmMicroBatch {
   TokenBatch batch;
   at::Tensor positions_N2;  // (row, token) whose logits predict the next token
   at::Tensor targets_N;     // that next token
-  at::Tensor
-      weights_N;  // its weight over the weight of the step: losses of all micro-batches add up
+  // its weight over the weight of the step: losses of all micro-batches add up
+  at::Tensor weights_N;
   at::Tensor answers_N;  // true where the next token belongs to an answer
   int64_t tokens = 0;    // real ones
 };

@@ -80,8 +80,9 @@ void TrainRun::ridge(TrainState state) {
   }
   if (solution.heldout_r2.defined()) {
     folder_.remark(cat("ridge: held-out R2 K ", solution.heldout_r2[0].mean().item<double>(), " V ",
-               solution.heldout_r2[1].mean().item<double>(), ", lambda ",
-               solution.lambda.min().item<double>(), " to ", solution.lambda.max().item<double>()));
+                       solution.heldout_r2[1].mean().item<double>(), ", lambda ",
+                       solution.lambda.min().item<double>(), " to ",
+                       solution.lambda.max().item<double>()));
   }
   state.stage_finished = true;
   folder_.finish(state);

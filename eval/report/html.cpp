@@ -188,12 +188,13 @@ void ladder(const Json& r, std::string& out) {
       row({"family", "step", "n", "points", "95 %", "gained", "lost", "p (Holm)", "rises"}, "th");
   for (const auto& [family, steps] : r["ladder"]["families"].items())
     for (const auto& s : steps)
-      out += row({escape(title(family)),
-                  escape(title(text_of(s["lower"]))) + " &lt; " + escape(title(text_of(s["upper"]))),
-                  cat(s["n"].get<int64_t>()), percent(s["difference"]),
-                  percent(s["low"]) + " to " + percent(s["high"]),
-                  cat(s["only_upper"].get<int64_t>()), cat(s["only_lower"].get<int64_t>()),
-                  number(s["p_holm"], 4), s["rises"].get<bool>() ? "yes" : "not shown"});
+      out +=
+          row({escape(title(family)),
+               escape(title(text_of(s["lower"]))) + " &lt; " + escape(title(text_of(s["upper"]))),
+               cat(s["n"].get<int64_t>()), percent(s["difference"]),
+               percent(s["low"]) + " to " + percent(s["high"]), cat(s["only_upper"].get<int64_t>()),
+               cat(s["only_lower"].get<int64_t>()), number(s["p_holm"], 4),
+               s["rises"].get<bool>() ? "yes" : "not shown"});
   out += "</table></div>\n";
 }
 

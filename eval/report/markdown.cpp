@@ -75,11 +75,11 @@ void ladder(const Json& r, std::string& out) {
                "\n\n| step | n | points [95 %] | gained / lost items | p (Holm) | rises |\n"
                "| --- | --- | --- | --- | --- | --- |\n");
     for (const auto& s : steps)
-      out += cat("| ", title(s["lower"]), " < ", title(s["upper"]), " | ", s["n"].get<int64_t>(),
-                 " | ", percent(s["difference"]), " [", percent(s["low"]), ", ",
-                 percent(s["high"]), "] | ", s["only_upper"].get<int64_t>(), " / ",
-                 s["only_lower"].get<int64_t>(), " | ", number(s["p_holm"], 4), " | ",
-                 s["rises"].get<bool>() ? "yes" : "not shown", " |\n");
+      out +=
+          cat("| ", title(s["lower"]), " < ", title(s["upper"]), " | ", s["n"].get<int64_t>(),
+              " | ", percent(s["difference"]), " [", percent(s["low"]), ", ", percent(s["high"]),
+              "] | ", s["only_upper"].get<int64_t>(), " / ", s["only_lower"].get<int64_t>(), " | ",
+              number(s["p_holm"], 4), " | ", s["rises"].get<bool>() ? "yes" : "not shown", " |\n");
     out += "\n";
   }
 }
@@ -172,7 +172,8 @@ void method(const Json& r, std::string& out) {
   out +=
       cat("\nRates: Wilson intervals over distinct observations. Differences: paired, Tango's "
           "score interval, exact McNemar, Holm across the "
-          "conditions of a family; between rungs of the ladder: BCa bootstrap over whole groups. Seeds: ",
+          "conditions of a family; between rungs of the ladder: BCa bootstrap over whole groups. "
+          "Seeds: ",
           r["seeds"].dump(), ".\n");
   if (r.contains("versions")) out += cat("Versions: ", r["versions"].dump(), ".\n");
   if (r.contains("recipe_sha256"))

@@ -15,9 +15,10 @@ at::Tensor llama3_frequencies(const RopeSpec& spec, const at::Tensor& inv_freq) 
   const double low_wavelength = original / spec.low_freq_factor;
   const double high_wavelength = original / spec.high_freq_factor;
   const at::Tensor wavelength = (2.0 * M_PI) / inv_freq;
-  const at::Tensor scaled = at::where(wavelength > low_wavelength, inv_freq / spec.factor, inv_freq);
-  const at::Tensor smooth =
-      (original / wavelength - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
+  const at::Tensor scaled =
+      at::where(wavelength > low_wavelength, inv_freq / spec.factor, inv_freq);
+  const at::Tensor smooth = (original / wavelength - spec.low_freq_factor) /
+                            (spec.high_freq_factor - spec.low_freq_factor);
   const at::Tensor smoothed = (1 - smooth) * scaled / spec.factor + smooth * scaled;
   const at::Tensor medium =
       at::logical_and(wavelength >= high_wavelength, wavelength <= low_wavelength);
@@ -28,7 +29,8 @@ at::Tensor yarn_frequencies(const RopeSpec& spec) {
   const double dim = static_cast<double>(spec.head_dim);
   // The channel pair that turns `rotations` times over the original context.
   const auto correction_dim = [&](double rotations) {
-    return dim * std::log(static_cast<double>(spec.original_max_position) / (rotations * 2 * M_PI)) /
+    return dim *
+           std::log(static_cast<double>(spec.original_max_position) / (rotations * 2 * M_PI)) /
            (2 * std::log(spec.theta));
   };
   double low = correction_dim(spec.beta_fast);

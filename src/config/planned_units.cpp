@@ -59,9 +59,8 @@ PhaseUnits distillation(const Recipe& recipe, const ModelNumbers& source,
   // whenever it is drawn.
   const double answer = 8;  // tokens, about, of a gold answer
   const double rows = 1 + d(recipe.projector.ridge.previous_tokens);
-  const double bytes =
-      corpus.tokens_per_sample * (rows * source.kv_bytes(4) + target.kv_bytes(4)) +
-      4 * answer * d(target.vocab);
+  const double bytes = corpus.tokens_per_sample * (rows * source.kv_bytes(4) + target.kv_bytes(4)) +
+                       4 * answer * d(target.vocab);
   const double drawn = steps * d(o.batch.size * o.batch.accumulation);
   if (items * bytes <= (1 << 30)) {
     // A draw prepares the sixteen items around it.

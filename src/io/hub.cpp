@@ -110,8 +110,9 @@ std::string missing_parts(const fs::path& snapshot) {
   return "";
 }
 
-// A hub name's directory in KVLINGUA_MODELS, for machines without a Hugging Face cache; empty: none.
-// Directories there are named by whoever copied them: org/name, name, or the name in lower case.
+// A hub name's directory in KVLINGUA_MODELS, for machines without a Hugging Face cache; empty:
+// none. Directories there are named by whoever copied them: org/name, name, or the name in lower
+// case.
 fs::path in_own_models(const HubName& name) {
   const fs::path models = environment("KVLINGUA_MODELS");
   if (models.empty() || name.revision != "main") return {};

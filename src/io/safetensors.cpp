@@ -191,8 +191,7 @@ const SafetensorsView* SafetensorsFile::find(std::string_view name) const {
 
 const SafetensorsView& SafetensorsFile::at(std::string_view name) const {
   if (const SafetensorsView* tensor = find(name)) return *tensor;
-  const std::string near =
-      nearest_name(
+  const std::string near = nearest_name(
       name, tensors_, [](const auto& entry) { return std::string_view(entry.first); },
       name.size() / 3);
   throw Error(

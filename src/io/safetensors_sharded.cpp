@@ -109,8 +109,7 @@ std::vector<std::string> ShardedSafetensors::names() const {
 const SafetensorsFile& ShardedSafetensors::file_of(std::string_view name) const {
   const auto it = file_of_.find(name);
   if (it != file_of_.end()) return files_[it->second];
-  const std::string near =
-      nearest_name(
+  const std::string near = nearest_name(
       name, file_of_, [](const auto& entry) { return std::string_view(entry.first); },
       name.size() / 3);
   throw Error(

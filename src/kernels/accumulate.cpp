@@ -28,8 +28,8 @@ KVLINGUA_CLONES void sum_strip(const Matrix& x, int64_t begin, int64_t width, do
   }
 }
 
-KVLINGUA_CLONES void centre_strip(const Matrix& x, int64_t begin, int64_t width, const double* mean, float* out,
-                                  int64_t out_stride, double* square) {
+KVLINGUA_CLONES void centre_strip(const Matrix& x, int64_t begin, int64_t width, const double* mean,
+                                  float* out, int64_t out_stride, double* square) {
   float partial[kColumns], centre[kColumns];
   for (int64_t c = 0; c < width; ++c) centre[c] = static_cast<float>(mean[c]);
   for (int64_t first = 0; first < x.rows; first += kRows) {
@@ -49,7 +49,8 @@ KVLINGUA_CLONES void centre_strip(const Matrix& x, int64_t begin, int64_t width,
   }
 }
 
-KVLINGUA_CLONES void add_rows(double* sum, int64_t sum_stride, const float* x, int64_t x_stride, int64_t rows, int64_t width) {
+KVLINGUA_CLONES void add_rows(double* sum, int64_t sum_stride, const float* x, int64_t x_stride,
+                              int64_t rows, int64_t width) {
   for (int64_t r = 0; r < rows; ++r) {
     double* to = sum + r * sum_stride;
     const float* from = x + r * x_stride;
@@ -57,13 +58,16 @@ KVLINGUA_CLONES void add_rows(double* sum, int64_t sum_stride, const float* x, i
   }
 }
 
-bool plain(const at::Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat && x.stride(1) == 1; }
+bool plain(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.stride(1) == 1;
+}
 
 template <class Work>
 void over_strips(int64_t columns, Work work) {
   const int64_t strips = (columns + kColumns - 1) / kColumns;
   at::parallel_for(0, strips, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s) work(s * kColumns, std::min(kColumns, columns - s * kColumns));
+    for (int64_t s = begin; s < end; ++s)
+      work(s * kColumns, std::min(kColumns, columns - s * kColumns));
   });
 }
 
@@ -75,11 +79,13 @@ at::Tensor column_means(const at::Tensor& x) {
   at::Tensor sums = at::zeros({x.size(1)}, x.options().dtype(at::kDouble));
   const Matrix m = matrix(x);
   double* out = sums.mutable_data_ptr<double>();
-  over_strips(x.size(1), [&](int64_t begin, int64_t width) { sum_strip(m, begin, width, out + begin); });
+  over_strips(x.size(1),
+              [&](int64_t begin, int64_t width) { sum_strip(m, begin, width, out + begin); });
   return sums.div_(static_cast<double>(x.size(0)));
 }
 
-void centre_columns(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& out, const at::Tensor& square) {
+void centre_columns(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& out,
+                    const at::Tensor& square) {
   TORCH_CHECK(x.dim() == 2 && out.sizes() == x.sizes() && mean.numel() == x.size(1));
   if (!plain(x) || !plain(out)) {
     at::Tensor(out).copy_(x - mean.to(at::kFloat));
@@ -93,7 +99,8 @@ void centre_columns(const at::Tensor& x, const at::Tensor& mean, const at::Tenso
   TORCH_CHECK(!square.defined() || square.is_contiguous());
   double* squares = square.defined() ? square.mutable_data_ptr<double>() : nullptr;
   over_strips(x.size(1), [&](int64_t begin, int64_t width) {
-    centre_strip(m, begin, width, means + begin, to, out.stride(0), squares == nullptr ? nullptr : squares + begin);
+    centre_strip(m, begin, width, means + begin, to, out.stride(0),
+                 squares == nullptr ? nullptr : squares + begin);
   });
 }
 
@@ -106,7 +113,8 @@ void add_to_double(const at::Tensor& sum, const at::Tensor& x) {
   double* to = sum.mutable_data_ptr<double>();
   const float* from = x.const_data_ptr<float>();
   at::parallel_for(0, sum.size(0), 64, [&](int64_t begin, int64_t end) {
-    add_rows(to + begin * sum.stride(0), sum.stride(0), from + begin * x.stride(0), x.stride(0), end - begin, x.size(1));
+    add_rows(to + begin * sum.stride(0), sum.stride(0), from + begin * x.stride(0), x.stride(0),
+             end - begin, x.size(1));
   });
 }
 

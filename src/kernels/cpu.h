@@ -1,12 +1,14 @@
-// Helpers of the CPU kernels: functions compiled once per instruction set and chosen at load time, and an exponential
-// that the compiler can vectorise.
+// Helpers of the CPU kernels: functions compiled once per instruction set and chosen at load time,
+// and an exponential that the compiler can vectorise.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define KVLINGUA_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define KVLINGUA_CLONES \
+  __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
 #else
 #define KVLINGUA_CLONES
 #endif

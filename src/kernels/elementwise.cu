@@ -1,5 +1,6 @@
-// CUDA twins of rms_norm, silu_mul and split_qkv_rope. One block a row (norm), one thread an element (gate), one block a
-// token (rotation); arithmetic in float32, rounded where the CPU formula rounds.
+// CUDA twins of rms_norm, silu_mul and split_qkv_rope. One block a row (norm), one thread an
+// element (gate), one block a token (rotation); arithmetic in float32, rounded where the CPU
+// formula rounds.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -16,13 +17,15 @@ constexpr int kThreads = 256;
 // Sum over the block; every thread gets it. blockDim.x is a multiple of 32.
 __device__ float block_sum(float value) {
   __shared__ float partial[32];
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
+  for (int offset = 16; offset > 0; offset /= 2)
+    value += __shfl_down_sync(0xffffffffu, value, offset);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (lane == 0) partial[warp] = value;
   __syncthreads();
   if (warp == 0) {
     value = lane < static_cast<int>(blockDim.x) / 32 ? partial[lane] : 0.0f;
-    for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
+    for (int offset = 16; offset > 0; offset /= 2)
+      value += __shfl_down_sync(0xffffffffu, value, offset);
     if (lane == 0) partial[0] = value;
   }
   __syncthreads();
@@ -32,12 +35,15 @@ __device__ float block_sum(float value) {
 }
 
 template <class T>
-__global__ void rms_norm_kernel(T* x, const T* delta, const T* weight, T* y, int64_t width, float eps) {
+__global__ void rms_norm_kernel(T* x, const T* delta, const T* weight, T* y, int64_t width,
+                                float eps) {
   T* in = x + blockIdx.x * width;
   T* out = y + blockIdx.x * width;
   float square = 0;
   for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
-    if (delta != nullptr) in[i] = static_cast<T>(static_cast<float>(in[i]) + static_cast<float>(delta[blockIdx.x * width + i]));
+    if (delta != nullptr)
+      in[i] = static_cast<T>(static_cast<float>(in[i]) +
+                             static_cast<float>(delta[blockIdx.x * width + i]));
     const float value = static_cast<float>(in[i]);
     square += value * value;
   }
@@ -73,9 +79,10 @@ Target<T> target_of(const at::Tensor& t) {
 
 // One block a (token, head); blockDim.x covers half a head.
 template <class T>
-__global__ void split_kernel(const T* qkv, const float* cos, const float* sin, int64_t table_batch_stride, const T* q_norm,
-                             const T* k_norm, float eps, int64_t tokens, int64_t dim, int64_t width, Target<T> q, Target<T> k,
-                             Target<T> v) {
+__global__ void split_kernel(const T* qkv, const float* cos, const float* sin,
+                             int64_t table_batch_stride, const T* q_norm, const T* k_norm,
+                             float eps, int64_t tokens, int64_t dim, int64_t width, Target<T> q,
+                             Target<T> k, Target<T> v) {
   const int64_t row = blockIdx.x, head = blockIdx.y;
   const int64_t b = row / tokens, t = row % tokens, half = dim / 2;
   const T* x = qkv + row * width + head * dim;
@@ -91,17 +98,20 @@ __global__ void split_kernel(const T* qkv, const float* cos, const float* sin, i
   float scale = 1.0f;
   if (norm != nullptr) {
     float square = 0;
-    for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) square += static_cast<float>(x[i]) * static_cast<float>(x[i]);
+    for (int64_t i = threadIdx.x; i < dim; i += blockDim.x)
+      square += static_cast<float>(x[i]) * static_cast<float>(x[i]);
     scale = rsqrtf(block_sum(square) / static_cast<float>(dim) + eps);
   }
   for (int64_t i = threadIdx.x; i < half; i += blockDim.x) {
     float first = static_cast<float>(x[i]), second = static_cast<float>(x[half + i]);
     if (norm != nullptr) {
-      first = static_cast<float>(static_cast<T>(static_cast<float>(norm[i]) * static_cast<float>(static_cast<T>(first * scale))));
-      second = static_cast<float>(
-          static_cast<T>(static_cast<float>(norm[half + i]) * static_cast<float>(static_cast<T>(second * scale))));
+      first = static_cast<float>(static_cast<T>(static_cast<float>(norm[i]) *
+                                                static_cast<float>(static_cast<T>(first * scale))));
+      second = static_cast<float>(static_cast<T>(
+          static_cast<float>(norm[half + i]) * static_cast<float>(static_cast<T>(second * scale))));
     }
-    const float c = cos[b * table_batch_stride + t * half + i], s = sin[b * table_batch_stride + t * half + i];
+    const float c = cos[b * table_batch_stride + t * half + i],
+                s = sin[b * table_batch_stride + t * half + i];
     out[i] = static_cast<T>(first * c - second * s);
     out[half + i] = static_cast<T>(second * c + first * s);
   }
@@ -109,14 +119,17 @@ __global__ void split_kernel(const T* qkv, const float* cos, const float* sin, i
 
 }  // namespace
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight, double eps) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
+                    double eps) {
   const c10::cuda::CUDAGuard guard(x.device());
   const int64_t width = x.size(-1), rows = x.numel() / width;
   at::Tensor y = at::empty_like(x);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "rms_norm", [&] {
-    rms_norm_kernel<scalar_t><<<static_cast<unsigned>(rows), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-        x.data_ptr<scalar_t>(), delta.defined() ? delta.const_data_ptr<scalar_t>() : nullptr,
-        weight.const_data_ptr<scalar_t>(), y.data_ptr<scalar_t>(), width, static_cast<float>(eps));
+    rms_norm_kernel<scalar_t>
+        <<<static_cast<unsigned>(rows), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+            x.data_ptr<scalar_t>(), delta.defined() ? delta.const_data_ptr<scalar_t>() : nullptr,
+            weight.const_data_ptr<scalar_t>(), y.data_ptr<scalar_t>(), width,
+            static_cast<float>(eps));
   });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return y;
@@ -129,28 +142,34 @@ at::Tensor silu_mul(const at::Tensor& gate_up) {
   at::Tensor out = at::empty(sizes, gate_up.options());
   const int64_t total = out.numel();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, gate_up.scalar_type(), "silu_mul", [&] {
-    silu_mul_kernel<scalar_t>
-        <<<static_cast<unsigned>((total + kThreads - 1) / kThreads), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-            gate_up.const_data_ptr<scalar_t>(), out.data_ptr<scalar_t>(), total, sizes.back());
+    silu_mul_kernel<scalar_t><<<static_cast<unsigned>((total + kThreads - 1) / kThreads), kThreads,
+                                0, at::cuda::getCurrentCUDAStream()>>>(
+        gate_up.const_data_ptr<scalar_t>(), out.data_ptr<scalar_t>(), total, sizes.back());
   });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return out;
 }
 
-void split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, const at::Tensor& k,
-                    const at::Tensor& v) {
+void split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q,
+                    const at::Tensor& k, const at::Tensor& v) {
   const c10::cuda::CUDAGuard guard(qkv.device());
-  const int64_t dim = (q.defined() ? q : k).size(3), tokens = qkv.size(1), rows = qkv.size(0) * tokens;
+  const int64_t dim = (q.defined() ? q : k).size(3), tokens = qkv.size(1),
+                rows = qkv.size(0) * tokens;
   const bool shared = rope.cos.dim() == 2 || rope.cos.size(0) == 1;
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(qkv.size(2) / dim));
-  const unsigned threads = static_cast<unsigned>(std::min<int64_t>(kThreads, (dim / 2 + 31) / 32 * 32));
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, qkv.scalar_type(), "split_qkv_rope", [&] {
-    const auto norm = [](const at::Tensor& t) { return t.defined() ? t.const_data_ptr<scalar_t>() : nullptr; };
-    split_kernel<scalar_t><<<grid, threads, 0, at::cuda::getCurrentCUDAStream()>>>(
-        qkv.const_data_ptr<scalar_t>(), rope.cos.const_data_ptr<float>(), rope.sin.const_data_ptr<float>(),
-        shared ? 0 : tokens * dim / 2, norm(rope.q_norm), norm(rope.k_norm), static_cast<float>(rope.eps), tokens, dim,
-        qkv.size(2), target_of<scalar_t>(q), target_of<scalar_t>(k), target_of<scalar_t>(v));
-  });
+  const unsigned threads =
+      static_cast<unsigned>(std::min<int64_t>(kThreads, (dim / 2 + 31) / 32 * 32));
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, qkv.scalar_type(), "split_qkv_rope", [&] {
+        const auto norm = [](const at::Tensor& t) {
+          return t.defined() ? t.const_data_ptr<scalar_t>() : nullptr;
+        };
+        split_kernel<scalar_t><<<grid, threads, 0, at::cuda::getCurrentCUDAStream()>>>(
+            qkv.const_data_ptr<scalar_t>(), rope.cos.const_data_ptr<float>(),
+            rope.sin.const_data_ptr<float>(), shared ? 0 : tokens * dim / 2, norm(rope.q_norm),
+            norm(rope.k_norm), static_cast<float>(rope.eps), tokens, dim, qkv.size(2),
+            target_of<scalar_t>(q), target_of<scalar_t>(k), target_of<scalar_t>(v));
+      });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

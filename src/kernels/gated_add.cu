@@ -1,5 +1,5 @@
-// CUDA twin of gated_add: one warp a (kv, layer, batch, token, head). Arithmetic in float32, rounded
-// to the tensors' type where the formula rounds.
+// CUDA twin of gated_add: one warp a (kv, layer, batch, token, head). Arithmetic in float32,
+// rounded to the tensors' type where the formula rounds.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -31,20 +31,23 @@ struct Place {
 };
 __device__ Place place_of(int64_t index, const GatedAddSizes& s) {
   const int64_t head = index % s.heads, token = index / s.heads % s.tokens;
-  const int64_t b = index / s.heads / s.tokens % s.batch, tower = index / s.heads / s.tokens / s.batch;
+  const int64_t b = index / s.heads / s.tokens % s.batch,
+                tower = index / s.heads / s.tokens / s.batch;
   const int64_t layer = tower % s.layers;
-  return {tower, tower / s.layers, (((layer * s.batch + b) * s.heads + head) * s.tokens + token) * s.dim};
+  return {tower, tower / s.layers,
+          (((layer * s.batch + b) * s.heads + head) * s.tokens + token) * s.dim};
 }
 
 template <class T>
 __device__ float gate_of(const Pointers<T>& p, int64_t index, int64_t tower, int64_t layers) {
-  const float sum = rounded<T>(static_cast<float>(p.logit[tower]) + static_cast<float>(p.noise[index]));
+  const float sum =
+      rounded<T>(static_cast<float>(p.logit[tower]) + static_cast<float>(p.noise[index]));
   return rounded<T>(sigmoid(rounded<T>(sum / static_cast<float>(p.temperature[tower % layers]))));
 }
 
 template <class T>
-__global__ void forward_kernel(Pointers<T> p, GatedAddSizes s, int64_t count, const T* keys, const T* values, T* out_keys,
-                               T* out_values) {
+__global__ void forward_kernel(Pointers<T> p, GatedAddSizes s, int64_t count, const T* keys,
+                               const T* values, T* out_keys, T* out_values) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (index >= count) return;
   const Place at = place_of(index, s);
@@ -60,8 +63,8 @@ __global__ void forward_kernel(Pointers<T> p, GatedAddSizes s, int64_t count, co
 }
 
 template <class T>
-__global__ void backward_kernel(Pointers<T> p, GatedAddSizes s, int64_t count, const T* d_keys, const T* d_values,
-                                T* d_projected, T* d_score, float* d_gate) {
+__global__ void backward_kernel(Pointers<T> p, GatedAddSizes s, int64_t count, const T* d_keys,
+                                const T* d_values, T* d_projected, T* d_score, float* d_gate) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (index >= count) return;
   const Place at = place_of(index, s);
@@ -78,13 +81,15 @@ __global__ void backward_kernel(Pointers<T> p, GatedAddSizes s, int64_t count, c
   for (int lanes = 16; lanes > 0; lanes /= 2) dot += __shfl_down_sync(0xffffffffu, dot, lanes);
   if (threadIdx.x % 32 != 0) return;
   d_score[index] = static_cast<T>(dot * gate * weight * (1.0f - weight));
-  d_gate[index] = dot * weight * gate * (1.0f - gate) / static_cast<float>(p.temperature[at.tower % s.layers]);
+  d_gate[index] =
+      dot * weight * gate * (1.0f - gate) / static_cast<float>(p.temperature[at.tower % s.layers]);
 }
 
 template <class T>
 Pointers<T> pointers(const GatedAdd& in) {
-  return {in.projected.const_data_ptr<T>(), in.score.const_data_ptr<T>(), in.noise.const_data_ptr<T>(),
-          in.logit.const_data_ptr<T>(), in.temperature.const_data_ptr<T>()};
+  return {in.projected.const_data_ptr<T>(), in.score.const_data_ptr<T>(),
+          in.noise.const_data_ptr<T>(), in.logit.const_data_ptr<T>(),
+          in.temperature.const_data_ptr<T>()};
 }
 
 unsigned blocks(int64_t count) { return static_cast<unsigned>((count + kWarps - 1) / kWarps); }
@@ -94,24 +99,31 @@ unsigned blocks(int64_t count) { return static_cast<unsigned>((count + kWarps - 
 void gated_add_forward(const GatedAdd& in, const at::Tensor& keys, const at::Tensor& values) {
   const c10::cuda::CUDAGuard guard(in.keys.device());
   const int64_t count = in.score.numel();
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, in.keys.scalar_type(), "gated_add", [&] {
-    forward_kernel<scalar_t><<<blocks(count), 32 * kWarps, 0, at::cuda::getCurrentCUDAStream()>>>(
-        pointers<scalar_t>(in), GatedAddSizes::of(in), count, in.keys.const_data_ptr<scalar_t>(),
-        in.values.const_data_ptr<scalar_t>(), keys.data_ptr<scalar_t>(), values.data_ptr<scalar_t>());
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, in.keys.scalar_type(), "gated_add", [&] {
+        forward_kernel<scalar_t>
+            <<<blocks(count), 32 * kWarps, 0, at::cuda::getCurrentCUDAStream()>>>(
+                pointers<scalar_t>(in), GatedAddSizes::of(in), count,
+                in.keys.const_data_ptr<scalar_t>(), in.values.const_data_ptr<scalar_t>(),
+                keys.data_ptr<scalar_t>(), values.data_ptr<scalar_t>());
+      });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 void gated_add_backward(const GatedAdd& in, const at::Tensor& d_keys, const at::Tensor& d_values,
-                        const at::Tensor& d_projected, const at::Tensor& d_score, const at::Tensor& d_gate) {
+                        const at::Tensor& d_projected, const at::Tensor& d_score,
+                        const at::Tensor& d_gate) {
   const c10::cuda::CUDAGuard guard(in.keys.device());
   const int64_t count = in.score.numel();
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, in.keys.scalar_type(), "gated_add_backward", [&] {
-    backward_kernel<scalar_t><<<blocks(count), 32 * kWarps, 0, at::cuda::getCurrentCUDAStream()>>>(
-        pointers<scalar_t>(in), GatedAddSizes::of(in), count, d_keys.const_data_ptr<scalar_t>(),
-        d_values.const_data_ptr<scalar_t>(), d_projected.data_ptr<scalar_t>(), d_score.data_ptr<scalar_t>(),
-        d_gate.data_ptr<float>());
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, in.keys.scalar_type(), "gated_add_backward", [&] {
+        backward_kernel<scalar_t>
+            <<<blocks(count), 32 * kWarps, 0, at::cuda::getCurrentCUDAStream()>>>(
+                pointers<scalar_t>(in), GatedAddSizes::of(in), count,
+                d_keys.const_data_ptr<scalar_t>(), d_values.const_data_ptr<scalar_t>(),
+                d_projected.data_ptr<scalar_t>(), d_score.data_ptr<scalar_t>(),
+                d_gate.data_ptr<float>());
+      });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

@@ -87,9 +87,9 @@ at::Tensor backward(const Weights& w, const Saved& saved, const Dropout& dropout
   const at::Tensor d_normed = dense(d_inner, w.w1.t());
   at::Tensor dx = dy.clone();
   cpu::norm_backward_rows(saved.x.const_data_ptr<float>(), w.norm.const_data_ptr<float>(),
-                     saved.inverse.const_data_ptr<float>(), d_normed.const_data_ptr<float>(),
-                     dx.data_ptr<float>(), gradients.norm.data_ptr<float>(), dx.size(0),
-                     dx.size(1));
+                          saved.inverse.const_data_ptr<float>(), d_normed.const_data_ptr<float>(),
+                          dx.data_ptr<float>(), gradients.norm.data_ptr<float>(), dx.size(0),
+                          dx.size(1));
   return dx;
 }
 

@@ -26,7 +26,8 @@ Target target_of(const at::Tensor& t) {
 }
 
 // One head: out = rotate(norm(x)); `norm` null: no normalisation.
-inline __attribute__((always_inline)) void rotate_head(const float* x, const float* cos, const float* sin, const float* norm,
+inline __attribute__((always_inline)) void rotate_head(const float* x, const float* cos,
+                                                       const float* sin, const float* norm,
                                                        float eps, float* out, int64_t dim) {
   const int64_t half = dim / 2;
   if (norm == nullptr) {
@@ -61,15 +62,20 @@ KVLINGUA_CLONES void split_rows(const Job& job, int64_t begin, int64_t end) {
     const float* cos = job.cos + b * job.table_batch_stride + t * (dim / 2);
     const float* sin = job.sin + b * job.table_batch_stride + t * (dim / 2);
     for (int64_t h = 0; h < job.q.heads; ++h, x += dim) {
-      rotate_head(x, cos, sin, job.q_norm, job.eps,
-                  job.q.data + b * job.q.batch_stride + h * job.q.head_stride + t * job.q.token_stride, dim);
+      rotate_head(
+          x, cos, sin, job.q_norm, job.eps,
+          job.q.data + b * job.q.batch_stride + h * job.q.head_stride + t * job.q.token_stride,
+          dim);
     }
     for (int64_t h = 0; h < job.k.heads; ++h, x += dim) {
-      rotate_head(x, cos, sin, job.k_norm, job.eps,
-                  job.k.data + b * job.k.batch_stride + h * job.k.head_stride + t * job.k.token_stride, dim);
+      rotate_head(
+          x, cos, sin, job.k_norm, job.eps,
+          job.k.data + b * job.k.batch_stride + h * job.k.head_stride + t * job.k.token_stride,
+          dim);
     }
     for (int64_t h = 0; h < job.v.heads; ++h, x += dim) {
-      float* out = job.v.data + b * job.v.batch_stride + h * job.v.head_stride + t * job.v.token_stride;
+      float* out =
+          job.v.data + b * job.v.batch_stride + h * job.v.head_stride + t * job.v.token_stride;
       for (int64_t i = 0; i < dim; ++i) out[i] = x[i];
     }
   }
@@ -78,12 +84,15 @@ KVLINGUA_CLONES void split_rows(const Job& job, int64_t begin, int64_t end) {
 at::Tensor rotated(const at::Tensor& x_BHTD, const at::Tensor& cos, const at::Tensor& sin) {
   const at::Tensor wide = x_BHTD.to(at::kFloat);
   const auto halves = wide.chunk(2, -1);
-  const at::Tensor c = cos.dim() == 3 ? cos.unsqueeze(1) : cos, s = sin.dim() == 3 ? sin.unsqueeze(1) : sin;
-  return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(x_BHTD.scalar_type());
+  const at::Tensor c = cos.dim() == 3 ? cos.unsqueeze(1) : cos,
+                   s = sin.dim() == 3 ? sin.unsqueeze(1) : sin;
+  return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1)
+      .to(x_BHTD.scalar_type());
 }
 
 // The same in plain tensor operations: any device, any type.
-void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, const at::Tensor& k,
+             const at::Tensor& v) {
   const int64_t dim = (q.defined() ? q : k).size(3);
   const at::Tensor heads = qkv.view({qkv.size(0), qkv.size(1), -1, dim});
   int64_t at_head = 0;
@@ -104,26 +113,37 @@ void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, co
 
 }  // namespace
 
-void split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, const at::Tensor& k,
-                    const at::Tensor& v) {
-  TORCH_CHECK(qkv.dim() == 3 && qkv.is_contiguous() && k.defined() == v.defined() && (q.defined() || k.defined()));
+void split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q,
+                    const at::Tensor& k, const at::Tensor& v) {
+  TORCH_CHECK(qkv.dim() == 3 && qkv.is_contiguous() && k.defined() == v.defined() &&
+              (q.defined() || k.defined()));
   const at::Tensor& any = q.defined() ? q : k;
   const int64_t dim = any.size(3);
   const int64_t heads = (q.defined() ? q.size(1) : 0) + (k.defined() ? k.size(1) + v.size(1) : 0);
-  TORCH_CHECK(qkv.size(2) == heads * dim && any.size(0) == qkv.size(0) && any.size(2) == qkv.size(1) && dim % 2 == 0);
-  TORCH_CHECK(rope.cos.is_contiguous() && rope.sin.is_contiguous() && rope.cos.size(-1) == dim / 2 &&
-              rope.cos.size(-2) == qkv.size(1) && rope.cos.scalar_type() == at::kFloat);
+  TORCH_CHECK(qkv.size(2) == heads * dim && any.size(0) == qkv.size(0) &&
+              any.size(2) == qkv.size(1) && dim % 2 == 0);
+  TORCH_CHECK(rope.cos.is_contiguous() && rope.sin.is_contiguous() &&
+              rope.cos.size(-1) == dim / 2 && rope.cos.size(-2) == qkv.size(1) &&
+              rope.cos.scalar_type() == at::kFloat);
   if (qkv.numel() == 0) return;
 #ifdef KVLINGUA_CUDA
   if (qkv.is_cuda()) return cuda::split_qkv_rope(qkv, rope, q, k, v);
 #endif
   if (!qkv.is_cpu() || qkv.scalar_type() != at::kFloat) return formula(qkv, rope, q, k, v);
   const bool shared = rope.cos.dim() == 2 || rope.cos.size(0) == 1;
-  const Job job{qkv.const_data_ptr<float>(), rope.cos.const_data_ptr<float>(), rope.sin.const_data_ptr<float>(),
+  const Job job{qkv.const_data_ptr<float>(),
+                rope.cos.const_data_ptr<float>(),
+                rope.sin.const_data_ptr<float>(),
                 shared ? 0 : qkv.size(1) * dim / 2,
                 rope.q_norm.defined() ? rope.q_norm.const_data_ptr<float>() : nullptr,
-                rope.k_norm.defined() ? rope.k_norm.const_data_ptr<float>() : nullptr, static_cast<float>(rope.eps),
-                qkv.size(1), dim, qkv.size(2), target_of(q), target_of(k), target_of(v)};
+                rope.k_norm.defined() ? rope.k_norm.const_data_ptr<float>() : nullptr,
+                static_cast<float>(rope.eps),
+                qkv.size(1),
+                dim,
+                qkv.size(2),
+                target_of(q),
+                target_of(k),
+                target_of(v)};
   at::parallel_for(0, qkv.size(0) * qkv.size(1), std::max<int64_t>(1, 8192 / qkv.size(2)),
                    [&](int64_t begin, int64_t end) { split_rows(job, begin, end); });
 }

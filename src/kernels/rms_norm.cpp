@@ -15,8 +15,8 @@
 namespace kvlingua {
 namespace {
 
-KVLINGUA_CLONES void add_norm_rows(float* x, const float* delta, const float* weight, float* y, int64_t begin, int64_t end,
-                                   int64_t width, float eps) {
+KVLINGUA_CLONES void add_norm_rows(float* x, const float* delta, const float* weight, float* y,
+                                   int64_t begin, int64_t end, int64_t width, float eps) {
   for (int64_t row = begin; row < end; ++row) {
     float* in = x + row * width;
     const float* add = delta + row * width;
@@ -47,16 +47,18 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps
   const float* in = x.const_data_ptr<float>();
   const at::Tensor w = weight.contiguous();
   at::parallel_for(0, x.numel() / width, grain(width), [&](int64_t begin, int64_t end) {
-    cpu::norm_rows(in + begin * width, w.const_data_ptr<float>(), y.data_ptr<float>() + begin * width,
-                   inverse == nullptr ? nullptr : inverse + begin, end - begin, width, static_cast<float>(eps));
+    cpu::norm_rows(in + begin * width, w.const_data_ptr<float>(),
+                   y.data_ptr<float>() + begin * width,
+                   inverse == nullptr ? nullptr : inverse + begin, end - begin, width,
+                   static_cast<float>(eps));
   });
   return y;
 }
 
 class RmsNorm : public torch::autograd::Function<RmsNorm> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_any, const at::Tensor& weight,
-                            double eps) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_any,
+                            const at::Tensor& weight, double eps) {
     const at::Tensor x = x_any.contiguous();
     const at::Tensor inverse = at::empty({x.numel() / x.size(-1)}, x.options());
     at::Tensor y = forward_cpu(x, weight, eps, inverse.data_ptr<float>());
@@ -77,8 +79,9 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
       at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
         const int64_t at = begin * width;
         cpu::norm_backward_rows(x.const_data_ptr<float>() + at, weight.const_data_ptr<float>(),
-                                inverse.const_data_ptr<float>() + begin, dy.const_data_ptr<float>() + at,
-                                dx.data_ptr<float>() + at, /*dw=*/nullptr, end - begin, width);
+                                inverse.const_data_ptr<float>() + begin,
+                                dy.const_data_ptr<float>() + at, dx.data_ptr<float>() + at,
+                                /*dw=*/nullptr, end - begin, width);
       });
     }
     if (context->needs_input_grad(1)) {
@@ -91,30 +94,37 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const bool differentiable = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  const bool differentiable =
+      at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
   if (x.numel() == 0) return formula(x, weight, eps);
   if (on_fast_path(x, weight)) {
-    return differentiable ? RmsNorm::apply(x, weight, eps) : forward_cpu(x.contiguous(), weight, eps, nullptr);
+    return differentiable ? RmsNorm::apply(x, weight, eps)
+                          : forward_cpu(x.contiguous(), weight, eps, nullptr);
   }
 #ifdef KVLINGUA_CUDA
-  if (!differentiable && x.is_cuda()) return cuda::rms_norm(x.contiguous(), {}, weight.contiguous(), eps);
+  if (!differentiable && x.is_cuda())
+    return cuda::rms_norm(x.contiguous(), {}, weight.contiguous(), eps);
 #endif
   return formula(x, weight, eps);
 }
 
-at::Tensor add_rms_norm_(const at::Tensor& residual, const at::Tensor& delta, const at::Tensor& weight, double eps) {
-  TORCH_CHECK(residual.is_contiguous() && delta.is_contiguous() && residual.sizes() == delta.sizes());
+at::Tensor add_rms_norm_(const at::Tensor& residual, const at::Tensor& delta,
+                         const at::Tensor& weight, double eps) {
+  TORCH_CHECK(residual.is_contiguous() && delta.is_contiguous() &&
+              residual.sizes() == delta.sizes());
   if (on_fast_path(residual, weight) && delta.scalar_type() == at::kFloat && residual.numel() > 0) {
     const int64_t width = residual.size(-1);
     at::Tensor y = at::empty_like(residual);
     at::parallel_for(0, residual.numel() / width, grain(width), [&](int64_t begin, int64_t end) {
-      add_norm_rows(residual.data_ptr<float>(), delta.const_data_ptr<float>(), weight.const_data_ptr<float>(),
-                    y.data_ptr<float>(), begin, end, width, static_cast<float>(eps));
+      add_norm_rows(residual.data_ptr<float>(), delta.const_data_ptr<float>(),
+                    weight.const_data_ptr<float>(), y.data_ptr<float>(), begin, end, width,
+                    static_cast<float>(eps));
     });
     return y;
   }
 #ifdef KVLINGUA_CUDA
-  if (residual.is_cuda() && residual.numel() > 0) return cuda::rms_norm(residual, delta, weight.contiguous(), eps);
+  if (residual.is_cuda() && residual.numel() > 0)
+    return cuda::rms_norm(residual, delta, weight.contiguous(), eps);
 #endif
   residual.add_(delta);
   return formula(residual, weight, eps);

@@ -12,7 +12,8 @@
 namespace kvlingua {
 namespace {
 
-KVLINGUA_CLONES void forward_rows(const float* gate_up, float* out, int64_t begin, int64_t end, int64_t width) {
+KVLINGUA_CLONES void forward_rows(const float* gate_up, float* out, int64_t begin, int64_t end,
+                                  int64_t width) {
   for (int64_t row = begin; row < end; ++row) {
     const float* gate = gate_up + row * 2 * width;
     const float* up = gate + width;
@@ -21,8 +22,8 @@ KVLINGUA_CLONES void forward_rows(const float* gate_up, float* out, int64_t begi
   }
 }
 
-KVLINGUA_CLONES void backward_rows(const float* gate_up, const float* dy, float* out, int64_t begin, int64_t end,
-                                   int64_t width) {
+KVLINGUA_CLONES void backward_rows(const float* gate_up, const float* dy, float* out, int64_t begin,
+                                   int64_t end, int64_t width) {
   for (int64_t row = begin; row < end; ++row) {
     const float* gate = gate_up + row * 2 * width;
     const float* up = gate + width;
@@ -52,7 +53,8 @@ at::Tensor forward_cpu(const at::Tensor& gate_up) {
 
 class SiluMul : public torch::autograd::Function<SiluMul> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& gate_up_any) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            const at::Tensor& gate_up_any) {
     const at::Tensor gate_up = gate_up_any.contiguous();
     context->save_for_backward({gate_up});
     return forward_cpu(gate_up);
@@ -65,7 +67,8 @@ class SiluMul : public torch::autograd::Function<SiluMul> {
     at::Tensor d = at::empty_like(gate_up);
     const int64_t width = dy.size(-1);
     at::parallel_for(0, dy.numel() / width, grain(width), [&](int64_t begin, int64_t end) {
-      backward_rows(gate_up.const_data_ptr<float>(), dy.const_data_ptr<float>(), d.data_ptr<float>(), begin, end, width);
+      backward_rows(gate_up.const_data_ptr<float>(), dy.const_data_ptr<float>(),
+                    d.data_ptr<float>(), begin, end, width);
     });
     return {d};
   }
@@ -79,7 +82,8 @@ at::Tensor silu_mul(const at::Tensor& gate_up) {
     return differentiable ? SiluMul::apply(gate_up) : forward_cpu(gate_up.contiguous());
   }
 #ifdef KVLINGUA_CUDA
-  if (!differentiable && gate_up.is_cuda() && gate_up.numel() > 0) return cuda::silu_mul(gate_up.contiguous());
+  if (!differentiable && gate_up.is_cuda() && gate_up.numel() > 0)
+    return cuda::silu_mul(gate_up.contiguous());
 #endif
   const auto halves = gate_up.chunk(2, -1);
   return at::silu(halves[0]) * halves[1];

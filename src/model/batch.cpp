@@ -10,7 +10,8 @@
 namespace kvlingua {
 namespace {
 
-[[noreturn]] void bad_batch(std::string what, std::string got, std::string expected, std::string remedy = {}) {
+[[noreturn]] void bad_batch(std::string what, std::string got, std::string expected,
+                            std::string remedy = {}) {
   throw Error({.code = ExitCode::kInput,
                .where = "token batch",
                .what = std::move(what),
@@ -19,26 +20,31 @@ namespace {
                .remedy = std::move(remedy)});
 }
 
-void check_shape(const at::Tensor& t, const char* name, at::IntArrayRef expected, at::ScalarType type) {
+void check_shape(const at::Tensor& t, const char* name, at::IntArrayRef expected,
+                 at::ScalarType type) {
   if (t.sizes() != expected || t.scalar_type() != type) {
     bad_batch(cat(name, " do not fit"), cat(at::toString(t.scalar_type()), " ", t.sizes()),
               cat(at::toString(type), " ", expected));
   }
 }
 
-// True when every row is real tokens first and padding after them. Only looked at on the CPU: it costs nothing there, and
-// a device would have to be waited for.
+// True when every row is real tokens first and padding after them. Only looked at on the CPU: it
+// costs nothing there, and a device would have to be waited for.
 bool padded_right(const at::Tensor& mask_BT) {
   if (!mask_BT.is_cpu() || mask_BT.size(1) < 2) return false;
   const int64_t n = mask_BT.size(1);
-  return !at::logical_and(mask_BT.narrow(1, 1, n - 1), mask_BT.narrow(1, 0, n - 1).logical_not()).any().item<bool>();
+  return !at::logical_and(mask_BT.narrow(1, 1, n - 1), mask_BT.narrow(1, 0, n - 1).logical_not())
+              .any()
+              .item<bool>();
 }
 
 void check_ids(const at::Tensor& ids, int64_t vocab) {
   if (!ids.is_cpu()) return;  // on a device the embedding itself traps
   const auto [least, most] = at::aminmax(ids);
   const int64_t low = least.item<int64_t>(), high = most.item<int64_t>();
-  if (low < 0 || high >= vocab) bad_batch("token id outside the vocabulary", cat(low < 0 ? low : high), cat("0 to ", vocab - 1));
+  if (low < 0 || high >= vocab)
+    bad_batch("token id outside the vocabulary", cat(low < 0 ? low : high),
+              cat("0 to ", vocab - 1));
 }
 
 // The position the first new token of each row takes.
@@ -51,8 +57,9 @@ at::Tensor next_positions(const PastFrame& past, int64_t rows) {
 
 }  // namespace
 
-at::Tensor attention_mask(const at::Tensor& past_mask, const at::Tensor& new_mask, int64_t past_tokens, int64_t tokens,
-                          at::Device device, at::ScalarType dtype) {
+at::Tensor attention_mask(const at::Tensor& past_mask, const at::Tensor& new_mask,
+                          int64_t past_tokens, int64_t tokens, at::Device device,
+                          at::ScalarType dtype) {
   const int64_t keys = past_tokens + tokens;
   const auto on_device = at::TensorOptions().device(device).dtype(at::kLong);
   const at::Tensor query = at::arange(past_tokens, keys, on_device).unsqueeze(1);
@@ -61,7 +68,9 @@ at::Tensor attention_mask(const at::Tensor& past_mask, const at::Tensor& new_mas
   if (past_mask.defined() || new_mask.defined()) {
     const int64_t rows = (past_mask.defined() ? past_mask : new_mask).size(0);
     const auto real = [&](const at::Tensor& mask, int64_t n) {
-      return mask.defined() ? mask.to(device) : at::ones({rows, n}, at::TensorOptions().device(device).dtype(at::kBool));
+      return mask.defined()
+                 ? mask.to(device)
+                 : at::ones({rows, n}, at::TensorOptions().device(device).dtype(at::kBool));
     };
     const at::Tensor real_keys = at::cat({real(past_mask, past_tokens), real(new_mask, tokens)}, 1);
     visible = at::logical_or(at::logical_and(visible, real_keys.unsqueeze(1)), key == query);
@@ -71,12 +80,13 @@ at::Tensor attention_mask(const at::Tensor& past_mask, const at::Tensor& new_mas
       .unsqueeze(1);
 }
 
-PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past, const ModelConfig& config, at::Device device,
-                            at::ScalarType dtype) {
+PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
+                            const ModelConfig& config, at::Device device, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
   PreparedBatch out;
   if (!batch.ids_BT.defined() || batch.ids_BT.dim() != 2 || batch.ids_BT.numel() == 0) {
-    bad_batch("no tokens", batch.ids_BT.defined() ? cat(batch.ids_BT.sizes()) : "no tensor", "int64 [rows, tokens], both at least 1");
+    bad_batch("no tokens", batch.ids_BT.defined() ? cat(batch.ids_BT.sizes()) : "no tensor",
+              "int64 [rows, tokens], both at least 1");
   }
   const int64_t rows = out.rows = batch.ids_BT.size(0), tokens = out.tokens = batch.ids_BT.size(1);
   const std::vector<int64_t> size{rows, tokens};
@@ -101,23 +111,31 @@ PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past, cons
     check_shape(positions, "positions", size, at::kLong);
   } else {
     const at::Tensor start = next_positions(past, rows).to(batch.ids_BT.device());
-    const at::Tensor index = mask.defined() ? (mask.to(at::kLong).cumsum(1) - 1).clamp_min_(0)
-                                            : at::arange(tokens, batch.ids_BT.options()).unsqueeze(0);
+    const at::Tensor index = mask.defined()
+                                 ? (mask.to(at::kLong).cumsum(1) - 1).clamp_min_(0)
+                                 : at::arange(tokens, batch.ids_BT.options()).unsqueeze(0);
     positions = start + index;
   }
   const auto [least, most] = at::aminmax(positions);
   if (least.item<int64_t>() < 0 || most.item<int64_t>() >= config.max_position_embeddings) {
-    bad_batch("positions run past the model's",
-              cat("position ", least.item<int64_t>() < 0 ? least.item<int64_t>() : most.item<int64_t>()),
-              cat("0 to ", config.max_position_embeddings - 1), "shorten the prompt");
+    bad_batch(
+        "positions run past the model's",
+        cat("position ", least.item<int64_t>() < 0 ? least.item<int64_t>() : most.item<int64_t>()),
+        cat("0 to ", config.max_position_embeddings - 1), "shorten the prompt");
   }
 
-  const bool shared_positions = rows > 1 && positions.is_cpu() && (positions == positions.narrow(0, 0, 1)).all().item<bool>();
+  const bool shared_positions =
+      rows > 1 && positions.is_cpu() && (positions == positions.narrow(0, 0, 1)).all().item<bool>();
   out.ids_BT = batch.ids_BT.to(device);
   out.positions_BT = positions.to(device).contiguous();
-  out.last_B = mask.defined() ? (mask.to(at::kLong) * at::arange(1, tokens + 1, mask.options().dtype(at::kLong))).argmax(1).to(device)
-                              : at::full({rows}, tokens - 1, at::TensorOptions().device(device).dtype(at::kLong));
-  out.frame.tables = rope_tables(config.rope, shared_positions ? out.positions_BT.narrow(0, 0, 1) : out.positions_BT);
+  out.last_B =
+      mask.defined()
+          ? (mask.to(at::kLong) * at::arange(1, tokens + 1, mask.options().dtype(at::kLong)))
+                .argmax(1)
+                .to(device)
+          : at::full({rows}, tokens - 1, at::TensorOptions().device(device).dtype(at::kLong));
+  out.frame.tables = rope_tables(
+      config.rope, shared_positions ? out.positions_BT.narrow(0, 0, 1) : out.positions_BT);
   out.frame.tables.cos = out.frame.tables.cos.contiguous();
   out.frame.tables.sin = out.frame.tables.sin.contiguous();
 
@@ -125,13 +143,15 @@ PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past, cons
   if (no_past && (!mask.defined() || padded_right(mask))) {
     out.frame.is_causal = true;  // padding behind the real tokens is never seen by them
   } else if (tokens > 1 || mask.defined() || past.mask_BT.defined()) {
-    out.frame.mask = attention_mask(no_past ? at::Tensor() : past.mask_BT, mask, past.tokens, tokens, device, dtype);
+    out.frame.mask = attention_mask(no_past ? at::Tensor() : past.mask_BT, mask, past.tokens,
+                                    tokens, device, dtype);
   }
   out.mask_BT = mask.defined() ? mask.to(device) : mask;
   return out;
 }
 
-TokenBatch TokenBatch::from_rows(const std::vector<std::vector<int64_t>>& rows, bool pad_left, int64_t pad_id) {
+TokenBatch TokenBatch::from_rows(const std::vector<std::vector<int64_t>>& rows, bool pad_left,
+                                 int64_t pad_id) {
   int64_t longest = 0;
   bool padded = false;
   for (const auto& row : rows) longest = std::max(longest, static_cast<int64_t>(row.size()));

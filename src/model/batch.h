@@ -1,4 +1,5 @@
-// From a TokenBatch and a past to what the layers need: checked ids, positions, rotation tables and the attention mask.
+// From a TokenBatch and a past to what the layers need: checked ids, positions, rotation tables and
+// the attention mask.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,8 +13,10 @@ namespace kvlingua {
 // What every layer's attention shares. T new tokens behind S past ones.
 struct AttentionFrame {
   RopeTables tables;  // [B or 1, T, D/2] float32, contiguous
-  at::Tensor mask;    // additive, compute dtype, [B or 1, 1, T, S + T]; undefined: causal alone decides
-  bool is_causal = false;  // top-left causal, only without past; false and no mask: every key is seen (one new token)
+  // additive, compute dtype, [B or 1, 1, T, S + T]; undefined: causal alone decides
+  at::Tensor mask;
+  bool is_causal = false;  // top-left causal, only without past; false and no mask: every key is
+                           // seen (one new token)
 };
 
 struct PreparedBatch {
@@ -32,13 +35,15 @@ struct PastFrame {
   at::Tensor mask_BT;       // or undefined: nothing is padded
 };
 
-// Throws Error (kInput): ids outside the vocabulary, shapes that do not fit, positions past the model's.
-PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past, const ModelConfig& config, at::Device device,
-                            at::ScalarType dtype);
+// Throws Error (kInput): ids outside the vocabulary, shapes that do not fit, positions past the
+// model's.
+PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
+                            const ModelConfig& config, at::Device device, at::ScalarType dtype);
 
-// Additive mask [B or 1, 1, T, S + T] over past and new keys: bottom-right causal and no padding. A padded query sees
-// itself, so that no row of the softmax is empty.
-at::Tensor attention_mask(const at::Tensor& past_mask_BS, const at::Tensor& new_mask_BT, int64_t past_tokens, int64_t tokens,
-                          at::Device device, at::ScalarType dtype);
+// Additive mask [B or 1, 1, T, S + T] over past and new keys: bottom-right causal and no padding. A
+// padded query sees itself, so that no row of the softmax is empty.
+at::Tensor attention_mask(const at::Tensor& past_mask_BS, const at::Tensor& new_mask_BT,
+                          int64_t past_tokens, int64_t tokens, at::Device device,
+                          at::ScalarType dtype);
 
 }  // namespace kvlingua

@@ -1,8 +1,8 @@
 #include "kvlingua/model/causal_lm.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
 
 #include "causal_lm_impl.h"
 #include "kvlingua/base/error.h"
@@ -16,58 +16,86 @@ namespace {
 
 // [N, 2] of (row, token) as one flat index into [B * T].
 at::Tensor flat_positions(const at::Tensor& wanted, const PreparedBatch& batch, at::Device device) {
-  if (!wanted.defined() || wanted.dim() != 2 || wanted.size(1) != 2 || wanted.scalar_type() != at::kLong) {
-    throw Error({.code = ExitCode::kInput, .where = "logit_positions", .what = "wrong shape",
-                 .got = wanted.defined() ? cat(wanted.sizes()) : "no tensor", .expected = "int64 [N, 2] of (row, token)"});
+  if (!wanted.defined() || wanted.dim() != 2 || wanted.size(1) != 2 ||
+      wanted.scalar_type() != at::kLong) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "logit_positions",
+                 .what = "wrong shape",
+                 .got = wanted.defined() ? cat(wanted.sizes()) : "no tensor",
+                 .expected = "int64 [N, 2] of (row, token)"});
   }
   if (wanted.is_cpu() && wanted.numel() > 0) {
     const at::Tensor size = at::tensor({batch.rows, batch.tokens});
     if (at::logical_or(wanted < 0, wanted >= size).any().item<bool>()) {
-      throw Error({.code = ExitCode::kInput, .where = "logit_positions", .what = "outside the batch",
-                   .got = cat("row up to ", wanted.select(1, 0).max().item<int64_t>(), ", token up to ", wanted.select(1, 1).max().item<int64_t>()),
+      throw Error({.code = ExitCode::kInput,
+                   .where = "logit_positions",
+                   .what = "outside the batch",
+                   .got = cat("row up to ", wanted.select(1, 0).max().item<int64_t>(),
+                              ", token up to ", wanted.select(1, 1).max().item<int64_t>()),
                    .expected = cat("within ", batch.rows, " rows of ", batch.tokens, " tokens")});
     }
   }
   return (wanted.select(1, 0) * batch.tokens + wanted.select(1, 1)).to(device);
 }
 
-at::Tensor stacked(const std::vector<at::Tensor>& layers, bool wanted) { return wanted ? at::stack(layers) : at::Tensor(); }
+at::Tensor stacked(const std::vector<at::Tensor>& layers, bool wanted) {
+  return wanted ? at::stack(layers) : at::Tensor();
+}
 
 Captured capture_of(const PrefillOptions& options) {
   return {options.want_queries, options.want_attention_outputs, options.want_hidden, {}, {}, {}};
 }
 
 [[noreturn]] void refuse_streamed(const char* what) {
-  throw Error({.code = ExitCode::kUsage, .where = "layer_streaming", .what = cat("a streamed model has no ", what),
-               .expected = "reading alone: prefill and decoding", .remedy = "load it without layer streaming"});
+  throw Error({.code = ExitCode::kUsage,
+               .where = "layer_streaming",
+               .what = cat("a streamed model has no ", what),
+               .expected = "reading alone: prefill and decoding",
+               .remedy = "load it without layer streaming"});
 }
 
 }  // namespace
 
 void check_past(const KvCache& past, const ModelConfig& config) {
-  const auto refuse = [](std::string what, std::string got, std::string expected, std::string remedy = {}) {
-    throw Error({.code = ExitCode::kInput, .where = "injected cache", .what = std::move(what), .got = std::move(got),
-                 .expected = std::move(expected), .remedy = std::move(remedy)});
+  const auto refuse = [](std::string what, std::string got, std::string expected,
+                         std::string remedy = {}) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "injected cache",
+                 .what = std::move(what),
+                 .got = std::move(got),
+                 .expected = std::move(expected),
+                 .remedy = std::move(remedy)});
   };
   if (past.shape() != config.kv_shape()) {
     refuse("does not fit the model", past.shape().describe(), config.kv_shape().describe());
   }
-  if (!past.rope()) refuse("keys are not rotated", "no rotation", to_string(config.rope.type), "call rotated_to(model.rope(), positions)");
+  if (!past.rope())
+    refuse("keys are not rotated", "no rotation", to_string(config.rope.type),
+           "call rotated_to(model.rope(), positions)");
   if (*past.rope() != config.rope) {
-    refuse("keys carry another model's rotation", cat(to_string(past.rope()->type), ", theta ", past.rope()->theta),
-           cat(to_string(config.rope.type), ", theta ", config.rope.theta), "call rotated_to(model.rope(), positions)");
+    refuse("keys carry another model's rotation",
+           cat(to_string(past.rope()->type), ", theta ", past.rope()->theta),
+           cat(to_string(config.rope.type), ", theta ", config.rope.theta),
+           "call rotated_to(model.rope(), positions)");
   }
 }
 
 void check_device(at::Device device) {
   if (device.is_cpu()) return;
   if (!device.is_cuda()) {
-    throw Error({.code = ExitCode::kDevice, .where = "device", .what = "unsupported", .got = device.str(), .expected = "cpu or cuda"});
+    throw Error({.code = ExitCode::kDevice,
+                 .where = "device",
+                 .what = "unsupported",
+                 .got = device.str(),
+                 .expected = "cpu or cuda"});
   }
   const auto count = static_cast<int64_t>(at::getNumGPUs());
   if (count == 0 || (device.has_index() && device.index() >= count)) {
-    throw Error({.code = ExitCode::kDevice, .where = "device", .what = "CUDA was asked for and is not there",
-                 .got = cat(count, count == 1 ? " CUDA device" : " CUDA devices"), .expected = device.str(),
+    throw Error({.code = ExitCode::kDevice,
+                 .where = "device",
+                 .what = "CUDA was asked for and is not there",
+                 .got = cat(count, count == 1 ? " CUDA device" : " CUDA devices"),
+                 .expected = device.str(),
                  .remedy = "use --device cpu, or check the driver with nvidia-smi"});
   }
 }
@@ -86,9 +114,11 @@ CausalLM CausalLM::load(const std::filesystem::path& directory, const LoadOption
   check_config(impl->config, (directory / "config.json").string());
   impl->device = options.device;
   impl->dtype = options.dtype;
-  impl->weights = Weights::allocate(impl->config, options.device, options.dtype, !options.layer_streaming);
+  impl->weights =
+      Weights::allocate(impl->config, options.device, options.dtype, !options.layer_streaming);
   impl->fingerprint = options.layer_streaming
-                          ? open_streamed(directory, impl->config, impl->weights, impl->stream, options.device, options.dtype)
+                          ? open_streamed(directory, impl->config, impl->weights, impl->stream,
+                                          options.device, options.dtype)
                           : load_weights(directory, impl->config, impl->weights);
   return CausalLM(std::move(impl));
 }
@@ -146,7 +176,8 @@ at::Tensor CausalLM::Impl::logits(const at::Tensor& hidden) const {
   return dense(rms_norm(hidden, weights.norm, config.rms_norm_eps), weights.head).to(at::kFloat);
 }
 
-PrefillResult CausalLM::prefill(const TokenBatch& batch, const KvCache* past, const PrefillOptions& options) const {
+PrefillResult CausalLM::prefill(const TokenBatch& batch, const KvCache* past,
+                                const PrefillOptions& options) const {
   KvCache before;
   PastFrame frame;
   if (past != nullptr && !past->empty()) {
@@ -154,27 +185,34 @@ PrefillResult CausalLM::prefill(const TokenBatch& batch, const KvCache* past, co
     before = past->to(impl_->device, impl_->dtype);
     frame = {before.tokens(), before.positions(), before.mask()};
   }
-  const PreparedBatch prepared = prepare_batch(batch, frame, impl_->config, impl_->device, impl_->dtype);
-  const bool gradient = at::GradMode::is_enabled() &&
-                        ((frame.tokens > 0 && (before.keys().requires_grad() || before.values().requires_grad())) ||
-                         impl_->weights.any_requires_grad());
+  const PreparedBatch prepared =
+      prepare_batch(batch, frame, impl_->config, impl_->device, impl_->dtype);
+  const bool gradient =
+      at::GradMode::is_enabled() &&
+      ((frame.tokens > 0 && (before.keys().requires_grad() || before.values().requires_grad())) ||
+       impl_->weights.any_requires_grad());
   if (gradient && impl_->stream) refuse_streamed("gradients");
   const KvCache* joined = frame.tokens > 0 ? &before : nullptr;
-  return gradient ? impl_->differentiable(prepared, joined, options) : impl_->frozen(prepared, joined, options);
+  return gradient ? impl_->differentiable(prepared, joined, options)
+                  : impl_->frozen(prepared, joined, options);
 }
 
-PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const {
+PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* past,
+                                     const PrefillOptions& options) const {
   const at::NoGradGuard no_grad;
   const auto floats = at::TensorOptions().device(device).dtype(dtype);
   const auto room = [&](int64_t layers, int64_t tokens) {
     return at::empty({layers, batch.rows, config.num_kv_heads, tokens, config.head_dim}, floats);
   };
-  // Without a past a layer writes into the result itself; with one, into a buffer that holds past and new side by side.
+  // Without a past a layer writes into the result itself; with one, into a buffer that holds past
+  // and new side by side.
   at::Tensor keys, values, joint_keys, joint_values;
   const int64_t before = past != nullptr ? past->tokens() : 0;
   const bool keep = options.want_cache;
-  if (keep || past == nullptr) keys = room(keep ? config.num_layers : 1, batch.tokens), values = at::empty_like(keys);
-  if (past != nullptr) joint_keys = room(1, before + batch.tokens)[0], joint_values = at::empty_like(joint_keys);
+  if (keep || past == nullptr)
+    keys = room(keep ? config.num_layers : 1, batch.tokens), values = at::empty_like(keys);
+  if (past != nullptr)
+    joint_keys = room(1, before + batch.tokens)[0], joint_values = at::empty_like(joint_keys);
   const auto joint = [&](int64_t layer) -> JointKv {
     if (past == nullptr) return {keys[keep ? layer : 0], values[keep ? layer : 0]};
     joint_keys.narrow(2, 0, before).copy_(past->keys()[layer]);
@@ -188,17 +226,26 @@ PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* 
   };
 
   Captured captured = capture_of(options);
-  const Rows rows = options.logits == LogitsAt::kNone ? Rows::kNone : options.logits == LogitsAt::kLast ? Rows::kLast : Rows::kAll;
+  const Rows rows = options.logits == LogitsAt::kNone   ? Rows::kNone
+                    : options.logits == LogitsAt::kLast ? Rows::kLast
+                                                        : Rows::kAll;
   const at::Tensor hidden = run_frozen(frozen_model(), batch, rows, joint, done, captured);
 
   PrefillResult result;
   if (keep) result.cache = KvCache(keys, values, batch.positions_BT, config.rope, batch.mask_BT);
   switch (options.logits) {
-    case LogitsAt::kNone: break;
-    case LogitsAt::kLast: result.logits = logits(hidden.view({batch.rows, -1})); break;
-    case LogitsAt::kAll: result.logits = logits(hidden); break;
+    case LogitsAt::kNone:
+      break;
+    case LogitsAt::kLast:
+      result.logits = logits(hidden.view({batch.rows, -1}));
+      break;
+    case LogitsAt::kAll:
+      result.logits = logits(hidden);
+      break;
     case LogitsAt::kPositions:
-      result.logits = logits(hidden.view({batch.rows * batch.tokens, -1}).index_select(0, flat_positions(options.logit_positions, batch, device)));
+      result.logits =
+          logits(hidden.view({batch.rows * batch.tokens, -1})
+                     .index_select(0, flat_positions(options.logit_positions, batch, device)));
       break;
   }
   result.queries = stacked(captured.query_layers, captured.queries);
@@ -207,17 +254,22 @@ PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* 
   return result;
 }
 
-PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const {
-  const auto layer_function = options.checkpoint_activations ? checkpointed_layer : differentiable_layer;
+PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const KvCache* past,
+                                             const PrefillOptions& options) const {
+  const auto layer_function =
+      options.checkpoint_activations ? checkpointed_layer : differentiable_layer;
   Captured captured = capture_of(options);
   std::vector<at::Tensor> keys, values;
   at::Tensor hidden = at::embedding(weights.embedding, batch.ids_BT);
   if (captured.hidden) captured.hidden_layers.push_back(hidden);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const auto past_of = [&](const at::Tensor& all) { return past != nullptr ? all[i] : at::Tensor(); };
-    const LayerOutput out = layer_function(config, weights.layers[static_cast<size_t>(i)], batch.frame, hidden,
-                                           past_of(past != nullptr ? past->keys() : at::Tensor()),
-                                           past_of(past != nullptr ? past->values() : at::Tensor()));
+    const auto past_of = [&](const at::Tensor& all) {
+      return past != nullptr ? all[i] : at::Tensor();
+    };
+    const LayerOutput out =
+        layer_function(config, weights.layers[static_cast<size_t>(i)], batch.frame, hidden,
+                       past_of(past != nullptr ? past->keys() : at::Tensor()),
+                       past_of(past != nullptr ? past->values() : at::Tensor()));
     hidden = out.hidden;
     if (options.want_cache) keys.push_back(out.keys), values.push_back(out.values);
     if (captured.queries) captured.query_layers.push_back(out.queries);
@@ -225,15 +277,24 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
     if (captured.hidden) captured.hidden_layers.push_back(hidden);
   }
   PrefillResult result;
-  if (options.want_cache) result.cache = KvCache(at::stack(keys), at::stack(values), batch.positions_BT, config.rope, batch.mask_BT);
+  if (options.want_cache)
+    result.cache =
+        KvCache(at::stack(keys), at::stack(values), batch.positions_BT, config.rope, batch.mask_BT);
   const at::Tensor flat = hidden.reshape({batch.rows * batch.tokens, -1});
   switch (options.logits) {
-    case LogitsAt::kNone: break;
-    case LogitsAt::kLast:
-      result.logits = logits(flat.index_select(0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
+    case LogitsAt::kNone:
       break;
-    case LogitsAt::kAll: result.logits = logits(hidden); break;
-    case LogitsAt::kPositions: result.logits = logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device))); break;
+    case LogitsAt::kLast:
+      result.logits = logits(flat.index_select(
+          0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
+      break;
+    case LogitsAt::kAll:
+      result.logits = logits(hidden);
+      break;
+    case LogitsAt::kPositions:
+      result.logits =
+          logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device)));
+      break;
   }
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);

@@ -21,8 +21,10 @@ struct CausalLM::Impl {
   // What the frozen pass reads. A stream's layers are valid one at a time.
   FrozenModel frozen_model() const;
 
-  PrefillResult frozen(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const;
-  PrefillResult differentiable(const PreparedBatch& batch, const KvCache* past, const PrefillOptions& options) const;
+  PrefillResult frozen(const PreparedBatch& batch, const KvCache* past,
+                       const PrefillOptions& options) const;
+  PrefillResult differentiable(const PreparedBatch& batch, const KvCache* past,
+                               const PrefillOptions& options) const;
   // hidden [.., hidden] before the final norm -> float32 logits [.., vocab].
   at::Tensor logits(const at::Tensor& hidden) const;
 };
@@ -33,11 +35,13 @@ void check_past(const KvCache& past, const ModelConfig& config);
 // Throws Error (kDevice) when there is no such device.
 void check_device(at::Device device);
 
-// Fills the weights from the safetensors of a directory: checked for names, shapes and non-finite values while they are
-// copied. Throws Error: kInput, kCorrupt. Returns the artifact's fingerprint.
-std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights);
+// Fills the weights from the safetensors of a directory: checked for names, shapes and non-finite
+// values while they are copied. Throws Error: kInput, kCorrupt. Returns the artifact's fingerprint.
+std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config,
+                         const Weights& weights);
 // The same for a model that streams: fills what stays and opens the stream.
-std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights,
-                          std::unique_ptr<LayerStream>& stream, at::Device device, at::ScalarType dtype);
+std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config,
+                          const Weights& weights, std::unique_ptr<LayerStream>& stream,
+                          at::Device device, at::ScalarType dtype);
 
 }  // namespace kvlingua

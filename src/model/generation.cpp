@@ -17,12 +17,19 @@ namespace {
 
 void check(const GenerationOptions& options, int64_t rows) {
   const auto refuse = [](const char* what, std::string got, std::string expected) {
-    throw Error({.code = ExitCode::kUsage, .where = "generation", .what = what, .got = std::move(got), .expected = std::move(expected)});
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "generation",
+                 .what = what,
+                 .got = std::move(got),
+                 .expected = std::move(expected)});
   };
-  if (options.max_new_tokens < 0) refuse("max_new_tokens", cat(options.max_new_tokens), "0 or more");
-  if (!(options.temperature >= 0) || !std::isfinite(options.temperature)) refuse("temperature", cat(options.temperature), "0 or more");
+  if (options.max_new_tokens < 0)
+    refuse("max_new_tokens", cat(options.max_new_tokens), "0 or more");
+  if (!(options.temperature >= 0) || !std::isfinite(options.temperature))
+    refuse("temperature", cat(options.temperature), "0 or more");
   if (options.top_k < 0) refuse("top_k", cat(options.top_k), "0 (off) or more");
-  if (!(options.top_p > 0 && options.top_p <= 1)) refuse("top_p", cat(options.top_p), "above 0, at most 1");
+  if (!(options.top_p > 0 && options.top_p <= 1))
+    refuse("top_p", cat(options.top_p), "above 0, at most 1");
   if (!options.row_seeds.empty() && static_cast<int64_t>(options.row_seeds.size()) != rows) {
     refuse("row_seeds", cat(options.row_seeds.size()), cat("one for each of ", rows, " rows"));
   }
@@ -34,7 +41,8 @@ struct Choice {
 };
 
 // The next id of each row and its log-probability. logits [rows, vocab].
-Choice choose(const at::Tensor& logits, const GenerationOptions& options, std::vector<Random*>& random) {
+Choice choose(const at::Tensor& logits, const GenerationOptions& options,
+              std::vector<Random*>& random) {
   Choice choice;
   at::Tensor ids;
   if (options.temperature == 0) {
@@ -44,39 +52,47 @@ Choice choose(const at::Tensor& logits, const GenerationOptions& options, std::v
     ids = at::empty({host.size(0)}, at::kLong);
     const SamplingOptions sampling{options.temperature, options.top_k, options.top_p};
     for (int64_t r = 0; r < host.size(0); ++r) {
-      const std::span<const float> row(host.const_data_ptr<float>() + r * host.size(1), static_cast<size_t>(host.size(1)));
+      const std::span<const float> row(host.const_data_ptr<float>() + r * host.size(1),
+                                       static_cast<size_t>(host.size(1)));
       ids.data_ptr<int64_t>()[r] = sample(row, sampling, *random[static_cast<size_t>(r)]);
     }
     ids = ids.to(logits.device());
   }
-  const at::Tensor logprobs = (logits.gather(1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)).to(at::kCPU);
+  const at::Tensor logprobs =
+      (logits.gather(1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)).to(at::kCPU);
   ids = ids.to(at::kCPU);
   choice.ids.assign(ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.size(0));
-  choice.logprobs.assign(logprobs.const_data_ptr<float>(), logprobs.const_data_ptr<float>() + ids.size(0));
+  choice.logprobs.assign(logprobs.const_data_ptr<float>(),
+                         logprobs.const_data_ptr<float>() + ids.size(0));
   return choice;
 }
 
-// Dropping finished rows copies the cache of the others. Where that is little beside the weights that every step reads, an
-// eighth of the rows pays for it; else half.
+// Dropping finished rows copies the cache of the others. Where that is little beside the weights
+// that every step reads, an eighth of the rows pays for it; else half.
 bool worth_dropping(const CausalLM& model, const DecodeSession& session, int64_t alive) {
-  const int64_t cache = session.rows() * session.capacity() * model.kv_shape().bytes_per_token(static_cast<int64_t>(at::elementSize(model.dtype())));
+  const int64_t cache =
+      session.rows() * session.capacity() *
+      model.kv_shape().bytes_per_token(static_cast<int64_t>(at::elementSize(model.dtype())));
   const int64_t share = cache < model.weight_bytes() ? 8 : 2;
   return share * (session.rows() - alive) >= session.rows();
 }
 
 }  // namespace
 
-std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt, const KvCache* past,
-                                   const GenerationOptions& options) {
+std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt,
+                                   const KvCache* past, const GenerationOptions& options) {
   const int64_t rows = prompt.ids_BT.defined() ? prompt.ids_BT.size(0) : 0;
   check(options, rows);
-  const int64_t room = (prompt.ids_BT.defined() ? prompt.ids_BT.size(1) : 0) + std::min<int64_t>(options.max_new_tokens, 512);
-  DecodeSession session = past != nullptr && !past->empty() ? DecodeSession(model, *past, room) : DecodeSession(model, rows, room);
+  const int64_t room = (prompt.ids_BT.defined() ? prompt.ids_BT.size(1) : 0) +
+                       std::min<int64_t>(options.max_new_tokens, 512);
+  DecodeSession session = past != nullptr && !past->empty() ? DecodeSession(model, *past, room)
+                                                            : DecodeSession(model, rows, room);
   const at::Tensor logits = session.append(prompt);
   return generate_from(model, session, logits, options);
 }
 
-std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& session, const at::Tensor& first_logits,
+std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& session,
+                                        const at::Tensor& first_logits,
                                         const GenerationOptions& options) {
   const at::NoGradGuard no_grad;
   const int64_t rows = session.rows();
@@ -86,9 +102,11 @@ std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& se
   std::vector<Random> streams;
   for (int64_t r = 0; r < rows; ++r) {
     const auto row = static_cast<size_t>(r);
-    streams.emplace_back(mix(options.seed, options.row_seeds.empty() ? static_cast<uint64_t>(r) : options.row_seeds[row]));
+    streams.emplace_back(mix(options.seed, options.row_seeds.empty() ? static_cast<uint64_t>(r)
+                                                                     : options.row_seeds[row]));
   }
-  // `in_session[i]` is the row that the session's row i continues; finished ones stay until enough of them are (worth_dropping).
+  // `in_session[i]` is the row that the session's row i continues; finished ones stay until enough
+  // of them are (worth_dropping).
   std::vector<int64_t> in_session(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) in_session[static_cast<size_t>(r)] = r;
   std::vector<bool> done(static_cast<size_t>(rows), options.max_new_tokens == 0);
@@ -114,7 +132,9 @@ std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& se
     if (alive.empty()) break;
     std::vector<int64_t> next = choice.ids;
     // A finished row at the last position could not take another step.
-    const bool must_drop = std::ranges::any_of(session.next_positions(), [&](int64_t p) { return p >= model.config().max_position_embeddings; });
+    const bool must_drop = std::ranges::any_of(session.next_positions(), [&](int64_t p) {
+      return p >= model.config().max_position_embeddings;
+    });
     if (worth_dropping(model, session, static_cast<int64_t>(alive.size())) || must_drop) {
       session.keep_rows(alive);
       std::vector<int64_t> rows_left, ids_left;

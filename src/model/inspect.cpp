@@ -21,22 +21,28 @@ using Json = nlohmann::ordered_json;
 
 const char* dtype_name(at::ScalarType type) {
   switch (type) {
-    case at::kFloat: return "float32";
-    case at::kBFloat16: return "bfloat16";
-    case at::kHalf: return "float16";
-    default: return at::toString(type);
+    case at::kFloat:
+      return "float32";
+    case at::kBFloat16:
+      return "bfloat16";
+    case at::kHalf:
+      return "float16";
+    default:
+      return at::toString(type);
   }
 }
 
 int64_t effective_rank(const at::Tensor& layer_HTD) {
-  const at::Tensor matrix = layer_HTD.transpose(0, 1).reshape({layer_HTD.size(1), -1}).to(at::kCPU, at::kDouble);
+  const at::Tensor matrix =
+      layer_HTD.transpose(0, 1).reshape({layer_HTD.size(1), -1}).to(at::kCPU, at::kDouble);
   const at::Tensor energy = at::linalg_svdvals(matrix).square().cumsum(0);
   const double total = energy[-1].item<double>();
   if (!(total > 0)) return 0;
   return (energy < 0.9 * total).sum().item<int64_t>() + 1;
 }
 
-Json describe(const CausalLM& model, const std::string& name, const std::string& prompt, const KvCache& cache) {
+Json describe(const CausalLM& model, const std::string& name, const std::string& prompt,
+              const KvCache& cache) {
   const ModelConfig& config = model.config();
   Json out = {{"model", name},
               {"architecture", to_string(config.architecture)},
@@ -62,26 +68,32 @@ Json describe(const CausalLM& model, const std::string& name, const std::string&
   return out;
 }
 
-void dump(const std::filesystem::path& path, const CausalLM& model, const std::string& name, const TokenBatch& batch) {
+void dump(const std::filesystem::path& path, const CausalLM& model, const std::string& name,
+          const TokenBatch& batch) {
   PrefillOptions all;
   all.logits = LogitsAt::kAll;
   const PrefillResult result = model.prefill(batch, nullptr, all);
   std::vector<SafetensorsEntry> entries;
   std::vector<at::Tensor> tensors;
-  const auto add = [&](std::string key, const at::Tensor& t, SafetensorsDtype type, at::ScalarType stored) {
+  const auto add = [&](std::string key, const at::Tensor& t, SafetensorsDtype type,
+                       at::ScalarType stored) {
     tensors.push_back(t.to(at::kCPU, stored).contiguous());
     entries.push_back({std::move(key), type, tensors.back().sizes().vec()});
   };
   add("tokens", batch.ids_BT[0], SafetensorsDtype::kI64, at::kLong);
   for (int64_t i = 0; i < result.cache.layers(); ++i) {
     add(cat("layers.", i, ".key"), result.cache.keys()[i][0], SafetensorsDtype::kF32, at::kFloat);
-    add(cat("layers.", i, ".value"), result.cache.values()[i][0], SafetensorsDtype::kF32, at::kFloat);
+    add(cat("layers.", i, ".value"), result.cache.values()[i][0], SafetensorsDtype::kF32,
+        at::kFloat);
   }
   add("logits", result.logits[0], SafetensorsDtype::kF32, at::kFloat);
-  SafetensorsWriter writer(path, entries, {{"model", name},
-                                           {"architecture", to_string(model.config().architecture)},
-                                           {"rope_theta", cat(model.rope().theta)}});
-  for (const at::Tensor& t : tensors) writer.write({static_cast<const std::byte*>(t.const_data_ptr()), static_cast<size_t>(t.nbytes())});
+  SafetensorsWriter writer(path, entries,
+                           {{"model", name},
+                            {"architecture", to_string(model.config().architecture)},
+                            {"rope_theta", cat(model.rope().theta)}});
+  for (const at::Tensor& t : tensors)
+    writer.write(
+        {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<size_t>(t.nbytes())});
   writer.finish();
 }
 
@@ -93,10 +105,12 @@ at::Tensor last_logits(const CausalLM& model, const std::vector<int64_t>& ids) {
 }
 
 // The same input again and again, and once without a cache.
-Json determinism(const CausalLM& model, const Tokenizer& tokenizer, const std::vector<int64_t>& ids, int64_t runs) {
+Json determinism(const CausalLM& model, const Tokenizer& tokenizer, const std::vector<int64_t>& ids,
+                 int64_t runs) {
   constexpr int64_t kNewTokens = 32;
   GenerationOptions options;
-  options.max_new_tokens = std::min(kNewTokens, model.config().max_position_embeddings - static_cast<int64_t>(ids.size()));
+  options.max_new_tokens = std::min(
+      kNewTokens, model.config().max_position_embeddings - static_cast<int64_t>(ids.size()));
   std::set<std::string> caches;
   std::set<std::vector<int64_t>> texts;
   std::set<std::vector<float>> logprobs;
@@ -107,7 +121,8 @@ Json determinism(const CausalLM& model, const Tokenizer& tokenizer, const std::v
     texts.insert(row.ids);
     logprobs.insert(row.logprobs);
   }
-  // Without a cache: every token reads the whole text again. Its logits differ in rounding only, being products of other shapes.
+  // Without a cache: every token reads the whole text again. Its logits differ in rounding only,
+  // being products of other shapes.
   std::vector<int64_t> text = ids, uncached;
   DecodeSession session(model, 1, static_cast<int64_t>(ids.size()) + options.max_new_tokens);
   at::Tensor cached = session.append(TokenBatch::from_rows({ids}))[0];
@@ -117,7 +132,8 @@ Json determinism(const CausalLM& model, const Tokenizer& tokenizer, const std::v
     difference = std::max(difference, (logits - cached).abs().max().item<double>());
     uncached.push_back(logits.argmax().item<int64_t>());
     text.push_back(uncached.back());
-    if (i + 1 < options.max_new_tokens) cached = session.step(at::tensor({uncached.back()}, at::kLong))[0];
+    if (i + 1 < options.max_new_tokens)
+      cached = session.step(at::tensor({uncached.back()}, at::kLong))[0];
   }
   return {{"runs", runs},
           {"new_tokens", options.max_new_tokens},
@@ -136,7 +152,8 @@ double median_seconds(int64_t times, F f) {
   for (int64_t i = 0; i < times; ++i) {
     const auto start = std::chrono::steady_clock::now();
     f();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::sort(seconds.begin(), seconds.end());
   return seconds[seconds.size() / 2];
@@ -148,14 +165,17 @@ Json bench(const CausalLM& model, int64_t longest) {
   Random random(0);
   for (int64_t n = 16; n <= longest && n + 16 <= model.config().max_position_embeddings; n *= 2) {
     std::vector<int64_t> ids;
-    for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<int64_t>(random.below(static_cast<uint64_t>(model.config().vocab_size))));
+    for (int64_t i = 0; i < n; ++i)
+      ids.push_back(
+          static_cast<int64_t>(random.below(static_cast<uint64_t>(model.config().vocab_size))));
     DecodeSession session(model, 1, n + 16);
     session.append(TokenBatch::from_rows({ids}));
     const at::Tensor next = at::tensor({ids[0]}, at::kLong);
     session.step(next);
     // item(): a device has finished when its result is here.
     const double cached = median_seconds(9, [&] { session.step(next).max().item<float>(); });
-    const double uncached = median_seconds(n <= 256 ? 5 : 3, [&] { last_logits(model, ids).max().item<float>(); });
+    const double uncached =
+        median_seconds(n <= 256 ? 5 : 3, [&] { last_logits(model, ids).max().item<float>(); });
     rows.push_back({{"context", n},
                     {"cached_tokens_per_second", 1 / cached},
                     {"uncached_tokens_per_second", 1 / uncached},
@@ -167,7 +187,8 @@ Json bench(const CausalLM& model, int64_t longest) {
 }  // namespace
 
 const std::vector<std::string>& default_inspect_prompts() {
-  static const std::vector<std::string> prompts{"The meaning of consciousness is", "Hello, my name is Lyra and I",
+  static const std::vector<std::string> prompts{"The meaning of consciousness is",
+                                                "Hello, my name is Lyra and I",
                                                 "When two AI systems communicate they"};
   return prompts;
 }
@@ -181,18 +202,25 @@ Json inspect(const InspectOptions& options) {
   for (const std::string& prompt : prompts) {
     ids.push_back(tokenizer.encode(prompt).ids);
     if (ids.back().empty()) {
-      throw Error({.code = ExitCode::kInput, .where = "prompt", .what = "has no tokens", .got = cat('"', printable(prompt), '"'), .expected = "some text"});
+      throw Error({.code = ExitCode::kInput,
+                   .where = "prompt",
+                   .what = "has no tokens",
+                   .got = cat('"', printable(prompt), '"'),
+                   .expected = "some text"});
     }
   }
   const CausalLM model = CausalLM::load(options.directory, options.load);
   Json report = {{"prompts", Json::array()}, {"projected", Json::array()}};
   for (size_t i = 0; i < prompts.size(); ++i) {
-    report["prompts"].push_back(describe(model, name, prompts[i], model.prefill(TokenBatch::from_rows({ids[i]})).cache));
+    report["prompts"].push_back(
+        describe(model, name, prompts[i], model.prefill(TokenBatch::from_rows({ids[i]})).cache));
   }
   const int64_t per_token = report["prompts"][0]["bytes_per_token"];
-  for (const int64_t n : {100, 1000, 4000, 8000}) report["projected"].push_back({{"tokens", n}, {"bytes", n * per_token}});
+  for (const int64_t n : {100, 1000, 4000, 8000})
+    report["projected"].push_back({{"tokens", n}, {"bytes", n * per_token}});
   if (!options.dump.empty()) dump(options.dump, model, name, TokenBatch::from_rows({ids[0]}));
-  if (options.determinism > 0) report["determinism"] = determinism(model, tokenizer, ids[0], options.determinism);
+  if (options.determinism > 0)
+    report["determinism"] = determinism(model, tokenizer, ids[0], options.determinism);
   if (options.bench) report["bench"] = bench(model, options.bench_limit);
   return report;
 }
@@ -202,6 +230,8 @@ Json inspect_metadata(const Json& report) {
   return prompts.size() == 1 ? prompts[0] : prompts;
 }
 
-bool inspect_repeats(const Json& report) { return !report.contains("determinism") || report["determinism"]["identical"].get<bool>(); }
+bool inspect_repeats(const Json& report) {
+  return !report.contains("determinism") || report["determinism"]["identical"].get<bool>();
+}
 
 }  // namespace kvlingua

@@ -25,7 +25,8 @@ void load_tensor(const ShardedSafetensors& files, const std::string& name, const
 class LayerStream {
  public:
   // `files` as open_weights() gives them.
-  LayerStream(ShardedSafetensors files, const ModelConfig& config, at::Device device, at::ScalarType dtype);
+  LayerStream(ShardedSafetensors files, const ModelConfig& config, at::Device device,
+              at::ScalarType dtype);
 
   // The weights of one layer, valid until the next call. Throws Error as load_tensor.
   const LayerWeights& layer(int64_t index);

@@ -1,8 +1,8 @@
-// Safetensors -> weights: mapped, checked and converted in one pass; pages go as soon as they were copied, so that a load
-// needs little memory beside the weights themselves.
+// Safetensors -> weights: mapped, checked and converted in one pass; pages go as soon as they were
+// copied, so that a load needs little memory beside the weights themselves.
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <atomic>
@@ -20,27 +20,38 @@
 namespace kvlingua {
 namespace {
 
-constexpr int64_t kChunk = int64_t{1} << 18;  // elements converted and checked together while they are in the cache
+constexpr int64_t kChunk =
+    int64_t{1} << 18;  // elements converted and checked together while they are in the cache
 
-[[noreturn]] void refuse(const SafetensorsFile& file, std::string_view name, std::string what, std::string got,
-                         std::string expected, std::string remedy) {
-  throw Error({.code = ExitCode::kInput, .where = cat(file.where(), ": tensor ", printable(name)), .what = std::move(what),
-               .got = std::move(got), .expected = std::move(expected), .remedy = std::move(remedy)});
+[[noreturn]] void refuse(const SafetensorsFile& file, std::string_view name, std::string what,
+                         std::string got, std::string expected, std::string remedy) {
+  throw Error({.code = ExitCode::kInput,
+               .where = cat(file.where(), ": tensor ", printable(name)),
+               .what = std::move(what),
+               .got = std::move(got),
+               .expected = std::move(expected),
+               .remedy = std::move(remedy)});
 }
 
-at::ScalarType scalar_type(const SafetensorsFile& file, std::string_view name, SafetensorsDtype dtype) {
+at::ScalarType scalar_type(const SafetensorsFile& file, std::string_view name,
+                           SafetensorsDtype dtype) {
   switch (dtype) {
-    case SafetensorsDtype::kF64: return at::kDouble;
-    case SafetensorsDtype::kF32: return at::kFloat;
-    case SafetensorsDtype::kBF16: return at::kBFloat16;
-    case SafetensorsDtype::kF16: return at::kHalf;
+    case SafetensorsDtype::kF64:
+      return at::kDouble;
+    case SafetensorsDtype::kF32:
+      return at::kFloat;
+    case SafetensorsDtype::kBF16:
+      return at::kBFloat16;
+    case SafetensorsDtype::kF16:
+      return at::kHalf;
     default:
-      refuse(file, name, "weights of an unsupported type", std::string(to_string(dtype)), "F32, BF16, F16 or F64",
-             "use the model's unquantised weights");
+      refuse(file, name, "weights of an unsupported type", std::string(to_string(dtype)),
+             "F32, BF16, F16 or F64", "use the model's unquantised weights");
   }
 }
 
-// Elements [begin, begin + n) of a mapped tensor. The mapping need not be aligned to the element, a tensor must be.
+// Elements [begin, begin + n) of a mapped tensor. The mapping need not be aligned to the element, a
+// tensor must be.
 at::Tensor mapped(const SafetensorsView& view, at::ScalarType type, int64_t begin, int64_t n) {
   const size_t size = at::elementSize(type);
   const std::byte* data = view.data.data() + static_cast<size_t>(begin) * size;
@@ -57,7 +68,8 @@ bool all_finite(const at::Tensor& chunk) {
   return std::isfinite(chunk.sum(at::kFloat).item<float>()) || chunk.isfinite().all().item<bool>();
 }
 
-[[noreturn]] void refuse_value(const SafetensorsFile& file, std::string_view name, const SafetensorsView& view, at::ScalarType type,
+[[noreturn]] void refuse_value(const SafetensorsFile& file, std::string_view name,
+                               const SafetensorsView& view, at::ScalarType type,
                                at::ScalarType into, int64_t begin, int64_t n) {
   const at::Tensor source = mapped(view, type, begin, n);
   const bool overflow = all_finite(source);
@@ -65,20 +77,24 @@ bool all_finite(const at::Tensor& chunk) {
   const int64_t at_index = begin + bad.to(at::kByte).argmax().item<int64_t>();
   std::vector<int64_t> index(view.shape.size());
   int64_t rest = at_index;
-  for (size_t d = view.shape.size(); d-- > 0;) index[d] = rest % view.shape[d], rest /= view.shape[d];
+  for (size_t d = view.shape.size(); d-- > 0;)
+    index[d] = rest % view.shape[d], rest /= view.shape[d];
   const double value = mapped(view, type, at_index, 1).item<double>();
   if (overflow) {
-    refuse(file, name, cat("does not fit ", at::toString(into), " at ", describe_shape(index)), cat(value), "at most 65504",
-           "compute in bfloat16 or float32");
+    refuse(file, name, cat("does not fit ", at::toString(into), " at ", describe_shape(index)),
+           cat(value), "at most 65504", "compute in bfloat16 or float32");
   }
-  refuse(file, name, cat("not a number at ", describe_shape(index)), cat(value), "finite weights", "download the model again");
+  refuse(file, name, cat("not a number at ", describe_shape(index)), cat(value), "finite weights",
+         "download the model again");
 }
 
-void copy_checked(const SafetensorsFile& file, std::string_view name, const SafetensorsView& view, const at::Tensor& into) {
+void copy_checked(const SafetensorsFile& file, std::string_view name, const SafetensorsView& view,
+                  const at::Tensor& into) {
   const at::ScalarType type = scalar_type(file, name, view.dtype);
   const int64_t total = into.numel(), chunks = (total + kChunk - 1) / kChunk;
   std::atomic<int64_t> bad_chunk = chunks;
-  const at::Tensor flat = into.is_cpu() ? into.view({-1}) : at::empty({total}, into.options().device(at::kCPU));
+  const at::Tensor flat =
+      into.is_cpu() ? into.view({-1}) : at::empty({total}, into.options().device(at::kCPU));
   at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
     const at::NoGradGuard no_grad;  // a worker thread has its own mode
     for (int64_t c = first; c < last; ++c) {
@@ -93,12 +109,14 @@ void copy_checked(const SafetensorsFile& file, std::string_view name, const Safe
     }
   });
   if (const int64_t c = bad_chunk.load(); c < chunks) {
-    refuse_value(file, name, view, type, into.scalar_type(), c * kChunk, std::min(kChunk, total - c * kChunk));
+    refuse_value(file, name, view, type, into.scalar_type(), c * kChunk,
+                 std::min(kChunk, total - c * kChunk));
   }
   if (!into.is_cpu()) into.copy_(flat.view(into.sizes()));
 }
 
-// config.json, and of every tensor its name, type, shape and first and last bytes: two fine-tunings of one model differ.
+// config.json, and of every tensor its name, type, shape and first and last bytes: two fine-tunings
+// of one model differ.
 void add_to_fingerprint(Sha256& hash, std::string_view name, const SafetensorsView& view) {
   constexpr size_t kEdge = 4096;
   const size_t edge = std::min(kEdge, view.data.size());
@@ -116,14 +134,18 @@ ShardedSafetensors open_weights(const std::filesystem::path& directory, const Mo
   for (const auto& [name, tensor] : shapes.named) {
     expected.insert(name);
     if (!files.contains(name)) {
-      throw Error({.code = ExitCode::kInput, .where = cat(files.where(), ": tensor ", name), .what = "missing",
+      throw Error({.code = ExitCode::kInput,
+                   .where = cat(files.where(), ": tensor ", name),
+                   .what = "missing",
                    .expected = describe_shape(tensor.sizes()),
-                   .remedy = name == "lm_head.weight" ? "config.json says tie_word_embeddings is false" : "download the model again"});
+                   .remedy = name == "lm_head.weight"
+                                 ? "config.json says tie_word_embeddings is false"
+                                 : "download the model again"});
     }
     const SafetensorsView& view = files.at(name);
     if (!std::ranges::equal(view.shape, tensor.sizes())) {
-      refuse(files.file_of(name), name, "wrong shape", describe_shape(view.shape), describe_shape(tensor.sizes()),
-             "config.json and the weights are not of one model");
+      refuse(files.file_of(name), name, "wrong shape", describe_shape(view.shape),
+             describe_shape(tensor.sizes()), "config.json and the weights are not of one model");
     }
   }
   const auto known = [&](const std::string& name) {
@@ -133,7 +155,8 @@ ShardedSafetensors open_weights(const std::filesystem::path& directory, const Mo
   for (const std::string& name : files.names()) {
     if (!known(name)) {
       refuse(files.file_of(name), name, "unexpected", describe_shape(files.at(name).shape),
-             cat("only the tensors of ", to_string(config.architecture), " with ", config.num_layers, " layers"),
+             cat("only the tensors of ", to_string(config.architecture), " with ",
+                 config.num_layers, " layers"),
              "config.json and the weights are not of one model");
     }
   }
@@ -146,7 +169,8 @@ void load_tensor(const ShardedSafetensors& files, const std::string& name, const
   files.done_with(name);
 }
 
-std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights) {
+std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config,
+                         const Weights& weights) {
   const ShardedSafetensors files = open_weights(directory, config);
   for (const SafetensorsFile& file : files.files()) file.advise(FileAccess::kSequential);
   Sha256 hash;
@@ -158,8 +182,9 @@ std::string load_weights(const std::filesystem::path& directory, const ModelConf
   return hash.hex();
 }
 
-std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config, const Weights& weights,
-                          std::unique_ptr<LayerStream>& stream, at::Device device, at::ScalarType dtype) {
+std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config,
+                          const Weights& weights, std::unique_ptr<LayerStream>& stream,
+                          at::Device device, at::ScalarType dtype) {
   ShardedSafetensors files = open_weights(directory, config);
   Sha256 hash;
   hash.update(read_text_file(directory / "config.json"));

@@ -13,7 +13,9 @@ int64_t sample(std::span<const float> logits, const SamplingOptions& options, Ra
   for (int64_t i = 0; i < size; ++i) kept[static_cast<size_t>(i)] = i;
   const auto logit = [&](int64_t i) { return logits[static_cast<size_t>(i)]; };
   // Equal logits are ordered by index: the order, and so the draw, is the same on every machine.
-  const auto before = [&](int64_t a, int64_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; };
+  const auto before = [&](int64_t a, int64_t b) {
+    return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
+  };
   if (options.top_k > 0 && options.top_k < size) {
     std::nth_element(kept.begin(), kept.begin() + options.top_k - 1, kept.end(), before);
     const float least = logit(kept[static_cast<size_t>(options.top_k - 1)]);
@@ -30,7 +32,8 @@ int64_t sample(std::span<const float> logits, const SamplingOptions& options, Ra
   std::vector<double> weight(kept.size());
   double total = 0;
   for (size_t i = 0; i < kept.size(); ++i) {
-    total += weight[i] = std::exp((static_cast<double>(logit(kept[i])) - highest) / options.temperature);
+    total += weight[i] =
+        std::exp((static_cast<double>(logit(kept[i])) - highest) / options.temperature);
   }
   size_t count = kept.size();
   if (nucleus) {

@@ -1,4 +1,5 @@
-// Drawing the next token from logits: temperature, then top-k, then top-p, in transformers' order and meaning.
+// Drawing the next token from logits: temperature, then top-k, then top-p, in transformers' order
+// and meaning.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ struct SamplingOptions {
   double top_p = 1.0;        // 1: off
 };
 
-// The index drawn. Consumes one number of `random` whatever the options, so that streams stay comparable.
+// The index drawn. Consumes one number of `random` whatever the options, so that streams stay
+// comparable.
 int64_t sample(std::span<const float> logits, const SamplingOptions& options, Random& random);
 
 }  // namespace kvlingua

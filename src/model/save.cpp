@@ -11,11 +11,19 @@ namespace {
 
 SafetensorsDtype stored_type(at::ScalarType type) {
   switch (type) {
-    case at::kDouble: return SafetensorsDtype::kF64;
-    case at::kFloat: return SafetensorsDtype::kF32;
-    case at::kBFloat16: return SafetensorsDtype::kBF16;
-    case at::kHalf: return SafetensorsDtype::kF16;
-    default: throw Error({.where = "model weights", .what = "cannot be stored as", .got = at::toString(type), .expected = "float32, bfloat16 or float16"});
+    case at::kDouble:
+      return SafetensorsDtype::kF64;
+    case at::kFloat:
+      return SafetensorsDtype::kF32;
+    case at::kBFloat16:
+      return SafetensorsDtype::kBF16;
+    case at::kHalf:
+      return SafetensorsDtype::kF16;
+    default:
+      throw Error({.where = "model weights",
+                   .what = "cannot be stored as",
+                   .got = at::toString(type),
+                   .expected = "float32, bfloat16 or float16"});
   }
 }
 
@@ -25,11 +33,13 @@ void CausalLM::save(const std::filesystem::path& directory, at::ScalarType dtype
   const auto named = parameters();  // refused where they are not there
   make_directories(directory);
   std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, tensor] : named) entries.push_back({name, stored_type(dtype), tensor.sizes().vec()});
+  for (const auto& [name, tensor] : named)
+    entries.push_back({name, stored_type(dtype), tensor.sizes().vec()});
   SafetensorsWriter writer(directory / "model.safetensors", std::move(entries), {{"format", "pt"}});
   for (const auto& [name, tensor] : named) {
     const at::Tensor stored = tensor.detach().to(at::kCPU, dtype).contiguous();
-    writer.write({static_cast<const std::byte*>(stored.const_data_ptr()), static_cast<size_t>(stored.nbytes())});
+    writer.write({static_cast<const std::byte*>(stored.const_data_ptr()),
+                  static_cast<size_t>(stored.nbytes())});
   }
   writer.finish();
   write_file_atomic(directory / "config.json", impl_->config.to_json() + '\n');

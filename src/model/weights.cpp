@@ -32,11 +32,16 @@ at::Tensor LayerWeights::joined(const at::Tensor& fused, const std::vector<at::T
 
 std::string layer_prefix(int64_t layer) { return cat("model.layers.", layer, "."); }
 
-LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype, NamedTensors& named) {
+LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype,
+                            NamedTensors& named) {
   const at::NoGradGuard no_grad;
-  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](at::IntArrayRef size) { return at::empty(size, options); };
-  const auto name = [&](std::string key, const at::Tensor& t) { named.emplace_back(std::move(key), t); };
-  const int64_t hidden = config.hidden_size, inner = config.intermediate_size, dim = config.head_dim;
+  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](
+                        at::IntArrayRef size) { return at::empty(size, options); };
+  const auto name = [&](std::string key, const at::Tensor& t) {
+    named.emplace_back(std::move(key), t);
+  };
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size,
+                dim = config.head_dim;
   const int64_t q = config.num_heads * dim, kv = config.num_kv_heads * dim;
   LayerWeights layer;
   layer.input_norm = make({hidden});
@@ -71,16 +76,19 @@ LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::Sc
   return layer;
 }
 
-Weights Weights::allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype, bool with_layers) {
+Weights Weights::allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype,
+                          bool with_layers) {
   const at::NoGradGuard no_grad;
-  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](at::IntArrayRef size) { return at::empty(size, options); };
+  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](
+                        at::IntArrayRef size) { return at::empty(size, options); };
   Weights w;
   w.embedding = make({config.vocab_size, config.hidden_size});
   w.named.emplace_back("model.embed_tokens.weight", w.embedding);
   for (int64_t i = 0; with_layers && i < config.num_layers; ++i) {
     NamedTensors of_layer;
     w.layers.push_back(allocate_layer(config, device, dtype, of_layer));
-    for (auto& [name, tensor] : of_layer) w.named.emplace_back(layer_prefix(i) + name, std::move(tensor));
+    for (auto& [name, tensor] : of_layer)
+      w.named.emplace_back(layer_prefix(i) + name, std::move(tensor));
   }
   w.norm = make({config.hidden_size});
   w.named.emplace_back("model.norm.weight", w.norm);
@@ -98,30 +106,38 @@ bool Weights::any_requires_grad() const {
 
 int64_t Weights::bytes() const {
   int64_t total = 0;
-  for (const auto& [name, tensor] : named) total += tensor.numel() * static_cast<int64_t>(tensor.element_size());
+  for (const auto& [name, tensor] : named)
+    total += tensor.numel() * static_cast<int64_t>(tensor.element_size());
   return total;
 }
 
 void check_config(const ModelConfig& config, const std::string& where) {
   const auto demand = [&](bool good, const char* key, int64_t got, const std::string& expected) {
     if (!good) {
-      throw Error({.code = ExitCode::kInput, .where = cat(where, ": ", key), .what = "unusable", .got = cat(got), .expected = expected});
+      throw Error({.code = ExitCode::kInput,
+                   .where = cat(where, ": ", key),
+                   .what = "unusable",
+                   .got = cat(got),
+                   .expected = expected});
     }
   };
   constexpr int64_t kMost = int64_t{1} << 31;
-  const std::pair<const char*, int64_t> sizes[] = {{"vocab_size", config.vocab_size},
-                                                   {"hidden_size", config.hidden_size},
-                                                   {"intermediate_size", config.intermediate_size},
-                                                   {"num_hidden_layers", config.num_layers},
-                                                   {"num_attention_heads", config.num_heads},
-                                                   {"num_key_value_heads", config.num_kv_heads},
-                                                   {"head_dim", config.head_dim},
-                                                   {"max_position_embeddings", config.max_position_embeddings}};
-  for (const auto& [key, value] : sizes) demand(value > 0 && value < kMost, key, value, "a positive number below 2^31");
+  const std::pair<const char*, int64_t> sizes[] = {
+      {"vocab_size", config.vocab_size},
+      {"hidden_size", config.hidden_size},
+      {"intermediate_size", config.intermediate_size},
+      {"num_hidden_layers", config.num_layers},
+      {"num_attention_heads", config.num_heads},
+      {"num_key_value_heads", config.num_kv_heads},
+      {"head_dim", config.head_dim},
+      {"max_position_embeddings", config.max_position_embeddings}};
+  for (const auto& [key, value] : sizes)
+    demand(value > 0 && value < kMost, key, value, "a positive number below 2^31");
   demand(config.num_heads % config.num_kv_heads == 0, "num_key_value_heads", config.num_kv_heads,
          cat("a divisor of num_attention_heads ", config.num_heads));
   demand(config.head_dim % 2 == 0, "head_dim", config.head_dim, "an even number");
-  demand(config.rope.head_dim == config.head_dim, "rope head_dim", config.rope.head_dim, cat(config.head_dim));
+  demand(config.rope.head_dim == config.head_dim, "rope head_dim", config.rope.head_dim,
+         cat(config.head_dim));
 }
 
 }  // namespace kvlingua

@@ -1,8 +1,9 @@
-// The weights of a decoder in memory: products that read the same input are stored as one matrix, and Hugging Face's
-// parameters are views of them.
+// The weights of a decoder in memory: products that read the same input are stored as one matrix,
+// and Hugging Face's parameters are views of them.
 //
-// Each view is an autograd leaf of its own, so a trainer can set requires_grad on it and an optimiser can update it in
-// place; frozen inference reads the fused matrix. Both see the same memory.
+// Each view is an autograd leaf of its own, so a trainer can set requires_grad on it and an
+// optimiser can update it in place; frozen inference reads the fused matrix. Both see the same
+// memory.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -32,8 +33,10 @@ struct LayerWeights {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-// One layer, uninitialised. `named` gets its parameters with Hugging Face's names behind layer_prefix().
-LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype, NamedTensors& named);
+// One layer, uninitialised. `named` gets its parameters with Hugging Face's names behind
+// layer_prefix().
+LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype,
+                            NamedTensors& named);
 std::string layer_prefix(int64_t layer);  // "model.layers.3."
 
 struct Weights {
@@ -44,14 +47,16 @@ struct Weights {
   // Hugging Face's names in the order of the file; a tied head is not listed.
   NamedTensors named;
 
-  // Uninitialised memory at the config's shapes; without the layers where a LayerStream brings them.
-  static Weights allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype, bool with_layers = true);
+  // Uninitialised memory at the config's shapes; without the layers where a LayerStream brings
+  // them.
+  static Weights allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype,
+                          bool with_layers = true);
   bool any_requires_grad() const;
   int64_t bytes() const;
 };
 
-// A config that can be computed with: positive sizes, heads a multiple of kv_heads, even head_dim, no overflow. Throws
-// Error (kInput) naming the key.
+// A config that can be computed with: positive sizes, heads a multiple of kv_heads, even head_dim,
+// no overflow. Throws Error (kInput) naming the key.
 void check_config(const ModelConfig& config, const std::string& where);
 
 }  // namespace kvlingua

@@ -25,7 +25,8 @@ int quickstart(const CommandLine& command) {
   if (command.rehearsal == 0) {
     Preflight plan = run_preflight(recipe, context, count_corpus);
     const bool asked = !command.parts.empty() && wanted("preflight");
-    if (!command.dry_run) rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
+    if (!command.dry_run)
+      rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
     results["preflight"] = to_json(plan);
     // The plan: on stdout when it is what was asked for, else before the work.
     if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");

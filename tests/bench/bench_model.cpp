@@ -1,8 +1,11 @@
-// One side of scripts/bench.sh prefill|decode: keeps a model loaded and times what it is told on stdin, a line each.
+// One side of scripts/bench.sh prefill|decode: keeps a model loaded and times what it is told on
+// stdin, a line each.
 //
-//   bench_model make CONFIG_DIR OUT_DIR      random weights at CONFIG_DIR/config.json's shapes, stored as bfloat16
-//   bench_model serve MODEL_DIR              then: "prefill ROWS TOKENS none|last|all", "decode ROWS TOKENS NEW", "peak"
-// Each command is answered with seconds (peak: megabytes) on one line. Token ids are (row * 7919 + index * 104729) % vocab.
+//   bench_model make CONFIG_DIR OUT_DIR   random weights of CONFIG_DIR/config.json, in bfloat16
+//   bench_model serve MODEL_DIR           then: "prefill ROWS TOKENS none|last|all",
+//                                         "decode ROWS TOKENS NEW", "peak"
+// Each command is answered with seconds (peak: megabytes) on one line. Token ids are (row * 7919 +
+// index * 104729) % vocab.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
@@ -26,7 +29,8 @@ using bench::now;
 TokenBatch tokens(int64_t rows, int64_t count, int64_t vocab) {
   std::vector<std::vector<int64_t>> ids(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < count; ++i) ids[static_cast<size_t>(r)].push_back((r * 7919 + i * 104729) % vocab);
+    for (int64_t i = 0; i < count; ++i)
+      ids[static_cast<size_t>(r)].push_back((r * 7919 + i * 104729) % vocab);
   }
   return TokenBatch::from_rows(ids);
 }
@@ -39,7 +43,9 @@ double prefill(const CausalLM& model, std::istream& in) {
   in >> rows >> count >> logits;
   const TokenBatch batch = tokens(rows, count, model.config().vocab_size);
   PrefillOptions options;
-  options.logits = logits == "none" ? LogitsAt::kNone : logits == "last" ? LogitsAt::kLast : LogitsAt::kAll;
+  options.logits = logits == "none"   ? LogitsAt::kNone
+                   : logits == "last" ? LogitsAt::kLast
+                                      : LogitsAt::kAll;
   const double start = now();
   const PrefillResult result = model.prefill(batch, nullptr, options);
   return since(start);
@@ -73,7 +79,9 @@ int serve(const std::string& directory) {
     std::istringstream in(line);
     std::string command;
     in >> command;
-    std::printf("%.6f\n", command == "prefill" ? prefill(model, in) : command == "decode" ? decode(model, in) : peak_megabytes());
+    std::printf("%.6f\n", command == "prefill"  ? prefill(model, in)
+                          : command == "decode" ? decode(model, in)
+                                                : peak_megabytes());
   }
   return 0;
 }

@@ -12,7 +12,8 @@ namespace kvlingua::testing {
 inline at::Tensor tensor_of(const SafetensorsFile& file, const std::string& name) {
   const SafetensorsView& view = file.at(name);
   const at::ScalarType type = view.dtype == SafetensorsDtype::kI64 ? at::kLong : at::kFloat;
-  TORCH_CHECK(view.dtype == SafetensorsDtype::kI64 || view.dtype == SafetensorsDtype::kF32, name, ": not int64 or float32");
+  TORCH_CHECK(view.dtype == SafetensorsDtype::kI64 || view.dtype == SafetensorsDtype::kF32, name,
+              ": not int64 or float32");
   at::Tensor tensor = at::empty(view.shape, type);
   TORCH_CHECK(view.data.size() == static_cast<size_t>(tensor.nbytes()));
   std::memcpy(tensor.mutable_data_ptr(), view.data.data(), view.data.size());

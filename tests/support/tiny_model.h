@@ -23,7 +23,8 @@ inline ModelConfig tiny_config(Architecture architecture, bool tied = true) {
   return c;
 }
 
-// Weights large enough that attention is far from uniform and every term of the model shows in the result.
+// Weights large enough that attention is far from uniform and every term of the model shows in the
+// result.
 inline CausalLM tiny_model(Architecture architecture, uint64_t seed = 1, bool tied = true) {
   CausalLM model = CausalLM::random(tiny_config(architecture, tied), {}, seed);
   for (const auto& [name, tensor] : model.parameters()) {

@@ -1,8 +1,10 @@
 // The one exception type of kvlingua, and the exit codes it maps to.
 //
 // A message is one line that names the place, what was found, what was expected and what to do:
-//   model.safetensors: tensor model.norm.weight: wrong shape: got [64], expected [128]; download the model again
-// Libraries throw Error and never print, exit or abort; main.cpp turns an Error into that line and an exit code.
+//   model.safetensors: tensor model.norm.weight: wrong shape: got [64], expected [128];
+//   download the model again
+// Libraries throw Error and never print, exit or abort; main.cpp turns an Error into that line and
+// an exit code.
 #pragma once
 
 #include <sstream>
@@ -56,7 +58,8 @@ std::string cat(const Args&... args) {
   return out.str();
 }
 
-// Text from a file made safe for one line of a message: control characters escaped, cut at `limit` bytes.
+// Text from a file made safe for one line of a message: control characters escaped, cut at `limit`
+// bytes.
 std::string printable(std::string_view text, size_t limit = 120);
 
 }  // namespace kvlingua

@@ -1,6 +1,7 @@
 // Log lines on stderr. stdout belongs to results.
 //
-// The implementation (spdlog) stays out of this header: torch ships a newer fmt that would shadow the system's.
+// The implementation (spdlog) stays out of this header: torch ships a newer fmt that would shadow
+// the system's.
 #pragma once
 
 #include <string_view>

@@ -1,13 +1,14 @@
 // Seeded random numbers that are the same on every machine and standard library.
 //
-// xoshiro256** (Blackman & Vigna 2018) seeded by splitmix64. std::mt19937 would do, but the distributions of
-// <random> differ between standard libraries, and corpora, splits and bootstraps must not. The state is four
-// plain words, so a checkpoint can hold it. Not for tensors: those use torch's generators.
+// xoshiro256** (Blackman & Vigna 2018) seeded by splitmix64. std::mt19937 would do, but the
+// distributions of <random> differ between standard libraries, and corpora, splits and bootstraps
+// must not. The state is four plain words, so a checkpoint can hold it. Not for tensors: those use
+// torch's generators.
 #pragma once
 
 #include <array>
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 #include <numeric>
 #include <string_view>
 #include <utility>

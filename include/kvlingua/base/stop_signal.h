@@ -1,8 +1,8 @@
 // Stopping in an orderly way: SIGTERM and SIGINT set a flag, stages poll it between steps, save,
 // and end.
 //
-// The first signal asks; a second Ctrl-C ends the process at once. Signals belong to the program, so
-// only main.cpp watches them; libraries just ask stop_requested().
+// The first signal asks; a second Ctrl-C ends the process at once. Signals belong to the program,
+// so only main.cpp watches them; libraries just ask stop_requested().
 #pragma once
 
 #include <string>

@@ -1,9 +1,12 @@
-// KvCache: the keys and values of all layers of one model for a batch of sequences; the type every stage speaks.
+// KvCache: the keys and values of all layers of one model for a batch of sequences; the type every
+// stage speaks.
 //
-// One stacked tensor for all layers makes a projector one batched GEMM per matrix instead of a loop over layers.
+// One stacked tensor for all layers makes a projector one batched GEMM per matrix instead of a loop
+// over layers.
 //   keys_LBHTD, values_LBHTD   [layers, batch, kv_heads, tokens, head_dim]
-//   positions_BT               [batch, tokens] int64, where each token stands (and its key is rotated, if it is)
-//   mask_BT                    [batch, tokens] bool, false for padding; undefined when nothing is padded
+//   positions_BT               [batch, tokens] int64, where each token stands (and its key is
+//                              rotated, if it is)
+//   mask_BT                    [batch, tokens] bool, false for padding; undefined: no padding
 //   rope                       the rotation the keys carry; none when they are un-rotated
 // Source: RoPE acts on keys only, so values never change here. This header knows no model.
 #pragma once
@@ -41,18 +44,21 @@ class KvCache {
   const at::Tensor& mask() const { return mask_BT_; }  // may be undefined: nothing is padded
   const std::optional<RopeSpec>& rope() const { return rope_; }
 
-  // Keys with their rotation removed; positions stay (they say where the tokens stood). No-op when already un-rotated.
+  // Keys with their rotation removed; positions stay (they say where the tokens stood). No-op when
+  // already un-rotated.
   KvCache unrotated() const;
-  // Keys rotated by `rope` at `positions_BT` ([batch, tokens] or [1, tokens]); un-rotates first when needed.
+  // Keys rotated by `rope` at `positions_BT` ([batch, tokens] or [1, tokens]); un-rotates first
+  // when needed.
   KvCache rotated_to(const RopeSpec& rope, const at::Tensor& positions_BT) const;
-  // The same keys declared to stand elsewhere, *without* re-rotation. Wrong on purpose: the raw_shifted condition.
+  // The same keys declared to stand elsewhere, *without* re-rotation. Wrong on purpose: the
+  // raw_shifted condition.
   KvCache relabelled(const at::Tensor& positions_BT) const;
 
-  KvCache slice(int64_t begin, int64_t end) const;              // tokens [begin, end); shares storage
-  KvCache select_batch(const at::Tensor& indices) const;        // rows of the batch, copied
-  KvCache select_tokens(const at::Tensor& indices) const;       // tokens by index [n], copied
-  KvCache to(at::Device device, at::ScalarType dtype) const;    // shares storage when nothing changes
-  KvCache clone() const;                                        // deep copy
+  KvCache slice(int64_t begin, int64_t end) const;            // tokens [begin, end); shares storage
+  KvCache select_batch(const at::Tensor& indices) const;      // rows of the batch, copied
+  KvCache select_tokens(const at::Tensor& indices) const;     // tokens by index [n], copied
+  KvCache to(at::Device device, at::ScalarType dtype) const;  // shares storage when nothing changes
+  KvCache clone() const;                                      // deep copy
   KvCache detach() const;
   // Joins along tokens; ropes must be equal, shapes and batch too. Throws Error (kInput).
   static KvCache concat(const KvCache& first, const KvCache& second);

@@ -53,7 +53,8 @@ struct BenchmarkOptions {
   }
 };
 
-// One condition that hands over only a part of the judged cache; the rest is the mean over all items.
+// One condition that hands over only a part of the judged cache; the rest is the mean over all
+// items.
 struct PartialOptions {
   std::string name;
   std::vector<int64_t> layers;
@@ -64,9 +65,11 @@ struct PartialOptions {
   template <class V>
   void visit(V& v) {
     v.field("name", name, {.help = "of the condition, in the report", .required = true});
-    v.field("layers", layers, {.help = "target layers handed over; empty: all", .min = 0, .max = 1023});
+    v.field("layers", layers,
+            {.help = "target layers handed over; empty: all", .min = 0, .max = 1023});
     v.field("tokens", tokens,
-            {.help = "tokens handed over; markers: those that hold what is asked for", .choices = {"all", "first_half", "second_half", "markers", "others"}});
+            {.help = "tokens handed over; markers: those that hold what is asked for",
+             .choices = {"all", "first_half", "second_half", "markers", "others"}});
     v.field("keys", keys, {.help = "hand over keys"});
     v.field("values", values, {.help = "hand over values"});
     v.require(keys || values, "keys", "keys and values must not both be false");
@@ -116,7 +119,9 @@ struct EvalOptions {
              .required = true});
     v.field("gated", gated, {.help = "the condition the criteria judge"});
     v.list("partial", partial, "conditions that hand over a part of the judged cache");
-    v.field("style", style, {.help = "language of the families; auto: nano for the embedded pair, else english", .choices = {"auto", "nano", "english"}});
+    v.field("style", style,
+            {.help = "language of the families; auto: nano for the embedded pair, else english",
+             .choices = {"auto", "nano", "english"}});
     v.field("cases", cases, {.help = "phase 2a's five cases"});
     v.field("probe_files", probe_files, {.help = "own probes (YAML)"});
     v.field("counterfact_files", counterfact_files, {.help = "CounterFact JSON files"});
@@ -125,8 +130,10 @@ struct EvalOptions {
     v.field("batch_size", batch_size,
             {.help = "items generated together; never changes a score", .min = 1, .max = 1 << 16});
     v.field("max_new_tokens", max_new_tokens, {.help = "of an answer", .min = 1, .max = 1 << 16});
-    v.field("raw_tokens", raw_tokens, {.help = "written after the source prompt in raw (phase 2a)", .min = 0, .max = 4096});
-    v.field("message_tokens", message_tokens, {.help = "of the source's message in text_message", .min = 1, .max = 4096});
+    v.field("raw_tokens", raw_tokens,
+            {.help = "written after the source prompt in raw (phase 2a)", .min = 0, .max = 4096});
+    v.field("message_tokens", message_tokens,
+            {.help = "of the source's message in text_message", .min = 1, .max = 4096});
     v.field("bootstrap", bootstrap, {.help = "resamples", .min = 100, .max = 1e6});
     v.field("shifts", shifts, {.help = "offsets of raw_shifted and raw_rerotated", .min = 1});
     v.field("fidelity", fidelity, {.help = "error of K, V and attention outputs by layer"});

@@ -1,4 +1,5 @@
-// The gate of a SwiGLU feed-forward block (Shazeer 2020): silu(gate) * up, from one fused projection.
+// The gate of a SwiGLU feed-forward block (Shazeer 2020): silu(gate) * up, from one fused
+// projection.
 #pragma once
 
 #include <ATen/core/Tensor.h>

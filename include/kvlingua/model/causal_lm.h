@@ -1,8 +1,10 @@
-// CausalLM: a decoder (Qwen2, Qwen3, Llama) loaded from a Hugging Face directory, exact to transformers.
+// CausalLM: a decoder (Qwen2, Qwen3, Llama) loaded from a Hugging Face directory, exact to
+// transformers.
 //
-// It speaks KvCache: prefill() reads tokens, maybe after an injected past, and gives the new cache. Logits are computed
-// only at positions somebody asked for: the vocabulary head is a quarter of a 0.6B model's work.
-// Weights are frozen until requires_grad is set on some of parameters(); gradients with respect to an injected past always flow.
+// It speaks KvCache: prefill() reads tokens, maybe after an injected past, and gives the new cache.
+// Logits are computed only at positions somebody asked for: the vocabulary head is a quarter of a
+// 0.6B model's work. Weights are frozen until requires_grad is set on some of parameters();
+// gradients with respect to an injected past always flow.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,24 +25,29 @@ namespace kvlingua {
 struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
-  // Keeps one layer at a time (and embedding and head): for models larger than the device's memory. The same results bit for
-  // bit; every pass reads the files once, so decoding is slow. Not from several threads at once.
+  // Keeps one layer at a time (and embedding and head): for models larger than the device's memory.
+  // The same results bit for bit; every pass reads the files once, so decoding is slow. Not from
+  // several threads at once.
   bool layer_streaming = false;
 };
 
-// Rounding: RMS norm and RoPE are computed in float32 and rounded once to the compute dtype. In float32 that is transformers'
-// arithmetic; in half types transformers rounds cos, sin and each product of the rotation, so keys differ by about one unit in
-// the last place. A row's results depend on its batch only through the order of sums inside matrix products (below 1e-5 in
-// float32 for logits of order one).
+// Rounding: RMS norm and RoPE are computed in float32 and rounded once to the compute dtype. In
+// float32 that is transformers' arithmetic; in half types transformers rounds cos, sin and each
+// product of the rotation, so keys differ by about one unit in the last place. A row's results
+// depend on its batch only through the order of sums inside matrix products (below 1e-5 in float32
+// for logits of order one).
 
-// A batch of token sequences. Padding may stand anywhere; position_ids count real tokens only unless given.
+// A batch of token sequences. Padding may stand anywhere; position_ids count real tokens only
+// unless given.
 struct TokenBatch {
-  at::Tensor ids_BT;        // int64
-  at::Tensor mask_BT;       // bool, true = real; undefined = nothing is padded
-  at::Tensor positions_BT;  // int64; undefined = 0.. per row over real tokens, continuing after the past
+  at::Tensor ids_BT;   // int64
+  at::Tensor mask_BT;  // bool, true = real; undefined = nothing is padded
+  // int64; undefined = 0.. per row over real tokens, continuing after the past
+  at::Tensor positions_BT;
 
   // Rows of different length, padded on the right (or left) with pad_id.
-  static TokenBatch from_rows(const std::vector<std::vector<int64_t>>& rows, bool pad_left = false, int64_t pad_id = 0);
+  static TokenBatch from_rows(const std::vector<std::vector<int64_t>>& rows, bool pad_left = false,
+                              int64_t pad_id = 0);
 };
 
 enum class LogitsAt { kNone, kLast, kAll, kPositions };
@@ -57,8 +64,10 @@ struct PrefillOptions {
 };
 
 struct PrefillResult {
-  KvCache cache;          // the *new* tokens' keys (rotated) and values; joined with the past by the caller when wanted
-  at::Tensor logits;      // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T, vocab]; kPositions: [N, vocab]
+  KvCache cache;  // the *new* tokens' keys (rotated) and values; joined with the past by the caller
+                  // when wanted
+  at::Tensor logits;  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T,
+                      // vocab]; kPositions: [N, vocab]
   at::Tensor queries, attention_outputs, hidden;
 };
 
@@ -67,7 +76,8 @@ class CausalLM {
   // `directory` as resolve_model() gives it. Throws Error: kInput, kCorrupt, kDevice.
   static CausalLM load(const std::filesystem::path& directory, const LoadOptions& options = {});
   // Random weights at the config's shapes (benchmarks, tests, training from scratch); seeded.
-  static CausalLM random(const ModelConfig& config, const LoadOptions& options = {}, uint64_t seed = 0);
+  static CausalLM random(const ModelConfig& config, const LoadOptions& options = {},
+                         uint64_t seed = 0);
 
   CausalLM(CausalLM&&) noexcept;
   CausalLM& operator=(CausalLM&&) noexcept;
@@ -80,17 +90,20 @@ class CausalLM {
   at::ScalarType dtype() const;
   int64_t weight_bytes() const;  // in memory; of a streamed model without its layers
   bool streams_layers() const;
-  // sha256 over config.json and every tensor's name, type, shape and first and last 4 KiB: names the artifact in pair sets
-  // and checkpoints, and tells two fine-tunings of one model apart. Of a random model: its config and seed, whatever is trained.
+  // sha256 over config.json and every tensor's name, type, shape and first and last 4 KiB: names
+  // the artifact in pair sets and checkpoints, and tells two fine-tunings of one model apart. Of a
+  // random model: its config and seed, whatever is trained.
   const std::string& fingerprint() const;
 
-  // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error (kInput) when it does
-  // not fit or the positions run past config().max_position_embeddings.
-  PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr, const PrefillOptions& options = {}) const;
+  // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error
+  // (kInput) when it does not fit or the positions run past config().max_position_embeddings.
+  PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr,
+                        const PrefillOptions& options = {}) const;
 
-  // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the caller's to set. Each is an
-  // autograd leaf over memory that inference reads too: update it in place (optimisers do), never replace its data.
-  // Throws Error (kUsage) for a streamed model, as save() does and prefill() when a gradient is asked for.
+  // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the
+  // caller's to set. Each is an autograd leaf over memory that inference reads too: update it in
+  // place (optimisers do), never replace its data. Throws Error (kUsage) for a streamed model, as
+  // save() does and prefill() when a gradient is asked for.
   std::vector<std::pair<std::string, at::Tensor>> parameters() const;
   // Writes config.json and model.safetensors (in `dtype`) that transformers loads.
   void save(const std::filesystem::path& directory, at::ScalarType dtype) const;

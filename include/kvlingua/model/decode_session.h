@@ -1,7 +1,9 @@
-// DecodeSession: a batch that is read and continued token by token, its cache in memory reserved ahead.
+// DecodeSession: a batch that is read and continued token by token, its cache in memory reserved
+// ahead.
 //
-// New keys and values are written where they stay: no step copies the cache. Rows may differ in length (padding is masked),
-// stand at different positions and be dropped as they finish; room doubles when it runs out. Never differentiable.
+// New keys and values are written where they stay: no step copies the cache. Rows may differ in
+// length (padding is masked), stand at different positions and be dropped as they finish; room
+// doubles when it runs out. Never differentiable.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,7 +19,8 @@ class DecodeSession {
  public:
   // `model` must outlive the session. `room`: tokens a row expected beside the past, a hint.
   DecodeSession(const CausalLM& model, int64_t rows, int64_t room = 0);
-  // Starts from a cache (copied once), one row of it for each row. Throws Error (kInput) when it does not fit the model.
+  // Starts from a cache (copied once), one row of it for each row. Throws Error (kInput) when it
+  // does not fit the model.
   DecodeSession(const CausalLM& model, const KvCache& past, int64_t room = 0);
 
   int64_t rows() const { return rows_; }
@@ -26,14 +29,15 @@ class DecodeSession {
   // The position the next token of each row takes.
   const std::vector<int64_t>& next_positions() const { return next_; }
 
-  // Reads more tokens behind what is there. Returns float32 logits: kLast [rows, vocab], kAll [rows, T, vocab], kNone undefined.
-  // Throws Error (kInput) as CausalLM::prefill does.
+  // Reads more tokens behind what is there. Returns float32 logits: kLast [rows, vocab], kAll
+  // [rows, T, vocab], kNone undefined. Throws Error (kInput) as CausalLM::prefill does.
   at::Tensor append(const TokenBatch& batch, LogitsAt logits = LogitsAt::kLast);
   // One token for each row, ids int64 [rows]: the fast path of append. Returns [rows, vocab].
   at::Tensor step(const at::Tensor& ids_B);
   // Keeps these rows (indices, host memory), in this order.
   void keep_rows(const std::vector<int64_t>& indices);
-  // All that was read, as a cache that shares the session's memory: valid until the next call that changes the session.
+  // All that was read, as a cache that shares the session's memory: valid until the next call that
+  // changes the session.
   KvCache cache() const;
 
  private:
@@ -43,11 +47,11 @@ class DecodeSession {
 
   const CausalLM* model_;
   int64_t rows_ = 0, length_ = 0;
-  at::Tensor keys_, values_;   // [L, B, H, capacity, D]
-  at::Tensor positions_;       // [B, capacity] int64
-  at::Tensor mask_;            // [B, capacity] bool; undefined: nothing is padded
-  at::Tensor step_mask_;       // the same as additive [B, 1, 1, capacity], for one new token
-  RopeTables tables_;          // of positions 0 .. as far as needed
+  at::Tensor keys_, values_;  // [L, B, H, capacity, D]
+  at::Tensor positions_;      // [B, capacity] int64
+  at::Tensor mask_;           // [B, capacity] bool; undefined: nothing is padded
+  at::Tensor step_mask_;      // the same as additive [B, 1, 1, capacity], for one new token
+  RopeTables tables_;         // of positions 0 .. as far as needed
   std::vector<int64_t> next_;
 };
 

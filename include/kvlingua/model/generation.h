@@ -1,7 +1,9 @@
-// Generation: greedy or sampled continuation of a batch, from tokens or from an injected cache, with a preallocated cache.
+// Generation: greedy or sampled continuation of a batch, from tokens or from an injected cache,
+// with a preallocated cache.
 //
-// A row's text does not depend on the batch it is in, but for near ties: logits of one row vary below 1e-5 (float32) with the
-// batch, so two ids closer than that may swap. A row also ends, as by max_new_tokens, at the model's last position.
+// A row's text does not depend on the batch it is in, but for near ties: logits of one row vary
+// below 1e-5 (float32) with the batch, so two ids closer than that may swap. A row also ends, as by
+// max_new_tokens, at the model's last position.
 #pragma once
 
 #include <cstdint>
@@ -17,26 +19,30 @@ class DecodeSession;
 
 struct GenerationOptions {
   int64_t max_new_tokens = 64;
-  std::vector<int64_t> stop_ids;  // a row ends when it produces one (the stop token is kept out of the result)
-  double temperature = 0.0;       // 0 = greedy
-  int64_t top_k = 0;              // 0 = off
+  std::vector<int64_t>
+      stop_ids;  // a row ends when it produces one (the stop token is kept out of the result)
+  double temperature = 0.0;  // 0 = greedy
+  int64_t top_k = 0;         // 0 = off
   double top_p = 1.0;
-  uint64_t seed = 0;              // sampling: one stream per row, from (seed, row_seeds[row] or row), so a row never depends on its batch
+  uint64_t seed = 0;  // sampling: one stream per row, from (seed, row_seeds[row] or row), so a row
+                      // never depends on its batch
   std::vector<uint64_t> row_seeds;
 };
 
 struct GeneratedRow {
-  std::vector<int64_t> ids;       // without the stop token
-  std::vector<float> logprobs;    // log-probability of each produced id (untempered); one more entry when `stopped`
-  bool stopped = false;           // ended by a stop token (false: by max_new_tokens)
+  std::vector<int64_t> ids;  // without the stop token
+  std::vector<float>
+      logprobs;  // log-probability of each produced id (untempered); one more entry when `stopped`
+  bool stopped = false;  // ended by a stop token (false: by max_new_tokens)
   std::string finish_reason() const { return stopped ? "stop" : "length"; }
 };
 
 // `past` (may be null) holds one row per batch row; it is not modified.
-std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt, const KvCache* past,
-                                   const GenerationOptions& options);
-// Goes on in a session of `model` that has read its prompts and in its memory; `logits` [rows, vocab] as append() gave them.
-std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& session, const at::Tensor& logits,
-                                        const GenerationOptions& options);
+std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt,
+                                   const KvCache* past, const GenerationOptions& options);
+// Goes on in a session of `model` that has read its prompts and in its memory; `logits` [rows,
+// vocab] as append() gave them.
+std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& session,
+                                        const at::Tensor& logits, const GenerationOptions& options);
 
 }  // namespace kvlingua

@@ -27,10 +27,10 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
-  bool qkv_bias = false;     // Qwen2 always; Llama and Qwen3: attention_bias
-  bool o_bias = false;       // Llama and Qwen3: attention_bias
+  bool qkv_bias = false;  // Qwen2 always; Llama and Qwen3: attention_bias
+  bool o_bias = false;    // Llama and Qwen3: attention_bias
   bool mlp_bias = false;
-  bool qk_norm = false;      // Qwen3
+  bool qk_norm = false;  // Qwen3
   RopeSpec rope;
   std::vector<int64_t> eos_ids;  // generation_config.json first, then config.json
   int64_t bos_id = -1;           // -1: none
@@ -40,7 +40,8 @@ struct ModelConfig {
 
   // Throws Error naming file and key: kCorrupt for malformed JSON, kInput for what is unsupported.
   static ModelConfig from_directory(const std::filesystem::path& directory);
-  static ModelConfig from_json(std::string_view config_json, std::string_view generation_config_json = {},
+  static ModelConfig from_json(std::string_view config_json,
+                               std::string_view generation_config_json = {},
                                std::string where = "config.json");
   std::string to_json() const;  // a config.json that transformers reads
 };

@@ -27,8 +27,8 @@ struct RidgeSolution {
   at::Tensor weight;  // [groups, in, out] float32, standardised source to standardised target
   at::Tensor bias;    // [groups, 1, out] float32; what rounding the means to float32 left over
   ChannelStatistics source, target;
-  at::Tensor
-      lambda;  // [2, target layers] float64: mean over the heads when each head chose its own
+  // [2, target layers] float64: mean over the heads when each head chose its own
+  at::Tensor lambda;
   at::Tensor heldout_r2;  // [2, target layers] float64, against the training mean; undefined
                           // without held-out sums
   std::vector<std::string> notes;  // what a reader of the log should know

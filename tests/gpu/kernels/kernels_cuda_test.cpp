@@ -1,4 +1,5 @@
-// The CUDA twins against the CPU kernels, in float32, float16 and bfloat16. Skips aloud without a device.
+// The CUDA twins against the CPU kernels, in float32, float16 and bfloat16. Skips aloud without a
+// device.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -24,7 +25,8 @@ class CudaKernels : public ::testing::TestWithParam<at::ScalarType> {
     EXPECT_LT((a - b).abs().max().item<double>(), 4 * unit * b.abs().max().item<double>());
   }
 };
-INSTANTIATE_TEST_SUITE_P(Types, CudaKernels, ::testing::Values(at::kFloat, at::kHalf, at::kBFloat16),
+INSTANTIATE_TEST_SUITE_P(Types, CudaKernels,
+                         ::testing::Values(at::kFloat, at::kHalf, at::kBFloat16),
                          [](const auto& info) { return std::string(at::toString(info.param)); });
 
 TEST_P(CudaKernels, RmsNorm) {
@@ -32,7 +34,8 @@ TEST_P(CudaKernels, RmsNorm) {
     const at::Tensor x = random({3, 5, width}), delta = random({3, 5, width}), w = random({width});
     expect_close(rms_norm(x.cuda(), w.cuda(), 1e-6), rms_norm(x, w, 1e-6));
     const at::Tensor residual = x.cuda();
-    expect_close(add_rms_norm_(residual, delta.cuda(), w.cuda(), 1e-6), rms_norm(x + delta, w, 1e-6));
+    expect_close(add_rms_norm_(residual, delta.cuda(), w.cuda(), 1e-6),
+                 rms_norm(x + delta, w, 1e-6));
     expect_close(residual, x + delta);
   }
 }
@@ -55,7 +58,8 @@ TEST_P(CudaKernels, SplitQkvRope) {
                      normed ? host.k_norm.cuda() : at::Tensor(), 1e-6};
       const auto outputs = [&](at::Device on) {
         const auto options = at::TensorOptions().dtype(GetParam()).device(on);
-        return std::vector<at::Tensor>{at::zeros({B, Hq, T, D}, options), at::zeros({B, Hk, T + 2, D}, options),
+        return std::vector<at::Tensor>{at::zeros({B, Hq, T, D}, options),
+                                       at::zeros({B, Hk, T + 2, D}, options),
                                        at::zeros({B, Hk, T + 2, D}, options)};
       };
       const auto a = outputs(at::kCPU), b = outputs(at::kCUDA);
@@ -69,19 +73,24 @@ TEST_P(CudaKernels, SplitQkvRope) {
 TEST_P(CudaKernels, GatedAddForwardAndBack) {
   const int64_t T = 2, B = 3, H = 2, N = 5;
   for (const int64_t D : {16, 64, 100, 128}) {
-    const GatedAdd host{random({T, B, H, N, D}), random({T, B, H, N, D}), random({2, T, B, N, H, D}),
-                        random({2, T, B, N, H}), random({2, T, B, N, H}), random({2, T}),
+    const GatedAdd host{random({T, B, H, N, D}),
+                        random({T, B, H, N, D}),
+                        random({2, T, B, N, H, D}),
+                        random({2, T, B, N, H}),
+                        random({2, T, B, N, H}),
+                        random({2, T}),
                         (at::rand({T}) + .3).to(GetParam())};
     const auto run = [&](at::Device on) {
       const auto leaf = [&](const at::Tensor& x) { return x.to(on).clone().requires_grad_(true); };
-      const GatedAdd in{leaf(host.keys),  leaf(host.values),  leaf(host.projected),
-                        leaf(host.score), host.noise.to(on),  leaf(host.logit),
+      const GatedAdd in{leaf(host.keys),        leaf(host.values), leaf(host.projected),
+                        leaf(host.score),       host.noise.to(on), leaf(host.logit),
                         host.temperature.to(on)};
       // The formula where there is no kernel: half types on the CPU.
       const auto [keys, values] = gated_add(in);
       (keys.to(at::kFloat).sum() + values.to(at::kFloat).square().sum()).backward();
-      return std::vector<at::Tensor>{keys.detach(),       values.detach(),  in.keys.grad(), in.values.grad(),
-                                     in.projected.grad(), in.score.grad(), in.logit.grad()};
+      return std::vector<at::Tensor>{keys.detach(),    values.detach(),     in.keys.grad(),
+                                     in.values.grad(), in.projected.grad(), in.score.grad(),
+                                     in.logit.grad()};
     };
     const auto a = run(at::kCPU), b = run(at::kCUDA);
     for (size_t i = 0; i < a.size(); ++i) expect_close(b[i], a[i]);

@@ -1,4 +1,5 @@
-// The runtime on a CUDA device against the CPU: logits, cache, greedy text, gradient. Skips aloud without a device.
+// The runtime on a CUDA device against the CPU: logits, cache, greedy text, gradient. Skips aloud
+// without a device.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -15,7 +16,9 @@ class CudaModel : public ::testing::TestWithParam<Architecture> {
     at::globalContext().setFloat32MatmulPrecision("highest");
   }
 };
-INSTANTIATE_TEST_SUITE_P(All, CudaModel, ::testing::Values(Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlama),
+INSTANTIATE_TEST_SUITE_P(All, CudaModel,
+                         ::testing::Values(Architecture::kQwen2, Architecture::kQwen3,
+                                           Architecture::kLlama),
                          [](const auto& info) { return to_string(info.param); });
 
 TEST_P(CudaModel, EqualsTheCpu) {
@@ -26,13 +29,15 @@ TEST_P(CudaModel, EqualsTheCpu) {
   const auto batch = TokenBatch::from_rows({{1, 2, 3, 4, 5}, {7, 8, 9}}, true);
   PrefillOptions options;
   options.logits = LogitsAt::kLast;
-  const PrefillResult a = host.prefill(batch, nullptr, options), b = device.prefill(batch, nullptr, options);
+  const PrefillResult a = host.prefill(batch, nullptr, options),
+                      b = device.prefill(batch, nullptr, options);
   EXPECT_TRUE(at::allclose(b.logits.cpu(), a.logits, 1e-4, 1e-5));
   const at::Tensor real = batch.mask_BT.view({1, 2, 1, 5, 1});
   EXPECT_TRUE(at::allclose(b.cache.keys().cpu() * real, a.cache.keys() * real, 1e-4, 1e-5));
   GenerationOptions generation;
   generation.max_new_tokens = 8;
-  EXPECT_EQ(generate(device, batch, nullptr, generation)[0].ids, generate(host, batch, nullptr, generation)[0].ids);
+  EXPECT_EQ(generate(device, batch, nullptr, generation)[0].ids,
+            generate(host, batch, nullptr, generation)[0].ids);
   // The gradient of an injected past.
   const auto gradient = [&](const CausalLM& model, const KvCache& past) {
     const at::Tensor keys = past.keys().clone().requires_grad_(true);
@@ -40,7 +45,8 @@ TEST_P(CudaModel, EqualsTheCpu) {
     model.prefill(batch, &injected, options).logits.square().sum().backward();
     return keys.grad().cpu();
   };
-  EXPECT_TRUE(at::allclose(gradient(device, b.cache) * real, gradient(host, a.cache) * real, 1e-3, 1e-5));
+  EXPECT_TRUE(
+      at::allclose(gradient(device, b.cache) * real, gradient(host, a.cache) * real, 1e-3, 1e-5));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// RoPE as a group: strip(rotate(k)) = k, shift(a) then shift(b) = shift(a + b), for every RoPE type.
+// RoPE as a group: strip(rotate(k)) = k, shift(a) then shift(b) = shift(a + b), for every RoPE
+// type.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
@@ -11,7 +12,8 @@ namespace {
 RopeSpec any_rope(int64_t head_dim) {
   RopeSpec rope;
   rope.head_dim = head_dim;
-  rope.type = *rc::gen::element(RopeType::kDefault, RopeType::kLinear, RopeType::kLlama3, RopeType::kYarn);
+  rope.type =
+      *rc::gen::element(RopeType::kDefault, RopeType::kLinear, RopeType::kLlama3, RopeType::kYarn);
   rope.theta = *rc::gen::element(10000.0, 500000.0, 1000000.0);
   if (rope.type != RopeType::kDefault) rope.factor = *rc::gen::element(2.0, 4.0, 8.0, 32.0);
   rope.original_max_position = *rc::gen::element<int64_t>(64, 2048, 8192);
@@ -22,7 +24,8 @@ RopeSpec any_rope(int64_t head_dim) {
 KvCache any_cache(const at::Tensor& positions) {
   const int64_t head_dim = 2 * *rc::gen::inRange<int64_t>(1, 33);
   at::manual_seed(*rc::gen::inRange<uint64_t>(0, 1000));
-  const std::vector<int64_t> size{2, 1, *rc::gen::inRange<int64_t>(1, 4), positions.size(1), head_dim};
+  const std::vector<int64_t> size{2, 1, *rc::gen::inRange<int64_t>(1, 4), positions.size(1),
+                                  head_dim};
   return KvCache(at::randn(size), at::randn(size), positions, std::nullopt);
 }
 
@@ -31,12 +34,15 @@ at::Tensor any_positions(int64_t tokens) {
   return at::arange(start, start + tokens).unsqueeze(0);
 }
 
-double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 TEST(RopeProperty, StripUndoesRotate) {
   EXPECT_TRUE(rc::check([] {
     const KvCache cache = any_cache(any_positions(*rc::gen::inRange<int64_t>(1, 20)));
-    const KvCache back = cache.rotated_to(any_rope(cache.head_dim()), cache.positions()).unrotated();
+    const KvCache back =
+        cache.rotated_to(any_rope(cache.head_dim()), cache.positions()).unrotated();
     RC_ASSERT(distance(back.keys(), cache.keys()) < 1e-5);
     RC_ASSERT(at::equal(back.values(), cache.values()));
   }));
@@ -48,7 +54,8 @@ TEST(RopeProperty, ShiftsCompose) {
     const RopeSpec rope = any_rope(cache.head_dim());
     const KvCache start = cache.rotated_to(rope, cache.positions());
     const auto a = *rc::gen::inRange<int64_t>(0, 500), b = *rc::gen::inRange<int64_t>(0, 500);
-    const KvCache twice = start.rotated_to(rope, start.positions() + a).rotated_to(rope, start.positions() + a + b);
+    const KvCache twice =
+        start.rotated_to(rope, start.positions() + a).rotated_to(rope, start.positions() + a + b);
     const KvCache once = start.rotated_to(rope, start.positions() + (a + b));
     RC_ASSERT(distance(twice.keys(), once.keys()) < 2e-5);
     RC_ASSERT(at::equal(twice.positions(), once.positions()));

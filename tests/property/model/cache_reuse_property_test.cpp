@@ -1,5 +1,5 @@
-// A same-model cache is lossless where it was made: continuing from it equals reading the whole text. Moved without
-// re-rotation it is not; moved and re-rotated it is again.
+// A same-model cache is lossless where it was made: continuing from it equals reading the whole
+// text. Moved without re-rotation it is not; moved and re-rotated it is again.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
@@ -15,14 +15,17 @@ using testing::tiny_config;
 using testing::tiny_model;
 
 std::vector<int64_t> any_tokens(int64_t least, int64_t most) {
-  return *rc::gen::container<std::vector<int64_t>>(static_cast<size_t>(*rc::gen::inRange(least, most)), rc::gen::inRange<int64_t>(0, 97));
+  return *rc::gen::container<std::vector<int64_t>>(
+      static_cast<size_t>(*rc::gen::inRange(least, most)), rc::gen::inRange<int64_t>(0, 97));
 }
 
 // Models of each architecture, and a Llama whose rotation is scaled.
 const CausalLM& any_model() {
   static const std::vector<CausalLM> models = [] {
     std::vector<CausalLM> all;
-    for (const auto architecture : {Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlama}) all.push_back(tiny_model(architecture));
+    for (const auto architecture :
+         {Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlama})
+      all.push_back(tiny_model(architecture));
     ModelConfig config = tiny_config(Architecture::kLlama);
     config.rope.type = RopeType::kYarn;
     config.rope.factor = 4;
@@ -37,11 +40,13 @@ const CausalLM& any_model() {
   return models[*rc::gen::inRange<size_t>(0, models.size())];
 }
 
-at::Tensor logits(const CausalLM& model, const std::vector<int64_t>& ids, const KvCache* past, int64_t position) {
+at::Tensor logits(const CausalLM& model, const std::vector<int64_t>& ids, const KvCache* past,
+                  int64_t position) {
   PrefillOptions options;
   options.logits = LogitsAt::kAll;
   TokenBatch batch = TokenBatch::from_rows({ids});
-  batch.positions_BT = at::arange(position, position + static_cast<int64_t>(ids.size())).unsqueeze(0);
+  batch.positions_BT =
+      at::arange(position, position + static_cast<int64_t>(ids.size())).unsqueeze(0);
   return model.prefill(batch, past, options).logits[0];
 }
 
@@ -54,11 +59,13 @@ TEST(CacheReuse, SamePlaceIsLosslessShiftedIsNotReRotatedIsAgain) {
     const auto n = static_cast<int64_t>(context.size());
     auto whole = context;
     whole.insert(whole.end(), question.begin(), question.end());
-    const at::Tensor expected = logits(model, whole, nullptr, 0).narrow(0, n, static_cast<int64_t>(question.size()));
+    const at::Tensor expected =
+        logits(model, whole, nullptr, 0).narrow(0, n, static_cast<int64_t>(question.size()));
     const KvCache cache = model.prefill(TokenBatch::from_rows({context})).cache;
 
     RC_ASSERT(distance(logits(model, question, &cache, n), expected) < 2e-5);
-    // The whole text further on gives the same: only distances matter. The cache re-rotated there does too.
+    // The whole text further on gives the same: only distances matter. The cache re-rotated there
+    // does too.
     const KvCache moved = cache.rotated_to(model.rope(), cache.positions() + shift);
     RC_ASSERT(distance(logits(model, question, &moved, n + shift), expected) < 1e-3);
     // Declared to stand there with its old rotation, it is read wrongly.
@@ -66,7 +73,8 @@ TEST(CacheReuse, SamePlaceIsLosslessShiftedIsNotReRotatedIsAgain) {
     ++tried;
     if (distance(logits(model, question, &shifted, n + shift), expected) > 1e-2) ++noticed;
   }));
-  EXPECT_GE(noticed, tried * 9 / 10) << "of " << tried << ": a shift without re-rotation went unnoticed";
+  EXPECT_GE(noticed, tried * 9 / 10)
+      << "of " << tried << ": a shift without re-rotation went unnoticed";
 }
 
 TEST(CacheReuse, CutAnywhereIsLossless) {

@@ -1,5 +1,5 @@
-// Real weights (SmolLM2-135M-Instruct under KVLINGUA_MODELS) against transformers: logits within 1e-3 and the same greedy
-// text over 64 tokens for five prompts (scripts/goldens/model.py).
+// Real weights (SmolLM2-135M-Instruct under KVLINGUA_MODELS) against transformers: logits within
+// 1e-3 and the same greedy text over 64 tokens for five prompts (scripts/goldens/model.py).
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +16,8 @@ namespace {
 
 TEST(Smollm2, EqualsTransformers) {
   const char* models = std::getenv("KVLINGUA_MODELS");
-  const auto directory = std::filesystem::path(models != nullptr ? models : "") / "smollm2-135m-instruct";
+  const auto directory =
+      std::filesystem::path(models != nullptr ? models : "") / "smollm2-135m-instruct";
   if (models == nullptr || !std::filesystem::exists(directory / "config.json")) {
     GTEST_SKIP() << "KVLINGUA_MODELS does not hold smollm2-135m-instruct";
   }
@@ -28,9 +29,12 @@ TEST(Smollm2, EqualsTransformers) {
     prompts.push_back(item.at("ids"));
     PrefillOptions options;
     options.logits = LogitsAt::kLast;
-    const at::Tensor logits = model.prefill(TokenBatch::from_rows({prompts.back()}), nullptr, options).logits[0];
+    const at::Tensor logits =
+        model.prefill(TokenBatch::from_rows({prompts.back()}), nullptr, options).logits[0];
     for (size_t i = 0; i < item.at("logits").size(); ++i) {
-      EXPECT_NEAR(logits[item.at("logit_ids")[i].get<int64_t>()].item<float>(), item.at("logits")[i].get<float>(), 1e-3) << item.at("prompt");
+      EXPECT_NEAR(logits[item.at("logit_ids")[i].get<int64_t>()].item<float>(),
+                  item.at("logits")[i].get<float>(), 1e-3)
+          << item.at("prompt");
     }
   }
   GenerationOptions options;
@@ -38,7 +42,9 @@ TEST(Smollm2, EqualsTransformers) {
   const auto together = generate(model, TokenBatch::from_rows(prompts, true), nullptr, options);
   for (size_t i = 0; i < prompts.size(); ++i) {
     const std::vector<int64_t> expected = golden.at("items")[i].at("greedy");
-    EXPECT_EQ(generate(model, TokenBatch::from_rows({prompts[i]}), nullptr, options)[0].ids, expected) << golden.at("items")[i].at("prompt");
+    EXPECT_EQ(generate(model, TokenBatch::from_rows({prompts[i]}), nullptr, options)[0].ids,
+              expected)
+        << golden.at("items")[i].at("prompt");
     EXPECT_EQ(together[i].ids, expected) << "in a batch of five";
   }
 }

@@ -1,5 +1,5 @@
-// What a model costs, measured: memory of loading and reading beside what must be held, of a streamed model beside a resident
-// one, and processor time of loading beside reading the file.
+// What a model costs, measured: memory of loading and reading beside what must be held, of a
+// streamed model beside a resident one, and processor time of loading beside reading the file.
 //
 // Each measurement is a child process's high-water mark, so that nothing measured before counts.
 #include <ATen/ATen.h>
@@ -12,8 +12,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
 #include <fstream>
+#include <functional>
 #include <numeric>
 
 #include "kvlingua/model/causal_lm.h"
@@ -101,20 +101,25 @@ class Memory : public ::testing::Test {
 };
 TempDir* Memory::folder_ = nullptr;
 
-// A row's block of a layer: residual, normalised, queries, keys and values, attended, gate and up, gated, down; float32.
+// A row's block of a layer: residual, normalised, queries, keys and values, attended, gate and up,
+// gated, down; float32.
 double activations_mib() {
   const ModelConfig c = config();
-  const double width = 4.0 * static_cast<double>(c.hidden_size) + 2.0 * static_cast<double>(c.num_heads * c.head_dim) +
-                       2.0 * static_cast<double>(c.num_kv_heads * c.head_dim) + 3.0 * static_cast<double>(c.intermediate_size);
+  const double width = 4.0 * static_cast<double>(c.hidden_size) +
+                       2.0 * static_cast<double>(c.num_heads * c.head_dim) +
+                       2.0 * static_cast<double>(c.num_kv_heads * c.head_dim) +
+                       3.0 * static_cast<double>(c.intermediate_size);
   return kRows * kTokens * width * 4 / kMiB;
 }
 
 TEST_F(Memory, WeightsCacheAndOneLayersActivations) {
   const double weights = static_cast<double>(config().parameter_count()) * 4 / kMiB;
-  const double cache = static_cast<double>(kRows * kTokens * config().kv_shape().bytes_per_token(4)) / kMiB;
+  const double cache =
+      static_cast<double>(kRows * kTokens * config().kv_shape().bytes_per_token(4)) / kMiB;
   const double bound = weights + cache + activations_mib();
   const double peak = peak_of({}, true);
-  std::printf("weights %.0f MiB, cache %.0f, activations %.0f; peak %.0f MiB: %.3f of their sum\n", weights, cache, activations_mib(), peak, peak / bound);
+  std::printf("weights %.0f MiB, cache %.0f, activations %.0f; peak %.0f MiB: %.3f of their sum\n",
+              weights, cache, activations_mib(), peak, peak / bound);
   EXPECT_GT(peak, weights);  // else nothing was measured
   EXPECT_LT(peak, 1.15 * bound);
 }
@@ -129,11 +134,17 @@ TEST_F(Memory, LoadingNeedsLittleBesideTheWeights) {
 
 TEST_F(Memory, StreamingHoldsOneLayer) {
   const ModelConfig c = config();
-  const double outside = static_cast<double>(c.vocab_size * c.hidden_size) * 4 / kMiB;  // tied: once
-  const double layer = (static_cast<double>(c.parameter_count()) * 4 / kMiB - outside) / static_cast<double>(c.num_layers);
-  const double cache = static_cast<double>(kRows * kTokens * c.kv_shape().bytes_per_token(4)) / kMiB;
+  const double outside =
+      static_cast<double>(c.vocab_size * c.hidden_size) * 4 / kMiB;  // tied: once
+  const double layer = (static_cast<double>(c.parameter_count()) * 4 / kMiB - outside) /
+                       static_cast<double>(c.num_layers);
+  const double cache =
+      static_cast<double>(kRows * kTokens * c.kv_shape().bytes_per_token(4)) / kMiB;
   const double resident = peak_of({}, true), streamed = peak_of({.layer_streaming = true}, true);
-  std::printf("peak resident %.0f MiB, streamed %.0f MiB (a layer is %.0f, outside the layers %.0f, cache %.0f)\n", resident, streamed, layer, outside, cache);
+  std::printf(
+      "peak resident %.0f MiB, streamed %.0f MiB (a layer is %.0f, outside the layers %.0f, cache "
+      "%.0f)\n",
+      resident, streamed, layer, outside, cache);
   // A layer twice: in place, and in the pages of the file it is copied from.
   EXPECT_LT(streamed, 1.15 * (outside + 2 * layer + cache + activations_mib()));
   EXPECT_LT(streamed, 0.35 * resident);
@@ -142,11 +153,14 @@ TEST_F(Memory, StreamingHoldsOneLayer) {
 double cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// Processor time, which other work on the machine does not touch: a load that copied twice, or hashed, or parsed, would show.
+// Processor time, which other work on the machine does not touch: a load that copied twice, or
+// hashed, or parsed, would show.
 TEST_F(Memory, LoadingCostsTheProcessorHardlyMoreThanReadingTheFile) {
   const std::string file = (folder_->path() / "model.safetensors").string();
   const auto plain = [&] {
@@ -156,7 +170,9 @@ TEST_F(Memory, LoadingCostsTheProcessorHardlyMoreThanReadingTheFile) {
       const at::Tensor bytes = at::empty({size}, at::kByte);
       const int fd = open(file.c_str(), O_RDONLY);
       int64_t got = 0;
-      for (ssize_t n = 1; got < size && n > 0; got += n) n = read(fd, bytes.data_ptr<uint8_t>() + got, static_cast<size_t>(std::min<int64_t>(size - got, 1 << 22)));
+      for (ssize_t n = 1; got < size && n > 0; got += n)
+        n = read(fd, bytes.data_ptr<uint8_t>() + got,
+                 static_cast<size_t>(std::min<int64_t>(size - got, 1 << 22)));
       close(fd);
       return got == size ? cpu_seconds() - begin : -1.0;
     });
@@ -173,7 +189,8 @@ TEST_F(Memory, LoadingCostsTheProcessorHardlyMoreThanReadingTheFile) {
   std::sort(reading.begin(), reading.end());
   std::sort(loading.begin(), loading.end());
   const double gigabytes = static_cast<double>(std::filesystem::file_size(file)) / 1e9;
-  std::printf("%.2f GB: read(2) %.3f s of processor time, load %.3f s (%.1f GB/s)\n", gigabytes, reading[2], loading[2], gigabytes / loading[2]);
+  std::printf("%.2f GB: read(2) %.3f s of processor time, load %.3f s (%.1f GB/s)\n", gigabytes,
+              reading[2], loading[2], gigabytes / loading[2]);
   ASSERT_GT(reading[2], 0);
   EXPECT_LT(loading[2], 3 * reading[2]);
   EXPECT_GT(gigabytes / loading[2], 1);

@@ -12,7 +12,8 @@ KvCache make(int64_t layers, int64_t batch, int64_t heads, int64_t tokens, int64
   at::manual_seed(7);
   RopeSpec rope;
   rope.head_dim = dim;
-  return KvCache(at::randn({layers, batch, heads, tokens, dim}), at::randn({layers, batch, heads, tokens, dim}),
+  return KvCache(at::randn({layers, batch, heads, tokens, dim}),
+                 at::randn({layers, batch, heads, tokens, dim}),
                  at::arange(tokens).unsqueeze(0).expand({batch, tokens}).contiguous(), rope);
 }
 
@@ -28,7 +29,8 @@ TEST(KvCache, ShapeBytesAndSlices) {
   const KvCache joined = KvCache::concat(cache.slice(0, 2), cache.slice(2, 5));
   EXPECT_EQ(joined.fingerprint(), cache.fingerprint());
   EXPECT_NE(cache.slice(0, 4).fingerprint(), cache.slice(1, 5).fingerprint());
-  const KvCache restacked = KvCache::stack_batch({cache.select_batch(at::tensor({0})), cache.select_batch(at::tensor({1}))});
+  const KvCache restacked = KvCache::stack_batch(
+      {cache.select_batch(at::tensor({0})), cache.select_batch(at::tensor({1}))});
   EXPECT_EQ(restacked.fingerprint(), cache.fingerprint());
 }
 
@@ -49,7 +51,8 @@ TEST(KvCache, CloneIsDeep) {
 
 TEST(KvCache, MisfitsNameBothShapes) {
   try {
-    KvCache(at::zeros({1, 1, 1, 3, 4}), at::zeros({1, 1, 1, 2, 4}), at::zeros({1, 3}, at::kLong), std::nullopt);
+    KvCache(at::zeros({1, 1, 1, 3, 4}), at::zeros({1, 1, 1, 2, 4}), at::zeros({1, 3}, at::kLong),
+            std::nullopt);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kInput);

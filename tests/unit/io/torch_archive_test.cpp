@@ -12,7 +12,9 @@
 namespace kvlingua {
 namespace {
 
-std::filesystem::path data(const std::string& name) { return std::filesystem::path(KVLINGUA_TEST_DATA) / "c2c" / name; }
+std::filesystem::path data(const std::string& name) {
+  return std::filesystem::path(KVLINGUA_TEST_DATA) / "c2c" / name;
+}
 
 template <class T>
 std::vector<T> values(const PtTensor& t) {
@@ -30,7 +32,8 @@ TEST(TorchArchive, ReadsWhatTorchSaves) {
   EXPECT_EQ(root->find("key_in.weight")->tensor.shape, (std::vector<int64_t>{3, 4}));
   EXPECT_EQ(values<float>(root->find("key_in.bias")->tensor), (std::vector<float>{0, .125f, .25f}));
   EXPECT_EQ(root->find("gate")->tensor.shape.size(), 0u);
-  EXPECT_EQ(values<uint16_t>(root->find("gate")->tensor), (std::vector<uint16_t>{0x3400}));  // 0.25 in half
+  EXPECT_EQ(values<uint16_t>(root->find("gate")->tensor),
+            (std::vector<uint16_t>{0x3400}));  // 0.25 in half
   EXPECT_EQ(values<float>(root->find("strided")->tensor), (std::vector<float>{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(values<double>(root->find("double")->tensor), (std::vector<double>{1.5, -2.5}));
 }
@@ -60,7 +63,8 @@ TEST(TorchArchive, HostileFilesAreRefusedWithTheReason) {
     return "accepted";
   };
   std::filesystem::remove("/tmp/kvlingua-pwned");
-  EXPECT_NE(reason("hostile_call.pt").find("system"), std::string::npos) << reason("hostile_call.pt");
+  EXPECT_NE(reason("hostile_call.pt").find("system"), std::string::npos)
+      << reason("hostile_call.pt");
   EXPECT_FALSE(std::filesystem::exists("/tmp/kvlingua-pwned"));
   EXPECT_NE(reason("hostile_missing_storage.pt").find("data/0"), std::string::npos);
   EXPECT_NE(reason("hostile_short_storage.pt").find("wrong size"), std::string::npos);
@@ -89,9 +93,12 @@ TEST(TorchArchive, RoundTrip) {
   const auto bytes = [](const auto& v) {
     return std::string_view(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(v[0]));
   };
-  const std::string file =
-      write_torch_archive({{"a", "float32", {2, 3}, bytes(a)}, {"b", "bfloat16", {}, bytes(b)}, {"empty", "int64", {0}, {}}});
-  EXPECT_EQ(file, write_torch_archive({{"a", "float32", {2, 3}, bytes(a)}, {"b", "bfloat16", {}, bytes(b)}, {"empty", "int64", {0}, {}}}));
+  const std::string file = write_torch_archive({{"a", "float32", {2, 3}, bytes(a)},
+                                                {"b", "bfloat16", {}, bytes(b)},
+                                                {"empty", "int64", {0}, {}}});
+  EXPECT_EQ(file, write_torch_archive({{"a", "float32", {2, 3}, bytes(a)},
+                                       {"b", "bfloat16", {}, bytes(b)},
+                                       {"empty", "int64", {0}, {}}}));
   const PtPointer root = read_torch_archive(file, "round trip");
   EXPECT_EQ(values<float>(root->find("a")->tensor), a);
   EXPECT_EQ(root->find("a")->tensor.shape, (std::vector<int64_t>{2, 3}));

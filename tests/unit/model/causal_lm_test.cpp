@@ -1,4 +1,5 @@
-// The runtime against itself: padding, pasts, captures, gradients and the two implementations of a layer.
+// The runtime against itself: padding, pasts, captures, gradients and the two implementations of a
+// layer.
 #include "kvlingua/model/causal_lm.h"
 
 #include <ATen/ATen.h>
@@ -15,7 +16,9 @@ namespace {
 using testing::tiny_config;
 using testing::tiny_model;
 
-double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 std::vector<int64_t> tokens(int64_t n, uint64_t seed = 5) {
   Random random(seed);
@@ -24,19 +27,23 @@ std::vector<int64_t> tokens(int64_t n, uint64_t seed = 5) {
   return ids;
 }
 
-PrefillResult run(const CausalLM& model, const TokenBatch& batch, const KvCache* past = nullptr, LogitsAt logits = LogitsAt::kAll) {
+PrefillResult run(const CausalLM& model, const TokenBatch& batch, const KvCache* past = nullptr,
+                  LogitsAt logits = LogitsAt::kAll) {
   PrefillOptions options;
   options.logits = logits;
   return model.prefill(batch, past, options);
 }
 
 class EveryArchitecture : public ::testing::TestWithParam<Architecture> {};
-INSTANTIATE_TEST_SUITE_P(All, EveryArchitecture, ::testing::Values(Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlama),
+INSTANTIATE_TEST_SUITE_P(All, EveryArchitecture,
+                         ::testing::Values(Architecture::kQwen2, Architecture::kQwen3,
+                                           Architecture::kLlama),
                          [](const auto& info) { return to_string(info.param); });
 
 TEST_P(EveryArchitecture, PaddedBatchesEqualSingleRuns) {
   const CausalLM model = tiny_model(GetParam());
-  const std::vector<std::vector<int64_t>> rows{tokens(7, 1), tokens(12, 2), tokens(1, 3), tokens(9, 4)};
+  const std::vector<std::vector<int64_t>> rows{tokens(7, 1), tokens(12, 2), tokens(1, 3),
+                                               tokens(9, 4)};
   // The same rows with padding in the middle: columns drawn at random for each row.
   TokenBatch scattered;
   scattered.ids_BT = at::zeros({4, 14}, at::kLong);
@@ -51,7 +58,8 @@ TEST_P(EveryArchitecture, PaddedBatchesEqualSingleRuns) {
       scattered.mask_BT[r][columns[i]] = true;
     }
   }
-  for (const TokenBatch& batch : {TokenBatch::from_rows(rows), TokenBatch::from_rows(rows, true, 3), scattered}) {
+  for (const TokenBatch& batch :
+       {TokenBatch::from_rows(rows), TokenBatch::from_rows(rows, true, 3), scattered}) {
     const PrefillResult all = run(model, batch);
     const PrefillResult last = run(model, batch, nullptr, LogitsAt::kLast);
     for (int64_t r = 0; r < 4; ++r) {
@@ -59,9 +67,14 @@ TEST_P(EveryArchitecture, PaddedBatchesEqualSingleRuns) {
       const at::Tensor real = batch.mask_BT[r].nonzero().flatten();
       EXPECT_LT(distance(all.logits[r].index_select(0, real), one.logits[0]), 1e-5);
       EXPECT_LT(distance(last.logits[r], one.logits[0][-1]), 1e-5);
-      EXPECT_LT(distance(all.cache.keys().select(1, r).index_select(2, real), one.cache.keys().select(1, 0)), 1e-5);
-      EXPECT_LT(distance(all.cache.values().select(1, r).index_select(2, real), one.cache.values().select(1, 0)), 1e-5);
-      EXPECT_TRUE(at::equal(all.cache.positions()[r].index_select(0, real), one.cache.positions()[0]));
+      EXPECT_LT(distance(all.cache.keys().select(1, r).index_select(2, real),
+                         one.cache.keys().select(1, 0)),
+                1e-5);
+      EXPECT_LT(distance(all.cache.values().select(1, r).index_select(2, real),
+                         one.cache.values().select(1, 0)),
+                1e-5);
+      EXPECT_TRUE(
+          at::equal(all.cache.positions()[r].index_select(0, real), one.cache.positions()[0]));
     }
     EXPECT_LT(distance(last.cache.keys(), all.cache.keys()), 1e-6);
   }
@@ -72,7 +85,8 @@ TEST_P(EveryArchitecture, PrefillInPartsEqualsPrefillOfTheWhole) {
   const auto ids = tokens(13);
   const PrefillResult whole = run(model, TokenBatch::from_rows({ids}));
   for (const int64_t cut : {1, 6, 12}) {
-    const std::vector<int64_t> head(ids.begin(), ids.begin() + cut), tail(ids.begin() + cut, ids.end());
+    const std::vector<int64_t> head(ids.begin(), ids.begin() + cut),
+        tail(ids.begin() + cut, ids.end());
     const PrefillResult first = run(model, TokenBatch::from_rows({head}));
     const PrefillResult second = run(model, TokenBatch::from_rows({tail}), &first.cache);
     EXPECT_LT(distance(at::cat({first.logits, second.logits}, 1), whole.logits), 1e-5);
@@ -81,17 +95,21 @@ TEST_P(EveryArchitecture, PrefillInPartsEqualsPrefillOfTheWhole) {
     EXPECT_LT(distance(joined.values(), whole.cache.values()), 1e-5);
     EXPECT_TRUE(at::equal(joined.positions(), whole.cache.positions()));
     for (const LogitsAt at_last : {LogitsAt::kLast}) {
-      EXPECT_LT(distance(run(model, TokenBatch::from_rows({tail}), &first.cache, at_last).logits, whole.logits.select(1, 12)), 1e-5);
+      EXPECT_LT(distance(run(model, TokenBatch::from_rows({tail}), &first.cache, at_last).logits,
+                         whole.logits.select(1, 12)),
+                1e-5);
     }
   }
 }
 
 TEST_P(EveryArchitecture, APaddedPastEqualsSingleRuns) {
   const CausalLM model = tiny_model(GetParam());
-  const std::vector<std::vector<int64_t>> heads{tokens(3, 1), tokens(8, 2)}, tails{tokens(5, 3), tokens(2, 4)};
+  const std::vector<std::vector<int64_t>> heads{tokens(3, 1), tokens(8, 2)},
+      tails{tokens(5, 3), tokens(2, 4)};
   for (const bool left : {false, true}) {
     const PrefillResult first = run(model, TokenBatch::from_rows(heads, left));
-    const PrefillResult second = run(model, TokenBatch::from_rows(tails, left), &first.cache, LogitsAt::kLast);
+    const PrefillResult second =
+        run(model, TokenBatch::from_rows(tails, left), &first.cache, LogitsAt::kLast);
     for (size_t r = 0; r < 2; ++r) {
       auto ids = heads[r];
       ids.insert(ids.end(), tails[r].begin(), tails[r].end());
@@ -101,7 +119,8 @@ TEST_P(EveryArchitecture, APaddedPastEqualsSingleRuns) {
   }
 }
 
-// The differentiable layers against the frozen ones: values, every capture, with and without checkpointing.
+// The differentiable layers against the frozen ones: values, every capture, with and without
+// checkpointing.
 TEST_P(EveryArchitecture, BothImplementationsAgree) {
   const CausalLM model = tiny_model(GetParam(), 2, false);
   const auto batch = TokenBatch::from_rows({tokens(5, 1), tokens(9, 2)}, true);
@@ -111,7 +130,8 @@ TEST_P(EveryArchitecture, BothImplementationsAgree) {
   options.logit_positions = at::tensor({0, 4, 1, 0, 1, 8}, at::kLong).view({3, 2});
   options.want_queries = options.want_attention_outputs = options.want_hidden = true;
   for (const bool with_past : {false, true}) {
-    const KvCache injected(past.keys().clone().requires_grad_(true), past.values().clone(), past.positions(), past.rope());
+    const KvCache injected(past.keys().clone().requires_grad_(true), past.values().clone(),
+                           past.positions(), past.rope());
     const PrefillResult frozen = model.prefill(batch, with_past ? &past : nullptr, options);
     for (const bool checkpointed : {false, true}) {
       options.checkpoint_activations = checkpointed;
@@ -125,8 +145,11 @@ TEST_P(EveryArchitecture, BothImplementationsAgree) {
       EXPECT_LT(distance(graph.cache.values() * real, frozen.cache.values() * real), 1e-5);
       EXPECT_LT(distance(graph.queries * real, frozen.queries * real), 1e-5);
       EXPECT_LT(distance(graph.attention_outputs * real, frozen.attention_outputs * real), 1e-5);
-      EXPECT_LT(distance(graph.hidden * real.view({1, 2, 9, 1}), frozen.hidden * real.view({1, 2, 9, 1})), 1e-5);
-      EXPECT_EQ(frozen.queries.sizes().vec(), (std::vector<int64_t>{3, 2, 4, 9, model.config().head_dim}));
+      EXPECT_LT(
+          distance(graph.hidden * real.view({1, 2, 9, 1}), frozen.hidden * real.view({1, 2, 9, 1})),
+          1e-5);
+      EXPECT_EQ(frozen.queries.sizes().vec(),
+                (std::vector<int64_t>{3, 2, 4, 9, model.config().head_dim}));
       EXPECT_EQ(frozen.hidden.sizes().vec(), (std::vector<int64_t>{4, 2, 9, 32}));
     }
   }
@@ -148,7 +171,8 @@ TEST_P(EveryArchitecture, GradientOfAnInjectedPast) {
   };
   at::Tensor plain_gradient;
   for (const bool checkpointed : {false, true}) {
-    const at::Tensor keys = past.keys().clone().requires_grad_(true), values = past.values().clone().requires_grad_(true);
+    const at::Tensor keys = past.keys().clone().requires_grad_(true),
+                     values = past.values().clone().requires_grad_(true);
     loss(keys, values, checkpointed).backward();
     for (const bool of_keys : {true, false}) {
       const at::Tensor direction = at::randn_like(past.keys());
@@ -156,8 +180,12 @@ TEST_P(EveryArchitecture, GradientOfAnInjectedPast) {
       const double step = 2e-3;
       const at::Tensor shift = direction * step;
       const at::NoGradGuard no_grad;
-      const double up = (of_keys ? loss(keys + shift, values, false) : loss(keys, values + shift, false)).item<double>();
-      const double down = (of_keys ? loss(keys - shift, values, false) : loss(keys, values - shift, false)).item<double>();
+      const double up =
+          (of_keys ? loss(keys + shift, values, false) : loss(keys, values + shift, false))
+              .item<double>();
+      const double down =
+          (of_keys ? loss(keys - shift, values, false) : loss(keys, values - shift, false))
+              .item<double>();
       EXPECT_NEAR((up - down) / (2 * step), expected, 2e-2 * std::abs(expected) + 0.5);
     }
     if (checkpointed) {
@@ -167,7 +195,8 @@ TEST_P(EveryArchitecture, GradientOfAnInjectedPast) {
   }
 }
 
-// Every named parameter gets its gradient, the checkpointed pass gives the same one, and frozen inference sees an update.
+// Every named parameter gets its gradient, the checkpointed pass gives the same one, and frozen
+// inference sees an update.
 TEST_P(EveryArchitecture, TrainsThroughNamedParameters) {
   const CausalLM model = tiny_model(GetParam(), 3, false);
   const auto batch = TokenBatch::from_rows({tokens(6, 1), tokens(4, 2)});
@@ -207,7 +236,8 @@ TEST_P(EveryArchitecture, TrainsThroughNamedParameters) {
 }
 
 TEST(CausalLM, RandomIsSeeded) {
-  const CausalLM a = CausalLM::random(tiny_config(Architecture::kQwen3), {}, 1), b = CausalLM::random(tiny_config(Architecture::kQwen3), {}, 1),
+  const CausalLM a = CausalLM::random(tiny_config(Architecture::kQwen3), {}, 1),
+                 b = CausalLM::random(tiny_config(Architecture::kQwen3), {}, 1),
                  c = CausalLM::random(tiny_config(Architecture::kQwen3), {}, 2);
   const auto batch = TokenBatch::from_rows({tokens(4)});
   EXPECT_TRUE(at::equal(run(a, batch).logits, run(b, batch).logits));
@@ -219,11 +249,13 @@ TEST(CausalLM, RandomIsSeeded) {
 TEST(CausalLM, NoCacheNoLogitsWhereNotAsked) {
   const CausalLM model = tiny_model(Architecture::kLlama);
   PrefillOptions options;
-  const PrefillResult cache_only = model.prefill(TokenBatch::from_rows({tokens(4)}), nullptr, options);
+  const PrefillResult cache_only =
+      model.prefill(TokenBatch::from_rows({tokens(4)}), nullptr, options);
   EXPECT_FALSE(cache_only.logits.defined());
   options.want_cache = false;
   options.logits = LogitsAt::kLast;
-  const PrefillResult logits_only = model.prefill(TokenBatch::from_rows({tokens(4)}), nullptr, options);
+  const PrefillResult logits_only =
+      model.prefill(TokenBatch::from_rows({tokens(4)}), nullptr, options);
   EXPECT_TRUE(logits_only.cache.empty());
   EXPECT_EQ(logits_only.logits.sizes().vec(), (std::vector<int64_t>{1, 97}));
 }
@@ -243,26 +275,45 @@ void expect_error(F f, ExitCode code, const std::string& words) {
 
 TEST(CausalLM, RefusesBadBatches) {
   const CausalLM model = tiny_model(Architecture::kQwen2);
-  expect_error([&] { run(model, TokenBatch::from_rows({{1, 97}})); }, ExitCode::kInput, "outside the vocabulary: got 97");
-  expect_error([&] { run(model, TokenBatch::from_rows({{-1}})); }, ExitCode::kInput, "outside the vocabulary: got -1");
+  expect_error(
+      [&] {
+        run(model, TokenBatch::from_rows({{1, 97}}));
+      },
+      ExitCode::kInput, "outside the vocabulary: got 97");
+  expect_error([&] { run(model, TokenBatch::from_rows({{-1}})); }, ExitCode::kInput,
+               "outside the vocabulary: got -1");
   expect_error([&] { run(model, TokenBatch{}); }, ExitCode::kInput, "no tokens");
-  expect_error([&] { run(model, TokenBatch::from_rows({{1}, {}})); }, ExitCode::kInput, "padding only");
-  expect_error([&] { run(model, TokenBatch::from_rows({tokens(513)})); }, ExitCode::kInput, "position 512, expected 0 to 511");
+  expect_error(
+      [&] {
+        run(model, TokenBatch::from_rows({{1}, {}}));
+      },
+      ExitCode::kInput, "padding only");
+  expect_error([&] { run(model, TokenBatch::from_rows({tokens(513)})); }, ExitCode::kInput,
+               "position 512, expected 0 to 511");
   const KvCache past = run(model, TokenBatch::from_rows({tokens(510)})).cache;
   EXPECT_NO_THROW(run(model, TokenBatch::from_rows({tokens(2)}), &past));
-  expect_error([&] { run(model, TokenBatch::from_rows({tokens(3)}), &past); }, ExitCode::kInput, "position 512");
-  expect_error([&] { run(model, TokenBatch::from_rows({tokens(1), tokens(1)}), &past); }, ExitCode::kInput, "rows differ");
+  expect_error([&] { run(model, TokenBatch::from_rows({tokens(3)}), &past); }, ExitCode::kInput,
+               "position 512");
+  expect_error(
+      [&] {
+        run(model, TokenBatch::from_rows({tokens(1), tokens(1)}), &past);
+      },
+      ExitCode::kInput, "rows differ");
   const KvCache unrotated = past.unrotated();
-  expect_error([&] { run(model, TokenBatch::from_rows({tokens(1)}), &unrotated); }, ExitCode::kInput, "not rotated");
-  const KvCache foreign = run(tiny_model(Architecture::kQwen3), TokenBatch::from_rows({tokens(2)})).cache;
-  expect_error([&] { run(model, TokenBatch::from_rows({tokens(1)}), &foreign); }, ExitCode::kInput, "does not fit the model");
+  expect_error([&] { run(model, TokenBatch::from_rows({tokens(1)}), &unrotated); },
+               ExitCode::kInput, "not rotated");
+  const KvCache foreign =
+      run(tiny_model(Architecture::kQwen3), TokenBatch::from_rows({tokens(2)})).cache;
+  expect_error([&] { run(model, TokenBatch::from_rows({tokens(1)}), &foreign); }, ExitCode::kInput,
+               "does not fit the model");
 }
 
 TEST(CausalLM, CudaAskedForAndAbsent) {
   if (at::getNumGPUs() > 0) GTEST_SKIP() << "there is a CUDA device";
   LoadOptions options;
   options.device = at::Device("cuda:0");
-  expect_error([&] { CausalLM::random(tiny_config(Architecture::kLlama), options); }, ExitCode::kDevice, "CUDA was asked for");
+  expect_error([&] { CausalLM::random(tiny_config(Architecture::kLlama), options); },
+               ExitCode::kDevice, "CUDA was asked for");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Generation and decode sessions: the same text as uncached prefill, whatever the batch, padding, past or growth.
+// Generation and decode sessions: the same text as uncached prefill, whatever the batch, padding,
+// past or growth.
 #include "kvlingua/model/generation.h"
 
 #include <ATen/ATen.h>
@@ -43,7 +44,9 @@ std::vector<int64_t> uncached(const CausalLM& model, std::vector<int64_t> ids, i
 }
 
 class Generation : public ::testing::TestWithParam<Architecture> {};
-INSTANTIATE_TEST_SUITE_P(All, Generation, ::testing::Values(Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlama),
+INSTANTIATE_TEST_SUITE_P(All, Generation,
+                         ::testing::Values(Architecture::kQwen2, Architecture::kQwen3,
+                                           Architecture::kLlama),
                          [](const auto& info) { return to_string(info.param); });
 
 TEST_P(Generation, GreedyEqualsUncached) {
@@ -55,7 +58,9 @@ TEST_P(Generation, GreedyEqualsUncached) {
     const auto got = generate(model, TokenBatch::from_rows(rows, left), nullptr, options);
     for (size_t r = 0; r < rows.size(); ++r) {
       EXPECT_EQ(got[r].ids, uncached(model, rows[r], 70));
-      EXPECT_EQ(got[r].ids, generate(model, TokenBatch::from_rows({rows[r]}), nullptr, options)[0].ids) << "alone";
+      EXPECT_EQ(got[r].ids,
+                generate(model, TokenBatch::from_rows({rows[r]}), nullptr, options)[0].ids)
+          << "alone";
       EXPECT_EQ(got[r].logprobs.size(), 70u);
     }
   }
@@ -63,7 +68,8 @@ TEST_P(Generation, GreedyEqualsUncached) {
 
 TEST_P(Generation, FromAnInjectedCacheEqualsTheWholeText) {
   const CausalLM model = tiny_model(GetParam());
-  const std::vector<std::vector<int64_t>> contexts{tokens(5, 1), tokens(11, 2)}, questions{tokens(3, 3), tokens(6, 4)};
+  const std::vector<std::vector<int64_t>> contexts{tokens(5, 1), tokens(11, 2)},
+      questions{tokens(3, 3), tokens(6, 4)};
   const KvCache past = model.prefill(TokenBatch::from_rows(contexts)).cache;
   const std::string before = past.fingerprint();
   GenerationOptions options;
@@ -110,7 +116,8 @@ TEST(GenerationOf, LogprobsAreOfTheUntemperedDistribution) {
   auto ids = tokens(6, 1);
   const auto row = generate(model, TokenBatch::from_rows({ids}), nullptr, options)[0];
   for (size_t i = 0; i < row.ids.size(); ++i) {
-    EXPECT_NEAR(row.logprobs[i], last_logits(model, ids).log_softmax(0)[row.ids[i]].item<float>(), 1e-4);
+    EXPECT_NEAR(row.logprobs[i], last_logits(model, ids).log_softmax(0)[row.ids[i]].item<float>(),
+                1e-4);
     ids.push_back(row.ids[i]);
   }
 }
@@ -127,21 +134,26 @@ TEST(GenerationOf, SampledRowsDoNotDependOnTheirBatch) {
   EXPECT_NE(together[0].ids, together[1].ids);
   for (size_t r = 0; r < 3; ++r) {
     options.row_seeds = {100 + r};
-    EXPECT_EQ(generate(model, TokenBatch::from_rows({rows[r]}), nullptr, options)[0].ids, together[r].ids);
+    EXPECT_EQ(generate(model, TokenBatch::from_rows({rows[r]}), nullptr, options)[0].ids,
+              together[r].ids);
   }
   options.row_seeds = {102, 100, 101};
-  const auto reordered = generate(model, TokenBatch::from_rows({rows[2], rows[0], rows[1]}, true), nullptr, options);
+  const auto reordered =
+      generate(model, TokenBatch::from_rows({rows[2], rows[0], rows[1]}, true), nullptr, options);
   EXPECT_EQ(reordered[0].ids, together[2].ids);
   EXPECT_EQ(reordered[1].ids, together[0].ids);
   options.seed = 12;
-  EXPECT_NE(generate(model, TokenBatch::from_rows({rows[2], rows[0], rows[1]}), nullptr, options)[0].ids, together[2].ids);
+  EXPECT_NE(
+      generate(model, TokenBatch::from_rows({rows[2], rows[0], rows[1]}), nullptr, options)[0].ids,
+      together[2].ids);
 }
 
 TEST(GenerationOf, EndsAtTheModelsLastPosition) {
   const CausalLM model = tiny_model(Architecture::kLlama);
   GenerationOptions options;
   options.max_new_tokens = 50;
-  const auto rows = generate(model, TokenBatch::from_rows({tokens(505, 1), tokens(490, 2)}), nullptr, options);
+  const auto rows =
+      generate(model, TokenBatch::from_rows({tokens(505, 1), tokens(490, 2)}), nullptr, options);
   EXPECT_EQ(rows[0].ids.size(), 8u);  // the eighth token needs no position of its own any more
   EXPECT_EQ(rows[1].ids.size(), 23u);
   EXPECT_EQ(rows[0].finish_reason(), "length");
@@ -152,8 +164,12 @@ TEST(GenerationOf, RefusesBadOptions) {
   const auto prompt = TokenBatch::from_rows({{1, 2}});
   GenerationOptions options;
   for (const auto& change : std::vector<std::function<void(GenerationOptions&)>>{
-           [](auto& o) { o.max_new_tokens = -1; }, [](auto& o) { o.temperature = -0.5; }, [](auto& o) { o.temperature = NAN; },
-           [](auto& o) { o.top_k = -1; }, [](auto& o) { o.top_p = 0; }, [](auto& o) { o.top_p = 1.5; }, [](auto& o) { o.row_seeds = {1, 2}; }}) {
+           [](auto& o) { o.max_new_tokens = -1; }, [](auto& o) { o.temperature = -0.5; },
+           [](auto& o) { o.temperature = NAN; }, [](auto& o) { o.top_k = -1; },
+           [](auto& o) { o.top_p = 0; }, [](auto& o) { o.top_p = 1.5; },
+           [](auto& o) {
+             o.row_seeds = {1, 2};
+           }}) {
     GenerationOptions bad = options;
     change(bad);
     EXPECT_THROW(generate(model, prompt, nullptr, bad), Error);
@@ -179,19 +195,22 @@ TEST(DecodeSession, AppendStepAndCacheAgreeWithPrefill) {
   const KvCache cache = session.cache();
   const at::Tensor real = cache.mask()[0].nonzero().flatten();
   const KvCache alone = model.prefill(TokenBatch::from_rows({first})).cache;
-  EXPECT_LT(distance(cache.keys().select(1, 0).index_select(2, real), alone.keys().select(1, 0)), 1e-5);
+  EXPECT_LT(distance(cache.keys().select(1, 0).index_select(2, real), alone.keys().select(1, 0)),
+            1e-5);
   EXPECT_TRUE(at::equal(cache.positions()[0].index_select(0, real), alone.positions()[0]));
   session.keep_rows({1});
   auto second = rows[1];
   for (const int64_t id : {4, 9, 50}) second.push_back(id);
-  EXPECT_LT(distance(session.step(at::tensor({50}, at::kLong))[0], last_logits(model, second)), 1e-5);
+  EXPECT_LT(distance(session.step(at::tensor({50}, at::kLong))[0], last_logits(model, second)),
+            1e-5);
   EXPECT_THROW(session.step(at::tensor({1, 2}, at::kLong)), Error);
   EXPECT_THROW(session.keep_rows({1}), Error);
   EXPECT_THROW(session.keep_rows({}), Error);
 }
 
 TEST(Sampler, TopKAndTopPKeepWhatTransformersKeeps) {
-  const std::vector<float> logits{std::log(.5f), std::log(.05f), std::log(.25f), std::log(.15f), std::log(.05f)};
+  const std::vector<float> logits{std::log(.5f), std::log(.05f), std::log(.25f), std::log(.15f),
+                                  std::log(.05f)};
   const auto drawn = [&](const SamplingOptions& options) {
     std::map<int64_t, int> counts;
     Random random(1);

@@ -1,4 +1,5 @@
-// A model that keeps one layer at a time gives the numbers of the resident one, bit for bit, and refuses what it cannot do.
+// A model that keeps one layer at a time gives the numbers of the resident one, bit for bit, and
+// refuses what it cannot do.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +13,10 @@ namespace {
 
 class Streaming : public ::testing::TestWithParam<Architecture> {
  protected:
-  void SetUp() override { testing::tiny_model(GetParam(), 1, GetParam() != Architecture::kLlama).save(folder_.path(), at::kFloat); }
+  void SetUp() override {
+    testing::tiny_model(GetParam(), 1, GetParam() != Architecture::kLlama)
+        .save(folder_.path(), at::kFloat);
+  }
   const TempDir folder_;
 };
 
@@ -26,15 +30,18 @@ TEST_P(Streaming, EqualsTheResidentModelBitForBit) {
   PrefillOptions all;
   all.logits = LogitsAt::kAll;
   all.want_queries = all.want_hidden = true;
-  const PrefillResult a = resident.prefill(batch, nullptr, all), b = streamed.prefill(batch, nullptr, all);
+  const PrefillResult a = resident.prefill(batch, nullptr, all),
+                      b = streamed.prefill(batch, nullptr, all);
   EXPECT_TRUE(at::equal(a.logits, b.logits));
   EXPECT_TRUE(at::equal(a.hidden, b.hidden));
   EXPECT_TRUE(at::equal(a.queries, b.queries));
   EXPECT_EQ(a.cache.fingerprint(), b.cache.fingerprint());
   // After a past, and token by token.
   const TokenBatch more = TokenBatch::from_rows({{11, 12}, {13, 14}});
-  EXPECT_TRUE(at::equal(resident.prefill(more, &a.cache).cache.keys(), streamed.prefill(more, &b.cache).cache.keys()));
-  const auto first = generate(resident, more, &a.cache, {.max_new_tokens = 6}), second = generate(streamed, more, &b.cache, {.max_new_tokens = 6});
+  EXPECT_TRUE(at::equal(resident.prefill(more, &a.cache).cache.keys(),
+                        streamed.prefill(more, &b.cache).cache.keys()));
+  const auto first = generate(resident, more, &a.cache, {.max_new_tokens = 6}),
+             second = generate(streamed, more, &b.cache, {.max_new_tokens = 6});
   for (size_t r = 0; r < 2; ++r) {
     EXPECT_EQ(first[r].ids, second[r].ids);
     EXPECT_EQ(first[r].logprobs, second[r].logprobs);
@@ -57,7 +64,9 @@ TEST_P(Streaming, RefusesTraining) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Streaming, ::testing::Values(Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlama),
+INSTANTIATE_TEST_SUITE_P(Models, Streaming,
+                         ::testing::Values(Architecture::kQwen2, Architecture::kQwen3,
+                                           Architecture::kLlama),
                          [](const auto& info) { return to_string(info.param).substr(0, 5); });
 
 }  // namespace

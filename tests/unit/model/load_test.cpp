@@ -16,7 +16,8 @@ namespace {
 class Load : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("kvlingua_load_" + std::to_string(getpid()));
+    folder_ =
+        std::filesystem::temp_directory_path() / ("kvlingua_load_" + std::to_string(getpid()));
     std::filesystem::remove_all(folder_);
     testing::tiny_model(Architecture::kLlama).save(folder_, at::kFloat);
   }
@@ -26,25 +27,32 @@ class Load : public ::testing::Test {
   template <class F>
   void rewrite(F change, at::ScalarType type = at::kFloat) {
     std::vector<std::pair<std::string, at::Tensor>> tensors;
-    for (const auto& [name, t] : testing::tiny_model(Architecture::kLlama).parameters()) tensors.emplace_back(name, t.clone());
+    for (const auto& [name, t] : testing::tiny_model(Architecture::kLlama).parameters())
+      tensors.emplace_back(name, t.clone());
     change(tensors);
     std::vector<SafetensorsEntry> entries;
     for (auto& [name, t] : tensors) {
       t = t.to(type).contiguous();
-      entries.push_back({name, type == at::kFloat ? SafetensorsDtype::kF32 : SafetensorsDtype::kBF16, t.sizes().vec()});
+      entries.push_back({name,
+                         type == at::kFloat ? SafetensorsDtype::kF32 : SafetensorsDtype::kBF16,
+                         t.sizes().vec()});
     }
     SafetensorsWriter writer(folder_ / "model.safetensors", entries);
-    for (const auto& [name, t] : tensors) writer.write({static_cast<const std::byte*>(t.const_data_ptr()), static_cast<size_t>(t.nbytes())});
+    for (const auto& [name, t] : tensors)
+      writer.write(
+          {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<size_t>(t.nbytes())});
     writer.finish();
   }
 
-  void expect_error(ExitCode code, const std::vector<std::string>& words, const LoadOptions& options = {}) {
+  void expect_error(ExitCode code, const std::vector<std::string>& words,
+                    const LoadOptions& options = {}) {
     try {
       CausalLM::load(folder_, options);
       FAIL() << "loaded";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), code) << error.what();
-      for (const std::string& word : words) EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+      for (const std::string& word : words)
+        EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
     }
   }
 
@@ -58,10 +66,14 @@ class Load : public ::testing::Test {
   std::filesystem::path folder_;
 };
 
-TEST_F(Load, Intact) { EXPECT_EQ(CausalLM::load(folder_).weight_bytes(), testing::tiny_model(Architecture::kLlama).weight_bytes()); }
+TEST_F(Load, Intact) {
+  EXPECT_EQ(CausalLM::load(folder_).weight_bytes(),
+            testing::tiny_model(Architecture::kLlama).weight_bytes());
+}
 
 TEST_F(Load, TruncatedFile) {
-  std::filesystem::resize_file(folder_ / "model.safetensors", std::filesystem::file_size(folder_ / "model.safetensors") - 10);
+  std::filesystem::resize_file(folder_ / "model.safetensors",
+                               std::filesystem::file_size(folder_ / "model.safetensors") - 10);
   expect_error(ExitCode::kCorrupt, {"model.safetensors"});
 }
 
@@ -72,16 +84,20 @@ TEST_F(Load, NoWeights) {
 
 TEST_F(Load, WrongShape) {
   rewrite([](Tensors& t) { find(t, "model.layers.1.mlp.down_proj.weight") = at::zeros({32, 47}); });
-  expect_error(ExitCode::kInput, {"model.safetensors", "model.layers.1.mlp.down_proj.weight", "[32, 47]", "[32, 48]"});
+  expect_error(ExitCode::kInput, {"model.safetensors", "model.layers.1.mlp.down_proj.weight",
+                                  "[32, 47]", "[32, 48]"});
 }
 
 TEST_F(Load, MissingTensor) {
-  rewrite([](Tensors& t) { std::erase_if(t, [](const auto& p) { return p.first == "model.norm.weight"; }); });
+  rewrite([](Tensors& t) {
+    std::erase_if(t, [](const auto& p) { return p.first == "model.norm.weight"; });
+  });
   expect_error(ExitCode::kInput, {"model.safetensors", "model.norm.weight: missing"});
 }
 
 TEST_F(Load, UnexpectedTensor) {
-  rewrite([](Tensors& t) { t.emplace_back("model.layers.3.input_layernorm.weight", at::ones({32})); });
+  rewrite(
+      [](Tensors& t) { t.emplace_back("model.layers.3.input_layernorm.weight", at::ones({32})); });
   expect_error(ExitCode::kInput, {"model.layers.3.input_layernorm.weight: unexpected"});
 }
 
@@ -96,12 +112,15 @@ TEST_F(Load, RotaryBuffersAndATiedHeadAreIgnored) {
 TEST_F(Load, NotANumberIsNamed) {
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
     rewrite([&](Tensors& t) { find(t, "model.layers.2.self_attn.k_proj.weight")[3][17] = bad; });
-    expect_error(ExitCode::kInput, {"model.safetensors", "model.layers.2.self_attn.k_proj.weight", "not a number at [3, 17]"});
+    expect_error(ExitCode::kInput, {"model.safetensors", "model.layers.2.self_attn.k_proj.weight",
+                                    "not a number at [3, 17]"});
   }
 }
 
 TEST_F(Load, LargeButFiniteWeightsAreFine) {
-  rewrite([](Tensors& t) { find(t, "model.embed_tokens.weight").fill_(3e38); });  // their sum overflows, they do not
+  rewrite([](Tensors& t) {
+    find(t, "model.embed_tokens.weight").fill_(3e38);
+  });  // their sum overflows, they do not
   EXPECT_NO_THROW(CausalLM::load(folder_));
 }
 

@@ -131,8 +131,8 @@ TEST_F(SeveralProcesses, ShareDistillation) {
   EXPECT_EQ(train("distilled-two", 2, false, set), (std::vector<int>{0, 0}));
   const fs::path file = "distillation/projector.safetensors";
   EXPECT_LT(distance(run("distilled-one") / file, run("distilled-two") / file), 2e-4);
-  // It has learned something, as its last matrix starts at zero: two stages that do nothing would be
-  // equal too.
+  // It has learned something, as its last matrix starts at zero: two stages that do nothing would
+  // be equal too.
   EXPECT_GT(read_tensors(run("distilled-one") / file).at("out.weight").abs().max().item<float>(),
             1e-4);
   EXPECT_EQ(lines("distilled-two"), lines("distilled-one"));
