@@ -1,9 +1,6 @@
 #include "datasets/generate.h"
 
 #include <ATen/ATen.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <optional>
 
@@ -19,6 +16,7 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/file_lock.h"
 #include "kvlingua/io/hub.h"
 #include "kvlingua/io/process_ring.h"
 #include "kvlingua/io/sha256.h"
@@ -77,28 +75,16 @@ struct ModelFiles {
 };
 
 // Nobody else may write this rank's part of the folder.
-class FolderLock {
- public:
-  FolderLock(const fs::path& directory, int64_t rank) {
-    const fs::path path = directory / cat(".lock.rank-", rank);
-    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      ::close(fd_);
-      throw Error({.code = ExitCode::kInput,
-                   .where = directory.string(),
-                   .what = "another process is generating into this folder",
-                   .remedy = "wait for it, or choose another --out"});
-    }
+FileLock lock_folder(const fs::path& directory, int64_t rank) {
+  FileLock lock(directory / cat(".lock.rank-", rank));
+  if (!lock.held()) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = directory.string(),
+                 .what = "another process is generating into this folder",
+                 .remedy = "wait for it, or choose another --out"});
   }
-  ~FolderLock() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-
- private:
-  int fd_ = -1;
-};
+  return lock;
+}
 
 void refuse_other_recipe(const fs::path& directory, const PairSetInfo& there,
                          const PairSetInfo& mine) {
@@ -187,7 +173,7 @@ class Generation {
   std::optional<SampleBuilder> builder_;
   PairSetInfo info_;
   BatchPlan plan_;
-  std::optional<FolderLock> lock_;
+  FileLock lock_;
   PairManifest done_;            // what all ranks have published
   std::vector<int64_t> shards_;  // this rank's, still to be made
 };
@@ -290,7 +276,7 @@ void Generation::refuse_small_disk() const {
 
 void Generation::open_folder() {
   make_directories(directory_);
-  lock_.emplace(directory_, context_.world.rank);
+  lock_ = lock_folder(directory_, context_.world.rank);
   if (context_.restart) {
     // All ranks hold their locks before rank 0 removes anything, and begin when it has.
     const World& world = context_.world;
