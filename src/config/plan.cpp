@@ -78,8 +78,6 @@ double saved_bytes_per_token(const ModelNumbers& m) {
   return layer * d(m.compute_bytes);
 }
 
-constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's gold answer
-
 double operations(const ModelNumbers& m) { return 30.0 * d(m.layers); }  // of one forward
 
 double forward_seconds(const Inputs& in, const ModelNumbers& m, double tokens, double batches) {
@@ -228,12 +226,10 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   // What does not depend on the projector is kept while 1 GiB lasts; c2c reads no pairs.
   const bool pairs = name == "distillation";
   const double reading = pairs ? reading_bytes(in) : 0;
-  const double item =
-      context * (in.source.kv_bytes(4) + in.target.kv_bytes(4) +
-                 8.0 * d(projector.ridge.previous_tokens) * d(in.source.kv_channels())) +
-      std::min(answer, kGoldAnswer) * d(in.target.vocab) * 4;  // what the teacher says
-  const double all = item * d(in.recipe.train.distillation.items);
-  const double kept = pairs && all <= (1 << 30) ? all : 0;
+  const double all =
+      d(in.recipe.train.distillation.items) *
+      prepared_bytes(in.recipe, in.source, in.target, context, std::min(answer, kGoldAnswer));
+  const double kept = pairs && all <= kKeptBytes ? all : 0;
   const auto memory = [=, &in](double items) {
     const double read = items * (question + answer);
     const double caches = items * context * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
@@ -354,6 +350,14 @@ Plan make_plan(const Recipe& recipe, const ModelNumbers& source, const ModelNumb
   plan.stages.push_back(evaluate_stage(in, parameters));
   total_up(plan, machine);
   return plan;
+}
+
+double prepared_bytes(const Recipe& recipe, const ModelNumbers& source, const ModelNumbers& target,
+                      double tokens, double answer) {
+  const double previous = d(recipe.projector.ridge.previous_tokens);  // by their first layer
+  return tokens *
+             (source.kv_bytes(4) + target.kv_bytes(4) + 8.0 * previous * d(source.kv_channels())) +
+         answer * d(target.vocab) * 4;
 }
 
 void total_up(Plan& plan, const MachineNumbers& machine) {

@@ -55,14 +55,10 @@ PhaseUnits distillation(const Recipe& recipe, const ModelNumbers& source,
                held = std::min(64.0, std::floor(items / 10)), train = items - held;
   const double steps = steps_of(o.batch, train / d(o.batch.size));
   PhaseUnits units = training(steps, o.validate_every, held, recipe.checkpoint.every);
-  // Kept when all fit in 1 GiB: then each is prepared once, when first drawn or near to it. Else
+  // Kept when all fit: then each is prepared once, when first drawn or near to it. Else
   // whenever it is drawn.
-  const double answer = 8;  // tokens, about, of a gold answer
-  const double rows = 1 + d(recipe.projector.ridge.previous_tokens);
-  const double bytes = corpus.tokens_per_sample * (rows * source.kv_bytes(4) + target.kv_bytes(4)) +
-                       4 * answer * d(target.vocab);
   const double drawn = steps * d(o.batch.size * o.batch.accumulation);
-  if (items * bytes <= (1 << 30)) {
+  if (items * prepared_bytes(recipe, source, target, corpus.tokens_per_sample) <= kKeptBytes) {
     // A draw prepares the sixteen items around it.
     const double blocks = std::ceil(items / 16);
     units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held));

@@ -99,6 +99,14 @@ void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine);
 // Sums and verdicts over the stages.
 void total_up(Plan& plan, const MachineNumbers& machine);
 
+constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's gold answer
+// Bytes of what distillation prepares of one item, a span of `tokens`: the source's rows, the
+// target's own and what the teacher says of the answer. Kept while all fit in kKeptBytes
+// (trainers/distillation.h).
+constexpr double kKeptBytes = 1 << 30;
+double prepared_bytes(const Recipe& recipe, const ModelNumbers& source, const ModelNumbers& target,
+                      double tokens, double answer = kGoldAnswer);
+
 double storage_element_bytes(const std::string& storage_dtype);
 // Parameters of the recipe's projector (ridge base included).
 int64_t projector_parameters(const ProjectorOptions& options, const ModelNumbers& source,
