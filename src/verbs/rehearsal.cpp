@@ -5,12 +5,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <utility>
 
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
@@ -158,7 +158,7 @@ void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
   CorpusNumbers corpus = p.corpus;
   corpus.samples = small.recipe.data.max_samples;
 
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = wall_seconds();
   const std::string key = cat(p.recipe.recipe_sha256(), " ", context.device, " ", p.facts.name, " ",
                               p.facts.threads, " threads");
   nlohmann::json kept;
@@ -174,14 +174,14 @@ void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
   if (kept.is_object() && kept.value("key", "") == key) {
     result = kept["result"];
   } else {
+    kept = nullptr;  // of another recipe or device: replaced below
     log_info("preflight: every stage runs small");
     result = small_run(small, p, context, p.rehearsal_problem);
   }
   if (!p.rehearsal_problem.empty()) return;
   const std::vector<MeasuredStage> stages = stages_of(result);
   adopt(p.plan, {p.recipe, small.recipe, source, target, p.corpus, corpus, p.machine}, stages);
-  p.rehearsal_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  p.rehearsal_seconds = wall_seconds() - begin;
   find_misfits(p);
   if (!keep.empty() && !kept.is_object()) {
     nlohmann::json meters = {{"train", {{"stages", nlohmann::json::array()}}}};
