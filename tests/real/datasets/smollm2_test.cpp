@@ -17,6 +17,7 @@
 #include "kvlingua/config/run_context.h"
 #include "kvlingua/model/causal_lm.h"
 #include "kvlingua/text/tokenizer.h"
+#include "support/direct_prefill.h"
 #include "support/temp_dir.h"
 
 namespace kvlingua {
@@ -35,12 +36,8 @@ Half load_half(const std::string& name, int64_t max_length) {
   return half;
 }
 
-// The span's entries of a prefill of prefix and span alone.
 KvCache direct(const Half& half, const std::vector<int32_t>& ids) {
-  std::vector<int64_t> row = half.reader.prefix_ids;
-  row.insert(row.end(), ids.begin(), ids.end());
-  const KvCache cache = half.model.prefill(TokenBatch::from_rows({row})).cache.unrotated();
-  return cache.slice(static_cast<int64_t>(half.reader.prefix_ids.size()), cache.tokens());
+  return testing::direct_prefill(half.model, half.reader, ids);
 }
 
 // The largest difference, in units of the largest number.

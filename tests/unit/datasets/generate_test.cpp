@@ -17,6 +17,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
+#include "support/direct_prefill.h"
 #include "support/free_port.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
@@ -70,12 +71,8 @@ Half load_half(const std::string& name, const std::string& chat, bool with_chat 
   half.reader = make_span_reader(half.tokenizer, options, with_chat, 512);
   return half;
 }
-// The span's entries of a prefill of prefix ⊕ span alone.
 KvCache direct(const Half& half, const std::vector<int32_t>& ids) {
-  std::vector<int64_t> row = half.reader.prefix_ids;
-  row.insert(row.end(), ids.begin(), ids.end());
-  const KvCache cache = half.model.prefill(TokenBatch::from_rows({row})).cache.unrotated();
-  return cache.slice(static_cast<int64_t>(half.reader.prefix_ids.size()), cache.tokens());
+  return testing::direct_prefill(half.model, half.reader, ids);
 }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
