@@ -3,11 +3,9 @@
 //   c2c           Cache-to-Cache's folders (c2c_import.h); weights keep their dtype, so in and out
 //                 again is bit-equal
 //   safetensors   projector.safetensors and projector.json of a checkpoint with SHA256SUMS,
-//                 for other
-//                 programs
+//                 for other programs
 //   vllm          the mapper artifact of vLLM's semantic router (kv_mapper.h), from a ridge
-//                 map; out
-//                 only
+//                 map; out only
 #pragma once
 
 #include <filesystem>
