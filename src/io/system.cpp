@@ -1,6 +1,7 @@
 #include "kvlingua/io/system.h"
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -69,6 +70,13 @@ bool reset_peak_rss() {
   std::ofstream out("/proc/self/clear_refs");
   out << "5" << std::flush;
   return out.good();
+}
+
+void prefer_huge_pages(void* data, size_t bytes) {
+  constexpr uintptr_t kHuge = uintptr_t{2} << 20;
+  const auto begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge,
+             end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHuge * kHuge;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
 uint64_t total_memory_bytes() {

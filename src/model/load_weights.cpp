@@ -23,6 +23,8 @@ namespace {
 constexpr int64_t kChunk =
     int64_t{1} << 18;  // elements converted and checked together while they are in the cache
 
+constexpr size_t kAhead = 128;  // such pieces asked of the disk before they are needed
+
 [[noreturn]] void refuse(const SafetensorsFile& file, std::string_view name, std::string what,
                          std::string got, std::string expected, std::string remedy) {
   throw Error({.code = ExitCode::kInput,
@@ -88,31 +90,63 @@ bool all_finite(const at::Tensor& chunk) {
          "download the model again");
 }
 
-void copy_checked(const SafetensorsFile& file, std::string_view name, const SafetensorsView& view,
-                  const at::Tensor& into) {
+// A run of elements of one tensor, and where they go in host memory.
+struct Piece {
+  const SafetensorsFile* file = nullptr;
+  std::string_view name;
+  const SafetensorsView* view = nullptr;
+  at::ScalarType type = at::kFloat;
+  at::Tensor into;  // flat
+  int64_t begin = 0, n = 0;
+  std::span<const std::byte> bytes() const {
+    const size_t size = at::elementSize(type);
+    return view->data.subspan(static_cast<size_t>(begin) * size, static_cast<size_t>(n) * size);
+  }
+};
+
+void add_pieces(const ShardedSafetensors& files, std::string_view name, const at::Tensor& into,
+                std::vector<Piece>& pieces) {
+  const SafetensorsFile& file = files.file_of(name);
+  const SafetensorsView& view = file.at(name);
   const at::ScalarType type = scalar_type(file, name, view.dtype);
-  const int64_t total = into.numel(), chunks = (total + kChunk - 1) / kChunk;
-  std::atomic<int64_t> bad_chunk = chunks;
-  const at::Tensor flat =
-      into.is_cpu() ? into.view({-1}) : at::empty({total}, into.options().device(at::kCPU));
-  at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
+  const at::Tensor flat = into.view({-1});
+  for (int64_t begin = 0; begin < flat.numel(); begin += kChunk) {
+    const int64_t n = std::min(kChunk, flat.numel() - begin);
+    pieces.push_back({&file, name, &view, type, flat.narrow(0, begin, n), begin, n});
+  }
+}
+
+// Converts and checks them in the files' order. The next megabytes are asked for ahead, so that the
+// disk works while weights are converted, and what was converted goes. Threads take one piece after
+// the other, so that none waits for another's page faults.
+void copy_checked(std::vector<Piece> pieces) {
+  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
+    return std::pair(a.file, a.bytes().data()) < std::pair(b.file, b.bytes().data());
+  });
+  const auto ask = [&](size_t k) {
+    if (k < pieces.size()) pieces[k].file->advise(FileAccess::kWillNeed, pieces[k].bytes());
+  };
+  for (size_t k = 0; k < kAhead; ++k) ask(k);
+  std::atomic<size_t> next = 0, bad = pieces.size();
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t first, int64_t last) {
     const at::NoGradGuard no_grad;  // a worker thread has its own mode
-    for (int64_t c = first; c < last; ++c) {
-      const int64_t begin = c * kChunk, n = std::min(kChunk, total - begin);
-      const at::Tensor part = flat.narrow(0, begin, n);
-      part.copy_(mapped(view, type, begin, n));
-      if (!all_finite(part)) {
-        int64_t known = bad_chunk.load();
-        while (c < known && !bad_chunk.compare_exchange_weak(known, c)) {
+    for (int64_t worker = first; worker < last; ++worker) {
+      for (size_t k; (k = next.fetch_add(1)) < pieces.size();) {
+        const Piece& piece = pieces[k];
+        ask(k + kAhead);
+        at::Tensor(piece.into).copy_(mapped(*piece.view, piece.type, piece.begin, piece.n));
+        piece.file->advise(FileAccess::kDontNeed, piece.bytes());
+        if (all_finite(piece.into)) continue;
+        size_t known = bad.load();
+        while (k < known && !bad.compare_exchange_weak(known, k)) {
         }
       }
     }
   });
-  if (const int64_t c = bad_chunk.load(); c < chunks) {
-    refuse_value(file, name, view, type, into.scalar_type(), c * kChunk,
-                 std::min(kChunk, total - c * kChunk));
+  if (const size_t k = bad.load(); k < pieces.size()) {
+    const Piece& p = pieces[k];
+    refuse_value(*p.file, p.name, *p.view, p.type, p.into.scalar_type(), p.begin, p.n);
   }
-  if (!into.is_cpu()) into.copy_(flat.view(into.sizes()));
 }
 
 // config.json, and of every tensor its name, type, shape and first and last bytes: two fine-tunings
@@ -165,19 +199,33 @@ ShardedSafetensors open_weights(const std::filesystem::path& directory, const Mo
 
 void load_tensor(const ShardedSafetensors& files, const std::string& name, const at::Tensor& into) {
   const at::NoGradGuard no_grad;
-  copy_checked(files.file_of(name), name, files.at(name), into);
+  const at::Tensor host =
+      into.is_cpu() ? into : at::empty(into.sizes(), into.options().device(at::kCPU));
+  std::vector<Piece> pieces;
+  add_pieces(files, name, host, pieces);
+  copy_checked(std::move(pieces));
+  if (!into.is_cpu()) into.copy_(host);
   files.done_with(name);
 }
 
 std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config,
                          const Weights& weights) {
+  const at::NoGradGuard no_grad;
   const ShardedSafetensors files = open_weights(directory, config);
-  for (const SafetensorsFile& file : files.files()) file.advise(FileAccess::kSequential);
+  std::vector<Piece> pieces;
+  for (const auto& [name, tensor] : weights.named) {
+    if (tensor.is_cpu()) {
+      add_pieces(files, name, tensor, pieces);
+    } else {
+      load_tensor(files, name, tensor);
+    }
+  }
+  copy_checked(std::move(pieces));
   Sha256 hash;
   hash.update(read_text_file(directory / "config.json"));
   for (const auto& [name, tensor] : weights.named) {
     add_to_fingerprint(hash, name, files.at(name));
-    load_tensor(files, name, tensor);
+    files.done_with(name);
   }
   return hash.hex();
 }

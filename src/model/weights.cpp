@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/system.h"
 
 namespace kvlingua {
 namespace {
@@ -18,6 +19,13 @@ std::vector<at::Tensor> cut(const at::Tensor& fused, const std::vector<int64_t>&
     begin += n;
   }
   return parts;
+}
+
+// Memory for one weight, not yet filled.
+at::Tensor room(at::IntArrayRef size, const at::TensorOptions& options) {
+  const at::Tensor tensor = at::empty(size, options);
+  if (tensor.is_cpu()) prefer_huge_pages(tensor.mutable_data_ptr(), tensor.nbytes());
+  return tensor;
 }
 
 }  // namespace
@@ -36,7 +44,7 @@ LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::Sc
                             NamedTensors& named) {
   const at::NoGradGuard no_grad;
   const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](
-                        at::IntArrayRef size) { return at::empty(size, options); };
+                        at::IntArrayRef size) { return room(size, options); };
   const auto name = [&](std::string key, const at::Tensor& t) {
     named.emplace_back(std::move(key), t);
   };
@@ -80,7 +88,7 @@ Weights Weights::allocate(const ModelConfig& config, at::Device device, at::Scal
                           bool with_layers) {
   const at::NoGradGuard no_grad;
   const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](
-                        at::IntArrayRef size) { return at::empty(size, options); };
+                        at::IntArrayRef size) { return room(size, options); };
   Weights w;
   w.embedding = make({config.vocab_size, config.hidden_size});
   w.named.emplace_back("model.embed_tokens.weight", w.embedding);

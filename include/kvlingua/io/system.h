@@ -2,6 +2,7 @@
 // bytes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 
@@ -12,6 +13,10 @@ uint64_t current_rss_bytes();
 uint64_t peak_rss_bytes();
 // Starts a new measurement of the highest; false where the kernel does not allow it.
 bool reset_peak_rss();
+
+// Asks for large pages under memory that will be filled from end to end and stay: it is touched
+// faster. A hint, never an error.
+void prefer_huge_pages(void* data, size_t bytes);
 
 // Memory of the machine, or of the container (cgroup) that limits this process when that is less.
 uint64_t total_memory_bytes();
