@@ -233,25 +233,25 @@ PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* 
 
   PrefillResult result;
   if (keep) result.cache = KvCache(keys, values, batch.positions_BT, config.rope, batch.mask_BT);
-  switch (options.logits) {
-    case LogitsAt::kNone:
-      break;
-    case LogitsAt::kLast:
-      result.logits = logits(hidden.view({batch.rows, -1}));
-      break;
-    case LogitsAt::kAll:
-      result.logits = logits(hidden);
-      break;
-    case LogitsAt::kPositions:
-      result.logits =
-          logits(hidden.view({batch.rows * batch.tokens, -1})
-                     .index_select(0, flat_positions(options.logit_positions, batch, device)));
-      break;
-  }
+  result.logits = logits_at(hidden, batch, options);
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
   result.hidden = stacked(captured.hidden_layers, captured.hidden);
   return result;
+}
+
+// Logits where they are asked for. `hidden`: [B, T, hidden], or of each row's last token alone
+// where no other was computed.
+at::Tensor CausalLM::Impl::logits_at(const at::Tensor& hidden, const PreparedBatch& batch,
+                                     const PrefillOptions& options) const {
+  if (options.logits == LogitsAt::kNone) return {};
+  if (options.logits == LogitsAt::kAll) return logits(hidden);
+  const at::Tensor flat = hidden.reshape({-1, hidden.size(-1)});
+  if (options.logits == LogitsAt::kPositions)
+    return logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device)));
+  if (flat.size(0) == batch.rows) return logits(flat);
+  return logits(flat.index_select(
+      0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
 }
 
 PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const KvCache* past,
@@ -280,22 +280,7 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
   if (options.want_cache)
     result.cache =
         KvCache(at::stack(keys), at::stack(values), batch.positions_BT, config.rope, batch.mask_BT);
-  const at::Tensor flat = hidden.reshape({batch.rows * batch.tokens, -1});
-  switch (options.logits) {
-    case LogitsAt::kNone:
-      break;
-    case LogitsAt::kLast:
-      result.logits = logits(flat.index_select(
-          0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
-      break;
-    case LogitsAt::kAll:
-      result.logits = logits(hidden);
-      break;
-    case LogitsAt::kPositions:
-      result.logits =
-          logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device)));
-      break;
-  }
+  result.logits = logits_at(hidden, batch, options);
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
   result.hidden = stacked(captured.hidden_layers, captured.hidden);

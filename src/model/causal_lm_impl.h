@@ -27,6 +27,8 @@ struct CausalLM::Impl {
                                const PrefillOptions& options) const;
   // hidden [.., hidden] before the final norm -> float32 logits [.., vocab].
   at::Tensor logits(const at::Tensor& hidden) const;
+  at::Tensor logits_at(const at::Tensor& hidden, const PreparedBatch& batch,
+                       const PrefillOptions& options) const;
 };
 
 // Throws Error (kInput) when a cache cannot be this model's past.
