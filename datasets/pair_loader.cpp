@@ -1,19 +1,18 @@
 #include "datasets/pair_loader.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/Event.h>
-#include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/ParallelGuard.h>
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <thread>
 
 #include "datasets/pair_group.h"
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/cache/side_stream.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -26,38 +25,11 @@ std::string to_string(LoadUse use) {
   return use == LoadUse::kTrain ? "train" : use == LoadUse::kValidation ? "validation" : "all";
 }
 
-// Copies batches to a GPU on a stream of its own. On the CPU it does nothing.
-class DeviceCopier {
- public:
-  explicit DeviceCopier(at::Device device) : device_(device) {
-    if (!device.is_cpu())
-      stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, false);
-  }
-  bool pinned() const { return stream_.has_value(); }
-  // Makes the copy stream current for the calling thread.
-  std::optional<c10::StreamGuard> enter() const {
-    if (!stream_) return std::nullopt;
-    return std::optional<c10::StreamGuard>(std::in_place, *stream_);
-  }
-  at::Tensor move(const at::Tensor& t) const {
-    return t.defined() && stream_ ? t.to(device_, /*non_blocking=*/true) : t;
-  }
-  std::shared_ptr<c10::Event> record() const {
-    if (!stream_) return nullptr;
-    auto event = std::make_shared<c10::Event>(device_.type());
-    event->record(*stream_);
-    return event;
-  }
-
- private:
-  at::Device device_;
-  std::optional<c10::Stream> stream_;
-};
-
 // What the consumer's stream must wait for before it touches a batch.
 struct Ready {
   PairBatch batch;
-  std::shared_ptr<c10::Event> copied;
+  SideStream::Mark copied;
+  std::exception_ptr failure;  // why there is no batch
 };
 
 template <class F>
@@ -88,39 +60,59 @@ struct PairLoader::Impl {
   std::string set_hash;
   int64_t items = 0;    // of an epoch, all ranks
   int64_t batches = 0;  // of an epoch, this rank
-  DeviceCopier copier;
+  SideStream copies;    // to a GPU
 
   // What next() has returned so far.
   int64_t epoch = 0, index = 0;
   double waited = 0.0;
 
-  // The pipeline: one thread reads groups, one gathers batches.
+  // The pipeline: one thread reads groups, the workers gather batches. Batches are numbered from
+  // the place where the stream was started, handed to the workers in turn and out in order.
   std::mutex mutex;
   std::condition_variable changed;
+  struct Task {
+    int64_t number, epoch, index;
+    std::vector<std::shared_ptr<const LoadedGroup>> held;  // what the references point into
+    std::vector<ItemRef> refs;
+  };
   struct QueuedGroup {
     int64_t epoch;
     size_t number;
     std::shared_ptr<const LoadedGroup> group;
   };
   std::deque<QueuedGroup> groups;
-  std::deque<Ready> ready;
-  bool stop = false, ended = false;
+  std::mutex handing_out;  // held by the worker that waits for the groups of the next batch
+  int64_t task_number = 0, task_epoch = 0, task_index = 0;  // the next to be handed out
+  int64_t taken = 0;                                        // batches that next() has taken
+  std::map<int64_t, Ready> ready;
+  int64_t working = 0;  // workers that have not ended
+  bool stop = false;
   std::exception_ptr failure;
-  std::thread group_thread, batch_thread;
+  std::thread group_thread;
+  std::vector<std::thread> workers;
 
   Impl(PairReader r, const PairLoaderOptions& o)
-      : reader(std::move(r)), options(o), copier(o.device) {}
+      : reader(std::move(r)), options(o), copies(o.device) {}
   ~Impl() { halt(); }
 
   void prepare();
   void start();
   void halt();
   void read_groups(int64_t from_epoch, int64_t from_item);
-  void make_batches(int64_t from_epoch, int64_t from_index);
+  void work();
+  std::optional<Task> next_task();
   std::shared_ptr<const LoadedGroup> await_group(int64_t of_epoch, size_t number);
+  std::shared_ptr<const LoadedGroup> load(int64_t of_epoch, size_t number);
+  Ready make(const Task& task) const;
+  std::optional<Ready> await_batch();
+  // Batches that may be in hand at once.
+  int64_t ahead() const { return std::max<int64_t>({1, options.prefetch, options.workers}); }
   PairBatch make_batch(const std::vector<ItemRef>& refs) const;
   RowBatch finish_rows(GatheredRows gathered) const;
   SequenceBatch finish_sequences(GatheredSequences gathered) const;
+  at::Tensor move(const at::Tensor& t) const {
+    return t.defined() && copies.active() ? t.to(options.device, /*non_blocking=*/true) : t;
+  }
   bool over(int64_t of_epoch) const { return options.epochs > 0 && of_epoch >= options.epochs; }
   int64_t first_item(int64_t of_index) const {
     return (of_index * options.world + options.rank) * options.batch_size;
@@ -158,7 +150,12 @@ void PairLoader::Impl::prepare() {
 }
 
 void PairLoader::Impl::start() {
-  stop = ended = false;
+  stop = false;
+  task_number = taken = 0;
+  task_epoch = epoch;
+  task_index = index;
+  working = options.workers;
+  if (options.workers == 0) return;
   group_thread = std::thread([this, e = epoch, item = first_item(index)] {
     try {
       read_groups(e, item);
@@ -166,13 +163,18 @@ void PairLoader::Impl::start() {
       fail();
     }
   });
-  batch_thread = std::thread([this, e = epoch, i = index] {
-    try {
-      make_batches(e, i);
-    } catch (...) {
-      fail();
-    }
-  });
+  for (int64_t i = 0; i < options.workers; ++i) {
+    workers.emplace_back([this] {
+      try {
+        work();
+      } catch (...) {
+        fail();
+      }
+      const std::lock_guard lock(mutex);
+      --working;
+      changed.notify_all();
+    });
+  }
 }
 
 void PairLoader::Impl::halt() {
@@ -182,7 +184,8 @@ void PairLoader::Impl::halt() {
   }
   changed.notify_all();
   if (group_thread.joinable()) group_thread.join();
-  if (batch_thread.joinable()) batch_thread.join();
+  for (std::thread& worker : workers) worker.join();
+  workers.clear();
   groups.clear();
   ready.clear();
   failure = nullptr;
@@ -208,7 +211,19 @@ void PairLoader::Impl::read_groups(int64_t e, int64_t item) {
   }
 }
 
-// The group asked for; groups before it are let go.
+// The group asked for, read by this thread.
+std::shared_ptr<const LoadedGroup> PairLoader::Impl::load(int64_t of_epoch, size_t number) {
+  while (!groups.empty() &&
+         std::pair(groups.front().epoch, groups.front().number) < std::pair(of_epoch, number))
+    groups.pop_front();
+  if (groups.empty()) {
+    const std::vector<PairGroup> plan = epoch_groups(blocks, order, of_epoch);
+    groups.push_back({of_epoch, number, load_group(reader, blocks, plan[number], options)});
+  }
+  return groups.front().group;
+}
+
+// The group asked for; groups before it are let go. Null when the loader stops.
 std::shared_ptr<const LoadedGroup> PairLoader::Impl::await_group(int64_t of_epoch, size_t number) {
   std::unique_lock lock(mutex);
   while (true) {
@@ -223,57 +238,95 @@ std::shared_ptr<const LoadedGroup> PairLoader::Impl::await_group(int64_t of_epoc
   }
 }
 
-void PairLoader::Impl::make_batches(int64_t e, int64_t i) {
-  const c10::ParallelGuard sequential(true);  // the processors belong to the consumer
-  const auto guard = copier.enter();
-  for (; !over(e); ++e, i = 0) {
-    const std::vector<PairGroup> plan = epoch_groups(blocks, order, e);
-    for (; i < batches; ++i) {
-      const int64_t begin = first_item(i), end = std::min(begin + options.batch_size, items);
-      std::vector<std::shared_ptr<const LoadedGroup>> held;
-      std::vector<ItemRef> refs;
-      for (int64_t item = begin; item < end;) {
-        const size_t g = group_of(plan, item);
-        auto group = await_group(e, g);
-        if (!group) return;
-        const int64_t until = std::min(end, plan[g].first_item + plan[g].items);
-        for (; item < until; ++item)
-          refs.push_back(
-              {group.get(), group->order[static_cast<size_t>(item - plan[g].first_item)]});
-        held.push_back(std::move(group));
-      }
-      Ready made{make_batch(refs), nullptr};
-      made.batch.epoch = e;
-      made.batch.index = i;
-      made.copied = copier.record();
-      std::unique_lock lock(mutex);
-      changed.wait(lock, [&] {
-        return stop || static_cast<int64_t>(ready.size()) < std::max<int64_t>(options.prefetch, 1);
-      });
-      if (stop) return;
-      ready.push_back(std::move(made));
-      changed.notify_all();
-    }
+// The next batch to be made, its groups at hand; none at the end of the stream or when it stops.
+std::optional<PairLoader::Impl::Task> PairLoader::Impl::next_task() {
+  const std::lock_guard turn(handing_out);
+  if (over(task_epoch)) return std::nullopt;
+  if (options.workers > 0) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return stop || task_number < taken + ahead(); });
+    if (stop) return std::nullopt;
   }
-  const std::lock_guard lock(mutex);
-  ended = true;
+  Task task{task_number, task_epoch, task_index, {}, {}};
+  const std::vector<PairGroup> plan = epoch_groups(blocks, order, task.epoch);
+  const int64_t begin = first_item(task.index), end = std::min(begin + options.batch_size, items);
+  for (int64_t item = begin; item < end;) {
+    const size_t g = group_of(plan, item);
+    auto group = options.workers > 0 ? await_group(task.epoch, g) : load(task.epoch, g);
+    if (!group) return std::nullopt;
+    const int64_t until = std::min(end, plan[g].first_item + plan[g].items);
+    for (; item < until; ++item)
+      task.refs.push_back(
+          {group.get(), group->order[static_cast<size_t>(item - plan[g].first_item)]});
+    task.held.push_back(std::move(group));
+  }
+  ++task_number;
+  if (++task_index == batches) {
+    ++task_epoch;
+    task_index = 0;
+  }
+  return task;
+}
+
+Ready PairLoader::Impl::make(const Task& task) const {
+  const c10::ParallelGuard sequential(true);  // the processors belong to the consumer
+  const auto guard = copies.enter();
+  Ready made{make_batch(task.refs), nullptr, nullptr};
+  made.batch.epoch = task.epoch;
+  made.batch.index = task.index;
+  made.copied = copies.mark();
+  return made;
+}
+
+void PairLoader::Impl::work() {
+  while (const std::optional<Task> task = next_task()) {
+    Ready made;
+    try {
+      made = make(*task);
+    } catch (...) {
+      made.failure = std::current_exception();
+    }
+    const std::lock_guard lock(mutex);
+    ready.emplace(task->number, std::move(made));
+    changed.notify_all();
+  }
+}
+
+// Where the consumer takes the next batch; none at the end of the stream.
+std::optional<Ready> PairLoader::Impl::await_batch() {
+  if (options.workers == 0) {
+    const std::optional<Task> task = next_task();
+    return task ? std::optional(make(*task)) : std::nullopt;
+  }
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return ready.contains(taken) || working == 0; });
+  const auto found = ready.find(taken);
+  if (found == ready.end()) {
+    if (failure) std::rethrow_exception(failure);
+    return std::nullopt;
+  }
+  if (found->second.failure) std::rethrow_exception(found->second.failure);
+  Ready made = std::move(found->second);
+  ready.erase(found);
+  ++taken;
   changed.notify_all();
+  return made;
 }
 
 PairBatch PairLoader::Impl::make_batch(const std::vector<ItemRef>& refs) const {
   PairBatch batch;
   if (options.unit == LoadUnit::kRows) {
-    batch.rows = finish_rows(gather_rows(reader, refs, copier.pinned(), options.previous_tokens));
+    batch.rows = finish_rows(gather_rows(reader, refs, copies.active(), options.previous_tokens));
   } else {
     batch.sequences =
-        finish_sequences(gather_sequences(reader, refs, copier.pinned(), options.pad_left));
+        finish_sequences(gather_sequences(reader, refs, copies.active(), options.pad_left));
   }
   return batch;
 }
 
 RowBatch PairLoader::Impl::finish_rows(GatheredRows g) const {
   const auto decode = [&](const at::Tensor& t, const at::Tensor& scales) {
-    return decode_rows(copier.move(t), copier.move(scales), options.dtype);
+    return decode_rows(move(t), move(scales), options.dtype);
   };
   RowBatch out = std::move(g.rest);
   out.source_keys = decode(g.source.keys, g.source.key_scales);
@@ -288,12 +341,11 @@ RowBatch PairLoader::Impl::finish_rows(GatheredRows g) const {
   }
   out.target_keys = decode(g.target.keys, g.target.key_scales);
   out.target_values = decode(g.target.values, g.target.value_scales);
-  out.source_positions = copier.move(out.source_positions);
-  out.target_positions = copier.move(out.target_positions);
-  if (out.target_queries.defined())
-    out.target_queries = copier.move(out.target_queries).to(options.dtype);
+  out.source_positions = move(out.source_positions);
+  out.target_positions = move(out.target_positions);
+  if (out.target_queries.defined()) out.target_queries = move(out.target_queries).to(options.dtype);
   if (out.target_attention_outputs.defined())
-    out.target_attention_outputs = copier.move(out.target_attention_outputs).to(options.dtype);
+    out.target_attention_outputs = move(out.target_attention_outputs).to(options.dtype);
   return out;
 }
 
@@ -310,18 +362,15 @@ SequenceBatch PairLoader::Impl::finish_sequences(GatheredSequences g) const {
                          const at::Tensor& mask) {
     const bool padded = !mask.all().item<bool>();
     return KvCache(
-        arrange(decode_rows(copier.move(rows.keys), copier.move(rows.key_scales), options.dtype),
-                tokens),
-        arrange(
-            decode_rows(copier.move(rows.values), copier.move(rows.value_scales), options.dtype),
-            tokens),
-        copier.move(positions), std::nullopt, padded ? copier.move(mask) : at::Tensor());
+        arrange(decode_rows(move(rows.keys), move(rows.key_scales), options.dtype), tokens),
+        arrange(decode_rows(move(rows.values), move(rows.value_scales), options.dtype), tokens),
+        move(positions), std::nullopt, padded ? move(mask) : at::Tensor());
   };
   out.source = cache(g.source, g.source_tokens, g.source_positions, g.source_mask);
   out.target = cache(g.target, g.target_tokens, g.target_positions, g.target_mask);
-  out.alignment = copier.move(out.alignment);
+  out.alignment = move(out.alignment);
   for (at::Tensor* t : {&out.target_queries, &out.target_attention_outputs}) {
-    if (t->defined()) *t = arrange(copier.move(*t).to(options.dtype), g.target_tokens);
+    if (t->defined()) *t = arrange(move(*t).to(options.dtype), g.target_tokens);
   }
   return out;
 }
@@ -341,28 +390,13 @@ double PairLoader::wait_seconds() const { return impl_->waited; }
 
 std::optional<PairBatch> PairLoader::next() {
   Impl& s = *impl_;
-  Ready made;
-  {
-    std::unique_lock lock(s.mutex);
-    const double start = wall_seconds();
-    s.changed.wait(lock, [&] { return !s.ready.empty() || s.failure || s.ended; });
-    s.waited += wall_seconds() - start;
-    if (s.ready.empty()) {
-      if (s.failure) std::rethrow_exception(s.failure);
-      return std::nullopt;
-    }
-    made = std::move(s.ready.front());
-    s.ready.pop_front();
-  }
-  s.changed.notify_all();
-  if (made.copied) {
-    const c10::impl::VirtualGuardImpl device(s.options.device.type());
-    const c10::Stream stream = device.getStream(s.options.device);
-    made.copied->block(stream);
-    for_each_tensor(made.batch, [&](const at::Tensor& t) {
-      if (!t.is_cpu()) device.recordDataPtrOnStream(t.storage().data_ptr(), stream);
-    });
-  }
+  const double start = wall_seconds();
+  std::optional<Ready> taken = s.await_batch();
+  s.waited += wall_seconds() - start;
+  if (!taken) return std::nullopt;
+  Ready& made = *taken;
+  s.copies.await(made.copied);
+  for_each_tensor(made.batch, [&](const at::Tensor& t) { s.copies.use(t); });
   s.epoch = made.batch.epoch;
   s.index = made.batch.index + 1;
   if (s.index == s.batches) {

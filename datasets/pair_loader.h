@@ -8,8 +8,9 @@
 // numbers. Ranks take batches in turn: the batches of step s are numbers s * world ... s * world +
 // world - 1, so the global stream does not depend on the number of ranks.
 //
-// Background threads read and gather ahead; on CUDA, batches go through pinned memory on a stream
-// of their own. Thread use: one consumer.
+// One background thread reads groups ahead and `workers` threads gather batches from them; without
+// workers next() does both itself. The stream is the same. On CUDA, batches go through pinned
+// memory on a stream of their own. Thread use: one consumer.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -40,7 +41,8 @@ struct PairLoaderOptions {
   bool drop_last =
       true;  // false: the last batch of an epoch may be short (and on some ranks missing)
   int64_t buffer_bytes = int64_t{256} << 20;  // what is held in memory at most, about
-  int64_t prefetch = 2;                       // batches made ahead
+  int64_t workers = 1;                        // threads that make batches; 0: next() makes them
+  int64_t prefetch = 2;                       // batches made ahead, at least one a worker
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::ScalarType::Float;
   bool pad_left = false;  // sequences: where padding goes

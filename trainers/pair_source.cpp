@@ -100,6 +100,7 @@ std::unique_ptr<BatchSource> make_pair_source(const std::filesystem::path& datas
   loader.seed = options.seed;
   loader.epochs = options.epochs;
   loader.drop_last = options.epochs == 0;
+  loader.workers = options.workers;
   loader.device = options.device;
   loader.previous_tokens = options.previous_tokens;
   return std::make_unique<PairSource>(dataset, loader, options);

@@ -77,6 +77,7 @@ std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_
                            .seed = mix(seed_, hash_name("data order")),
                            .epochs = epochs,
                            .device = device_,
+                           .workers = recipe_.data.workers,
                            .previous_tokens = previous_tokens(),
                            .shuffle_pairs = recipe_.train.shuffle_pairs && use == LoadUse::kTrain,
                            .rank = shared ? peers_.rank() : 0,

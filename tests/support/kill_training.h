@@ -21,7 +21,8 @@ namespace kvlingua::testing {
 
 class KillTraining {
  public:
-  KillTraining() {
+  // `workers`: threads that make its batches (data.workers).
+  explicit KillTraining(int64_t workers = 1) {
     save_tiny_pair(dir_.path());
     Recipe recipe = tiny_recipe(dir_.path());
     const std::vector<std::string> set{"name=tiny",
@@ -35,7 +36,8 @@ class KillTraining {
                                        "train.regression.batch.size=32",
                                        "train.regression.batch.steps=60",
                                        "train.regression.validate_every=9",
-                                       "checkpoint.every=4"};
+                                       "checkpoint.every=4",
+                                       "data.workers=" + std::to_string(workers)};
     recipe = Recipe::from_yaml(recipe.to_yaml(), "tiny.yaml", set);
     std::ofstream(dir_ / "tiny.yaml") << recipe.to_yaml();
     for (const char* out : {"whole", "killed"}) {

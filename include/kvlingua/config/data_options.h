@@ -56,6 +56,7 @@ struct DataOptions {
   bool queries = false;
   bool attention_outputs = false;
   int64_t batch_tokens = 4096;
+  int64_t workers = 1;
   bool skip_bad = false;
 
   template <class V>
@@ -95,6 +96,10 @@ struct DataOptions {
             {.help = "also store the target's attention outputs"});
     v.field("batch_tokens", batch_tokens,
             {.help = "padded tokens in one prefill batch", .min = 1, .max = 1 << 24});
+    v.field("workers", workers,
+            {.help = "threads that make training batches ahead; 0 = the training thread itself",
+             .min = 0,
+             .max = 64});
     v.field("skip_bad", skip_bad, {.help = "skip and count malformed samples instead of stopping"});
     v.require(kind == "synthetic" || !files.empty(), "files",
               "must name at least one file unless kind is synthetic");

@@ -68,6 +68,7 @@ PairLoaderOptions any_options() {
   o.shuffle = *rc::gen::arbitrary<bool>();
   o.seed = *rc::gen::inRange<uint64_t>(0, 1000);
   o.buffer_bytes = *rc::gen::element<int64_t>(6 << 10, 40 << 10, 1 << 20);
+  o.workers = *rc::gen::inRange<int64_t>(0, 4);
   o.prefetch = *rc::gen::inRange<int64_t>(1, 4);
   return o;
 }
@@ -91,6 +92,25 @@ TEST(PairLoaderProperty, ResumedAtAnyStepGivesTheSameBatches) {
       same_batch(*a, *b);
     }
     RC_ASSERT(whole.state() == resumed.state());
+  }));
+}
+
+// However many threads make the batches, and whether an epoch ends there.
+TEST(PairLoaderProperty, WorkersDoNotChangeTheStream) {
+  EXPECT_TRUE(rc::check("workers", [] {
+    PairLoaderOptions options = any_options();
+    options.epochs = *rc::gen::inRange<int64_t>(0, 3);
+    options.workers = 0;
+    PairLoader alone = make_loader(options);
+    options.workers = *rc::gen::inRange<int64_t>(1, 6);
+    PairLoader shared = make_loader(options);
+    for (int64_t i = 0; i < 40; ++i) {
+      const auto a = alone.next(), b = shared.next();
+      RC_ASSERT(a.has_value() == b.has_value());
+      RC_ASSERT(alone.state() == shared.state());
+      if (!a) break;
+      same_batch(*a, *b);
+    }
   }));
 }
 
