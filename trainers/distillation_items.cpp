@@ -73,13 +73,7 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
   for (const FamilyItem& text : texts) {
     DistillationItem item =
         make_distillation_item(text, source, target, alignment, options.max_answer);
-    const auto total = [](auto... sizes) { return static_cast<int64_t>((sizes + ...)); };
-    const bool fits = total(target.before.size(), item.span.size(), item.rest.size(),
-                            item.answer.size()) <= target.max_positions &&
-                      total(source.before.size(), item.source_span.size()) <= source.max_positions;
-    if (fits && !item.span.empty() && !item.source_span.empty() && !item.rest.empty() &&
-        !item.answer.empty())
-      items.push_back(std::move(item));
+    if (can_be_read(item, source, target)) items.push_back(std::move(item));
   }
   if (items.empty()) {
     throw Error({.code = ExitCode::kInput,
@@ -88,6 +82,16 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
                  .got = cat(texts.size(), " items, all too long")});
   }
   return items;
+}
+
+bool can_be_read(const DistillationItem& item, const DistillationReader& source,
+                 const DistillationReader& target) {
+  const auto total = [](auto... sizes) { return static_cast<int64_t>((sizes + ...)); };
+  return total(target.before.size(), item.span.size(), item.rest.size(), item.answer.size()) <=
+             target.max_positions &&
+         total(source.before.size(), item.source_span.size()) <= source.max_positions &&
+         !item.span.empty() && !item.source_span.empty() && !item.rest.empty() &&
+         !item.answer.empty();
 }
 
 void deal_sources_on(std::vector<DistillationItem>& items) {

@@ -43,6 +43,10 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
                                                       const DistillationReader& target,
                                                       AlignmentKind alignment);
 
+// Whether no piece is empty and both models have positions for all of it.
+bool can_be_read(const DistillationItem& item, const DistillationReader& source,
+                 const DistillationReader& target);
+
 // A control: every item gets the source of the next one, token by token. Nothing can be learnt.
 void deal_sources_on(std::vector<DistillationItem>& items);
 

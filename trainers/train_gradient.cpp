@@ -3,6 +3,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"
+#include "trainers/continuation_items.h"
 #include "trainers/distillation.h"
 #include "trainers/distillation_items.h"
 #include "trainers/plan.h"
@@ -48,9 +49,17 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
     const AlignmentKind alignment = alignment_kind_from_name(recipe_.pair.alignment);
     auto items = make_distillation_items(options, recipe_.data.synthetic.style, seed_,
                                          models.source_reader, models.target_reader, alignment);
+    const size_t asked = items.size();
+    if (options.continuations > 0) {
+      add_continuation_items(recipe_, seed_,
+                             static_cast<uint64_t>(context_.seed_or(recipe_.data.seed)),
+                             models.source_reader, models.target_reader, items);
+    }
     if (recipe_.train.shuffle_pairs) deal_sources_on(items);
-    folder_.remark(cat("distillation: ", items.size(),
-                       " contexts with a question or the beginning of an answer"));
+    folder_.remark(cat(
+        "distillation: ", asked, " contexts with a question or the beginning of an answer",
+        options.continuations > 0 ? cat(", ", items.size() - asked, " documents to be continued")
+                                  : ""));
     const FrozenPair pair{&models.source, &models.target, models.source_reader.before,
                           models.target_reader.before};
     return std::make_unique<DistillationObjective>(projector, pair, std::move(items), target,

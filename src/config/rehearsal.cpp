@@ -88,10 +88,12 @@ SmallRecipe cut_small(const Recipe& recipe, const ModelNumbers& source, const Mo
   // Every step of a small run prepares the items around those it draws: nearly all there are.
   const double prepared = kSeconds / 8 * machine.flops / (length * token);
   const int64_t parts = 2 * static_cast<int64_t>(distillation.families.size());
-  const int64_t fewest = std::min<int64_t>(distillation.items, 8 * parts);
+  const int64_t whole = distillation.items,
+                fewest = std::min<int64_t>(distillation.items, 8 * parts);
   distillation.items =
       std::clamp<int64_t>(static_cast<int64_t>(prepared), fewest,
                           std::max<int64_t>(fewest, std::min<int64_t>(distillation.items, 320)));
+  distillation.continuations = distillation.continuations * distillation.items / whole;
   r.train.tensorboard = false;
   r.checkpoint.every = 0;
 

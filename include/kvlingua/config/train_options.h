@@ -115,6 +115,7 @@ struct DistillationOptions {
   int64_t max_answer = 64;
   std::vector<std::string> families = {"identity", "counterfact"};
   int64_t items = 600;
+  int64_t continuations = 0;
   bool checkpoint_activations = false;
   bool train_base = true;
   int64_t validate_every = 100;
@@ -139,6 +140,10 @@ struct DistillationOptions {
              .choices = {"identity", "counterfact", "needle"},
              .required = true});
     v.field("items", items, {.help = "contexts with a question, both forms together", .min = 10});
+    v.field("continuations", continuations,
+            {.help = "beside them, documents of the corpus that the target must continue",
+             .min = 0,
+             .max = 1e9});
     v.field("checkpoint_activations", checkpoint_activations,
             {.help = "recompute layers in backward to save memory"});
     v.field("train_base", train_base, {.help = "mlp: train the linear map under it too"});
