@@ -61,9 +61,10 @@ void TrainRun::ridge(TrainState state) {
   RidgeProjector projector(info_.source.shape, info_.target.shape, options);
   projector.to(device_, at::kFloat);
   projector.adopt(solution);
-  keep_sums(sums);
   save_control(sums);
   solving.stop();
+  auto keeping = meter_->time("keep");
+  keeping.stop(keep_sums(sums));
 
   state.step = state.total_steps = 1;
   ++state.global_step;
@@ -103,12 +104,17 @@ void TrainRun::add_earlier(RidgeSumsPair& sums) const {
   }
 }
 
-// So that more data can be added later (projector.ridge.add_sums).
-void TrainRun::keep_sums(const RidgeSumsPair& sums) {
+// So that more data can be added later (projector.ridge.add_sums). Returns the bytes written.
+double TrainRun::keep_sums(const RidgeSumsPair& sums) {
   const fs::path folder = context_.paths.run / "ridge-sums";
   make_directories(folder);
-  write_tensors(folder / "train.safetensors", sums.train.tensors());
-  write_tensors(folder / "heldout.safetensors", sums.heldout.tensors());
+  double bytes = 0;
+  for (const auto& [file, part] :
+       {std::pair{"train.safetensors", &sums.train}, {"heldout.safetensors", &sums.heldout}}) {
+    write_tensors(folder / file, part->tensors());
+    bytes += static_cast<double>(fs::file_size(folder / file));
+  }
+  return bytes;
 }
 
 // The map from the one layer at the same relative depth: known to fail on behaviour, so evaluation

@@ -57,7 +57,7 @@ class TrainRun {
   TrainerOptions trainer_options(const std::string& stage, const Objective& objective) const;
   const FrozenModels& frozen_models();
   void add_earlier(RidgeSumsPair& sums) const;
-  void keep_sums(const RidgeSumsPair& sums);
+  double keep_sums(const RidgeSumsPair& sums);
   void save_control(const RidgeSumsPair& sums);
   Checkpoint checkpoint_of(const Projector& projector, const TrainState& state) const;
   std::unique_ptr<BatchSource> source(LoadUnit unit, LoadUse use, int64_t batch, int64_t epochs,

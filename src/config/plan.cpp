@@ -167,8 +167,9 @@ StagePlan ridge_stage(const Inputs& in) {
   const auto memory = [=](double) { return sums * copies + solve + weights * 2 + reading; };
   StagePlan plan = stage(in, "ridge", memory, "", 0);
   const RidgeWork work = ridge_work(ridge, in.source, in.target, in.span_tokens());
-  plan.seconds = work.gather / in.machine.flops_float32 + work.solve_seconds(in.machine);
-  plan.disk = weights + 2 * sums;  // the sums are kept for later data
+  plan.seconds = work.gather / in.machine.flops_float32 + work.solve_seconds(in.machine) +
+                 work.kept / in.machine.disk_rate;
+  plan.disk = weights + work.kept;
   return plan;
 }
 
@@ -226,9 +227,11 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   // What does not depend on the projector is kept while 1 GiB lasts; c2c reads no pairs.
   const bool pairs = name == "distillation";
   const double reading = pairs ? reading_bytes(in) : 0;
-  const double all =
-      d(in.recipe.train.distillation.items) *
-      prepared_bytes(in.recipe, in.source, in.target, context, std::min(answer, kGoldAnswer));
+  const auto prepared = [&](int64_t items, double scored) {
+    return d(items) * prepared_bytes(in.recipe, in.source, in.target, context, scored);
+  };
+  const double all = prepared(in.recipe.train.distillation.items, std::min(answer, kGoldAnswer)) +
+                     prepared(in.recipe.train.distillation.continuations, answer);
   const double kept = pairs && all <= kKeptBytes ? all : 0;
   const auto memory = [=, &in](double items) {
     const double read = items * (question + answer);
@@ -382,7 +385,7 @@ void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine) {
 
 double RidgeWork::solve_seconds(const MachineNumbers& machine) const {
   return product / machine.flops_float64 + cholesky / machine.flops_cholesky +
-         eigen / machine.flops_eigen + moved / machine.bandwidth;
+         eigen / machine.flops_eigen + moved / machine.bandwidth + fresh / machine.first_touch;
 }
 
 RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
@@ -415,7 +418,11 @@ RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
   }
   // Merging, scaling by both deviations and by n, mirroring: about twelve passes, for the map and
   // for the control.
-  work.moved = 2 * 12 * problems * (f * f + f * g) * 8 * 2;
+  const double sums = problems * (f * f + f * g) * 8;
+  work.moved = 2 * 12 * sums * 2;
+  // All rows', and where some were held out the fitted ones' and theirs about the mean; for both.
+  work.fresh = 2 * (judged ? 3 : 1) * sums;
+  work.kept = 2 * sums;  // of fitted and of held-out rows, for later data
   return work;
 }
 

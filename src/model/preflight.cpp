@@ -54,11 +54,20 @@ void solver_rates(at::Device device, MachineNumbers& m) {
   m.flops_eigen = 9 * cubed / best_seconds(device, [&] { return std::get<0>(at::linalg_eigh(c)); });
 }
 
+// More than a processor's cache holds.
 double copy_rate(at::Device device) {
-  const int64_t bytes = device.is_cuda() ? int64_t{256} << 20 : int64_t{64} << 20;
+  const int64_t bytes = int64_t{256} << 20;
   const at::Tensor a = at::zeros({bytes}, at::TensorOptions(device).dtype(at::kByte));
   at::Tensor b = at::empty_like(a);
   return 2.0 * static_cast<double>(bytes) / best_seconds(device, [&] { return b.copy_(a); });
+}
+
+// On a GPU the caching allocator gives out memory that was touched before.
+double first_touch_rate(at::Device device) {
+  if (device.is_cuda()) return 1e12;
+  const int64_t bytes = int64_t{128} << 20;
+  return static_cast<double>(bytes) /
+         best_seconds(device, [&] { return at::zeros({bytes / 8}, at::kDouble).add_(1); });
 }
 
 double launch_seconds(at::Device device) {
@@ -197,6 +206,7 @@ MachineNumbers measure_machine(at::Device device, at::ScalarType dtype,
   m.flops_float64 = gemm_rate(device, at::kDouble);
   solver_rates(device, m);
   m.bandwidth = copy_rate(device);
+  m.first_touch = first_touch_rate(device);
   m.launch_seconds = launch_seconds(device);
   const std::filesystem::path folder = existing_parent(out);
   m.disk_rate = disk_rate(folder);

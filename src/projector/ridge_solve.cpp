@@ -39,6 +39,11 @@ Standardised standardise(const RidgeSums& sums, int64_t problem, const at::Tenso
           mine(sums.square_y()).div_(deviation_y.square()).div_(n)};
 }
 
+// The channels of `index` of a symmetric matrix.
+at::Tensor square_of(const at::Tensor& m, const at::Tensor& index) {
+  return m.index({index.unsqueeze(1), index});
+}
+
 double mean_diagonal(const at::Tensor& c) { return c.diagonal().mean().item<double>(); }
 
 // Held-out squared error of every target, [E], of W given in the basis where c is diagonal.
@@ -96,11 +101,9 @@ at::Tensor single_layer_errors(const Standardised& train, const Standardised& ju
     at::Tensor index = channel + s * width;
     if (joint) index = at::cat({index, index + source.layers * width});
     const int64_t first = joint ? part * columns : 0;
-    const auto block = [&](const at::Tensor& m) {
-      return m.index_select(0, index).index_select(1, index);
-    };
+    const auto block = [&](const at::Tensor& m) { return square_of(m, index); };
     const auto cross = [&](const at::Tensor& m) {
-      return m.index_select(0, index).narrow(1, first, columns);
+      return m.narrow(1, first, columns).index_select(0, index);
     };
     const at::Tensor w = solve_one(block(train.c), cross(train.p), lambda,
                                    cat("choosing layers, source layer ", s), notes);
@@ -243,12 +246,11 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
                                  .flatten()
                                  .to(train.device());
     const auto square = [&](const at::Tensor& m) {
-      return (plan.dense() ? m : m.index_select(0, index).index_select(1, index)).to(precision);
+      return (plan.dense() ? m : square_of(m, index)).to(precision);
     };
     const auto wide = [&](const at::Tensor& m) {
-      return (plan.dense() ? m : m.index_select(0, index))
-          .narrow(1, first, plan.out_width())
-          .to(precision);
+      const at::Tensor columns = m.narrow(1, first, plan.out_width());
+      return (plan.dense() ? columns : columns.index_select(0, index)).to(precision);
     };
     const System system{square(fit[problem].c), wide(fit[problem].p), square(judge[problem].c),
                         wide(judge[problem].p),

@@ -6,7 +6,7 @@ cut down by --set: the embedded pair, SmolLM2-135M into itself (KVLINGUA_MODELS)
 Qwen3-0.6B and Qwen2.5-0.5B. Time is this process's processor time (KVLINGUA_BENCH_CLOCK=cpu), so that neighbours on the
 machine do not count; KVLINGUA_BENCH_CLOCK=wall compares wall time, on a quiet machine.
 
-  tests/slow/preflight_test.py build/bin/kvlingua [nano|smollm2|qwen ...]
+  tests/slow/preflight_test.py build/bin/kvlingua [nano|smollm2|qwen|kept ...]
 """
 import array
 import json
@@ -14,10 +14,12 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -127,6 +129,36 @@ class Preflight(unittest.TestCase):
         if os.environ.get("KVLINGUA_KEEP"):
             pathlib.Path(os.environ["KVLINGUA_KEEP"] + "-" + pathlib.Path(recipe).stem + ".json").write_text(json.dumps(result))
         self.assertFalse(wrong, "\n".join(wrong))
+
+    # A rehearsal is kept in the run's folder: the same recipe takes it from there, another one makes its own, once.
+    def test_kept(self):
+        run = self.folder / "out" / "checkpoints" / "nano"
+        kept = run / "rehearsal.json"
+
+        def started(*overrides):
+            """What is kept when the first stage begins."""
+            words = [PROGRAM, "quickstart", str(ROOT / "recipe" / "nano.yaml"), "--device", "cpu", "--out", str(self.folder / "out"), "-q"]
+            for override in overrides:
+                words += ["--set", override]
+            shutil.rmtree(self.folder / "out" / "datasets", ignore_errors=True)
+            child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                deadline = time.monotonic() + 300
+                while not (self.folder / "out" / "datasets").exists():
+                    self.assertIsNone(child.poll(), "ended before its first stage")
+                    self.assertLess(time.monotonic(), deadline)
+                    time.sleep(0.05)
+                return kept.stat().st_mtime_ns, json.loads(kept.read_text())
+            finally:
+                child.send_signal(signal.SIGTERM)
+                child.wait()
+
+        first = started()
+        self.assertEqual({stage["stage"] for stage in first[1]["result"]["train"]["stages"]}, {"ridge", "regression", "distillation"})
+        self.assertEqual(started(), first)
+        other = started("train.distillation.batch.steps=400")
+        self.assertNotEqual(other[1]["key"], first[1]["key"])
+        self.assertEqual(started("train.distillation.batch.steps=400"), other)
 
     def test_nano(self):
         self.compare("nano.yaml", "data.synthetic.documents=1000", "train.distillation.batch.steps=120",

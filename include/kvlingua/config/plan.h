@@ -45,6 +45,7 @@ struct MachineNumbers {
   // and symmetric eigendecompositions (9 n^3).
   double flops_float64 = 20e9, flops_cholesky = 10e9, flops_eigen = 3e9;
   double bandwidth = 10e9;   // bytes a second, of the device's memory
+  double first_touch = 2e9;  // bytes a second, of memory that was just allocated
   double disk_rate = 500e6;  // bytes a second, written and synced
   double disk_free = 0;
   double launch_seconds = 5e-6;  // overhead of one operation
@@ -89,6 +90,8 @@ struct RidgeWork {
   double gather = 0;                            // float32 products
   double product = 0, cholesky = 0, eigen = 0;  // of the solution, float64
   double moved = 0;                             // bytes read and written by scaling the sums
+  double fresh = 0;                             // bytes of copies of them
+  double kept = 0;                              // bytes of the sums that are written
   double solve_seconds(const MachineNumbers& machine) const;
 };
 RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
