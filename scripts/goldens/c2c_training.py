@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""Ten training steps and fused generations of Cache-to-Cache's own code on two tiny random models.
+"""Ten training steps and fused generations of Cache-to-Cache's own code on two frozen models.
 
-usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR        (torch, transformers 4.52.4 as that project pins)
+usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR [tiny|nano|real]        (torch, transformers 4.52.4 as that project pins)
+
+tiny: random models of a few thousand weights, what tests/golden holds. nano: the embedded pair with the recipe's projector. real:
+random weights of Qwen3-0.6B fused with Qwen2.5-0.5B, the recipe's projector (needs 20 GB of memory and 13 GB of disk). Where nano or
+real were written, KVLINGUA_C2C_TRAINING=OUT_DIR has `golden_trainers` follow them.
 
 Writes OUT_DIR/{target,source} (Hugging Face directories), OUT_DIR/initial and OUT_DIR/trained (its checkpoint folders, its optimizer
 state in trained/) and OUT_DIR/golden.json (batches, losses, learning rates, temperatures, generated ids). Dropout is off and every
@@ -17,6 +21,7 @@ import types
 import torch
 
 tree, out = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
+preset = sys.argv[3] if len(sys.argv) > 3 else "tiny"
 out.mkdir(parents=True, exist_ok=True)
 sys.path.insert(0, str(tree))
 for name in ("wandb", "datasets"):
@@ -47,29 +52,58 @@ from rosetta.train.model_utils import last_aligned_sources  # noqa: E402
 from rosetta.utils.registry import save_object  # noqa: E402
 
 torch.manual_seed(5)
-torch.set_num_threads(1)
-VOCAB = 96
-common = dict(vocab_size=VOCAB, max_position_embeddings=256, rope_theta=1e4, tie_word_embeddings=True, initializer_range=0.2,
-              bos_token_id=None, eos_token_id=1, pad_token_id=0)
-target = Qwen3ForCausalLM(Qwen3Config(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-                                      num_key_value_heads=2, head_dim=16, **common)).eval()
-source = Qwen2ForCausalLM(Qwen2Config(hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
-                                      num_key_value_heads=1, **common)).eval()
+if preset == "tiny":
+    torch.set_num_threads(1)
+
+
+def random_pair(vocab, target, source, **options):
+    common = dict(vocab_size=vocab, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0, **options)
+    return Qwen3ForCausalLM(Qwen3Config(**target, **common)).eval(), Qwen2ForCausalLM(Qwen2Config(**source, **common)).eval()
+
+
+def shape(hidden, intermediate, layers, heads, kv_heads, **more):
+    return dict(hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=heads,
+                num_key_value_heads=kv_heads, **more)
+
+
+if preset == "tiny":
+    target, source = random_pair(96, shape(32, 48, 3, 4, 2, head_dim=16), shape(24, 40, 2, 3, 1), max_position_embeddings=256,
+                                 rope_theta=1e4, initializer_range=0.2)
+elif preset == "real":
+    target, source = random_pair(151936, shape(1024, 3072, 28, 16, 8, head_dim=128), shape(896, 4864, 24, 14, 2),
+                                 max_position_embeddings=4096, rope_theta=1e6, initializer_range=0.05)
+else:
+    nano = pathlib.Path(__file__).resolve().parents[2] / "checkpoints" / "nano"
+    target, source = (transformers.AutoModelForCausalLM.from_pretrained(nano / side, torch_dtype=torch.float32).eval()
+                      for side in ("target", "source"))
+    for model in (target, source):
+        model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 0
+VOCAB = target.config.vocab_size
 target.save_pretrained(out / "target")
 source.save_pretrained(out / "source")
 for model in (target, source):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
+
+def heads_of(model):
+    """Heads and head size of its cache."""
+    heads = model.config.num_key_value_heads
+    return heads, model.model.layers[0].self_attn.k_proj.out_features // heads
+
+
 steps, accumulation, batch_size = 10, 2, 3
+width = dict(intermediate_dim=20, hidden_dim=24) if preset == "tiny" else dict(intermediate_dim=1024, hidden_dim=1024)
+layers, source_layers = target.config.num_hidden_layers, source.config.num_hidden_layers
+(source_heads, source_dim), (target_heads, target_dim) = heads_of(source), heads_of(target)
 projectors = []
-for _ in range(3):
-    projectors.append(C2CProjector(source_dim=8, target_dim=16, source_num_heads=1, target_num_heads=2, intermediate_dim=20,
-                                   hidden_dim=24, num_layers=3, dropout=0.0, initial_temperature=1.0, final_temperature=0.001,
-                                   anneal_steps=8, dtype=torch.float32))
+for _ in range(layers):
+    projectors.append(C2CProjector(source_dim=source_dim, target_dim=target_dim, source_num_heads=source_heads,
+                                   target_num_heads=target_heads, num_layers=3, dropout=0.0, initial_temperature=1.0,
+                                   final_temperature=0.001, anneal_steps=8, dtype=torch.float32, **width))
 model = wrapper.RosettaModel(model_list=[target, source], base_model_idx=0, projector_list=projectors,
                              include_response=False, multi_source_fusion_mode="sequential")
-for layer, sources in last_aligned_sources(3, 2, 1).items():
+for layer, sources in last_aligned_sources(layers, source_layers, 1).items():
     for s in sources:
         model.set_projector_config(source_model_idx=1, source_model_layer_idx=s, target_model_idx=0, target_model_layer_idx=layer,
                                    projector_idx=layer)
@@ -102,7 +136,7 @@ def sample():
     return torch.randint(2, VOCAB, (length,), generator=draws).tolist(), prompt
 
 
-lr, total = 2e-3, steps
+lr, total = 2e-3 if preset == "tiny" else 1e-4, steps
 gate, rest = [], []
 for name, parameter in model.named_parameters():
     if parameter.requires_grad:

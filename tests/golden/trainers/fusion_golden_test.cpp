@@ -11,12 +11,12 @@
 #include "checkpoints/c2c_import.h"
 #include "datasets/fusion.h"
 #include "kvlingua/model/generation.h"
+#include "support/c2c_training.h"
 
 namespace kvlingua {
 namespace {
 
-namespace fs = std::filesystem;
-const fs::path kData = fs::path(KVLINGUA_TEST_DATA) / "c2c" / "training";
+const std::filesystem::path kData = testing::c2c_training_data();
 
 nlohmann::json golden() {
   std::ifstream in(kData / "golden.json");
@@ -40,7 +40,8 @@ class FusionGolden : public ::testing::Test {
     mode.training = true;
     const int64_t n = batch.sections[0].target.ids_BT.size(1),
                   rows = batch.sections[0].target.ids_BT.size(0);
-    mode.uniform = at::full({2, 3, rows, n, 2}, .5);
+    mode.uniform =
+        at::full({2, target_.config().num_layers, rows, n, target_.config().num_kv_heads}, .5);
     const KvCache past =
         fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch,
                       FusionOrder::kSequential, mode);
