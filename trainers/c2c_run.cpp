@@ -13,9 +13,11 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/hub.h"
 #include "trainers/fusion_objective.h"
+#include "trainers/peers.h"
 #include "trainers/plan.h"
 #include "trainers/run_folder.h"
 #include "trainers/trainer.h"
@@ -69,6 +71,8 @@ class C2cRun {
   std::string alignment_;
   int64_t conversations_ = 0, left_out_ = 0, total_steps_ = 0, tokens_per_step_ = 0;
   std::optional<C2CTrainingState> adopted_;
+  Peers peers_;
+  std::optional<StageMeter> meter_;
   RunFolder folder_;
 };
 
@@ -100,7 +104,11 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
   FusionObjectiveOptions options{.train = options_, .seed = seed_};
   options.order =
       recipe.projector.c2c.fusion == "parallel" ? FusionOrder::kParallel : FusionOrder::kSequential;
-  options.cache_file = context.paths.run / ".source-cache";
+  options.rank = context.world.rank;
+  options.world = context.world.size;
+  options.cache_file =
+      context.paths.run /
+      (options.rank == 0 ? std::string(".source-cache") : cat(".source-cache-", options.rank));
   const double read =
       options_.batch.steps > 0
           ? static_cast<double>(options_.batch.steps) *
@@ -230,16 +238,23 @@ TrainResult C2cRun::execute() {
     result.stages = plan_json();
     return result;
   }
-  folder_.open({});
+  peers_ = Peers(context_.world);
+  std::string where;  // the newest whole checkpoint, as process 0 finds it
+  if (peers_.main()) {
+    folder_.open({});
+    if (const auto found = folder_.find(kStage)) where = found->path.string();
+  }
+  where = peers_.broadcast(where);
   folder_.remark(result.plan);
-  const auto found = folder_.find(kStage);
-  const std::string where = found ? found->path.string() : "";
   std::optional<Checkpoint> resumed;
-  if (found) resumed = read_checkpoint(found->path);
+  if (!where.empty()) resumed = read_checkpoint(where);
   if (resumed && resumed->state.stage_finished) {
     folder_.adopt(*resumed, where);
   } else {
+    meter_.emplace(device_);
     fit(resumed, where);
+    peers_.wait();
+    folder_.measured(meter_->to_json());
   }
   result.stages = folder_.results();
   return result;
@@ -266,6 +281,8 @@ void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& wh
   options.log_every = recipe_.train.log_every;
   options.transformers_schedule = options.decay_all = true;
   options.master_copy = !options_.low_precision_weights;
+  options.peers = peers_;
+  options.meter = &*meter_;
   const auto identity = [](const ModelOptions& o, const Model& m) {
     return ModelIdentity{o.name, to_string(m.model.config().architecture), m.model.fingerprint(),
                          m.tokenizer.fingerprint(), m.model.kv_shape()};
@@ -292,12 +309,15 @@ void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& wh
 }  // namespace
 
 TrainResult train_c2c(const Recipe& recipe, const RunContext& context) {
-  if (!context.world.alone()) {
+  const int64_t accumulation = recipe.train.c2c.batch.accumulation, world = context.world.size;
+  if (accumulation % world != 0) {
     throw Error({.code = ExitCode::kUsage,
-                 .where = "train",
-                 .what = "several processes are not supported in this version",
-                 .got = cat("WORLD_SIZE ", context.world.size),
-                 .expected = "one process"});
+                 .where = "train.c2c.batch.accumulation",
+                 .what = "the micro-batches of a step cannot be dealt to the processes",
+                 .got = cat(accumulation, " micro-batches, ", world, " processes"),
+                 .expected = "a multiple of their number",
+                 .remedy = cat("--set train.c2c.batch.accumulation=",
+                               (accumulation + world - 1) / world * world)});
   }
   return C2cRun(recipe, context).execute();
 }

@@ -19,6 +19,8 @@ class FusionBatches {
   FusionBatches(std::vector<Item> items, int64_t batch_size, uint64_t seed, bool in_order = false);
 
   int64_t per_epoch() const { return per_epoch_; }
+  // Batches that next() has given since the beginning.
+  int64_t given() const { return epoch_ * per_epoch_ + position_; }
   // Up to `most` batches, all of one epoch; at least one.
   std::vector<std::vector<int64_t>> next(int64_t most);
 

@@ -43,7 +43,8 @@ FusionObjective::FusionObjective(C2CProjector& projector, const CausalLM& source
       store_(
           source, items_,
           SourceStore::choose(options.train.source_cache, source, items_, options.several_epochs),
-          options.cache_file) {}
+          options.cache_file),
+      reading_(source.device()) {}
 
 int64_t FusionObjective::steps(const BatchOptions& batch) const {
   if (batch.steps > 0) return batch.steps;
@@ -71,28 +72,49 @@ FusionObjective::Planned FusionObjective::plan(std::vector<int64_t> items) const
   const bool aligned = !samples[0].source_ids.empty();
   FusionBatch batch =
       collate_fusion(samples, /*pad_id=*/0, aligned ? 0 : options_.train.max_length);
-  return {std::move(items), std::move(batch)};
+  return {.items = std::move(items), .batch = std::move(batch)};
 }
 
 std::vector<double> FusionObjective::window(int64_t accumulation) {
   std::vector<double> shares;
   double labels = 0;
+  int64_t number = batches_.given();
   for (auto& items : batches_.next(accumulation)) {
-    window_.push_back(plan(std::move(items)));
-    shares.push_back(static_cast<double>(window_.back().batch.answers.numel()));
-    labels += shares.back();
+    Planned planned = plan(std::move(items));
+    planned.number = number++;
+    const auto mine = static_cast<double>(planned.batch.answers.numel());
+    labels += mine;
+    if (planned.number % options_.world != options_.rank) continue;
+    window_.push_back(std::move(planned));
+    shares.push_back(mine);
   }
+  // The processes' gradients are averaged, not added.
+  const auto world = static_cast<double>(options_.world);
   for (double& share : shares) {
-    share = options_.train.unweighted_micro_batches ? 1.0 / static_cast<double>(accumulation)
-                                                    : share / labels;
+    share =
+        world * (options_.train.unweighted_micro_batches ? 1.0 / static_cast<double>(accumulation)
+                                                         : share / labels);
   }
   return shares;
 }
 
-FusionLoss FusionObjective::loss(const Planned& planned) {
+void FusionObjective::read(Planned& planned) {
+  if (!planned.source.empty()) return;
+  const auto guard = reading_.enter();
+  planned.source = store_.cache(planned.items, planned.batch);
+  planned.read = reading_.mark();
+}
+
+FusionLoss FusionObjective::loss(Planned& planned) {
   C2CFuser::Mode mode;
   mode.training = projector_.training();
-  const KvCache cache = store_.cache(planned.items, planned.batch);
+  read(planned);
+  const KvCache cache = std::move(planned.source);
+  reading_.await(planned.read);
+  for (const at::Tensor& tensor : {cache.keys(), cache.values(), cache.positions(), cache.mask()})
+    reading_.use(tensor);
+  // On its own stream the source reads the next micro-batch while this one is learnt from.
+  if (reading_.active() && !window_.empty()) read(window_.front());
   const FusionBatch batch = planned.batch.to(target_.device());
   mode.fixed_uniform = options_.uniform;
   const KvCache past = fused_prefill(target_, {{&source_, &projector_.fuser()}}, {cache}, batch,
@@ -102,8 +124,11 @@ FusionLoss FusionObjective::loss(const Planned& planned) {
 
 MicroBatch FusionObjective::next(bool want_parts) {
   if (window_.empty()) window(1);
-  const Planned planned = std::move(window_.front());
+  Planned planned = std::move(window_.front());
   window_.pop_front();
+  // Dropout and the gates' noise are this micro-batch's own, whichever process takes it.
+  at::manual_seed(
+      mix(mix(options_.seed, hash_name("fusion noise")), static_cast<uint64_t>(planned.number)));
   const FusionLoss l = loss(planned);
   MicroBatch micro{.loss = l.sum / static_cast<double>(l.labels), .tokens = planned.batch.tokens};
   const C2CFuser& fuser = projector_.fuser();
@@ -132,7 +157,8 @@ ValidationResult FusionObjective::validate() {
     while (end < held.size() && pattern(end) == pattern(begin) &&
            static_cast<int64_t>(items.size()) < options_.train.batch.size)
       items.push_back(held[end++]);
-    const FusionLoss l = loss(plan(std::move(items)));
+    Planned planned = plan(std::move(items));
+    const FusionLoss l = loss(planned);
     sum += l.sum.item<double>();
     labels += static_cast<double>(l.labels);
     begin = end;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "kvlingua/cache/side_stream.h"
 #include "kvlingua/config/train_options.h"
 #include "kvlingua/projector/c2c.h"
 #include "trainers/fusion_batches.h"
@@ -24,6 +25,8 @@ struct FusionObjectiveOptions {
   uint64_t seed = 0;
   std::filesystem::path cache_file;  // of train.source_cache disk
   bool several_epochs = false;       // items are read more than once
+  // This process's part: of the micro-batches of each step every `world`-th, from `rank` on.
+  int64_t rank = 0, world = 1;
   // For comparisons with other programs: items as they come, and every draw of the gate's noise
   // this number.
   bool in_order = false;
@@ -39,7 +42,7 @@ class FusionObjective : public Objective {
 
   // Token-weighted: every answer token of a step counts alike. With unweighted_micro_batches every
   // micro-batch counts 1 / accumulation, as Cache-to-Cache does, also in the short window that ends
-  // an epoch.
+  // an epoch. Of several processes each takes part in the window with its own; one may have none.
   std::vector<double> window(int64_t accumulation) override;
   MicroBatch next(bool want_parts) override;
   void stepped(int64_t steps) override { projector_.fuser().set_temperature(steps); }
@@ -59,9 +62,14 @@ class FusionObjective : public Objective {
   struct Planned {
     std::vector<int64_t> items;
     FusionBatch batch;
+    int64_t number = 0;  // of all micro-batches of the run
+    KvCache source{};    // what the source has read of it, once it has
+    SideStream::Mark read{};
   };
   Planned plan(std::vector<int64_t> items) const;
-  FusionLoss loss(const Planned& planned);
+  // The source reads, on a GPU beside what the target and the projector are doing.
+  void read(Planned& planned);
+  FusionLoss loss(Planned& planned);
 
   C2CProjector& projector_;
   const CausalLM& source_;
@@ -71,6 +79,7 @@ class FusionObjective : public Objective {
   int64_t train_items_ = 0;
   FusionBatches batches_;
   SourceStore store_;
+  SideStream reading_;
   std::deque<Planned> window_;
 };
 

@@ -35,6 +35,7 @@ class Objective {
   virtual int64_t micro_batches_per_epoch() const = 0;
   // The weights of the micro-batches of the next optimizer step, one each: how many there are, and
   // what each adds to the step's loss. Called once before their next(); equal shares by default.
+  // None: this process has no part in the step (others have).
   virtual std::vector<double> window(int64_t accumulation) {
     return std::vector<double>(static_cast<size_t>(accumulation),
                                1.0 / static_cast<double>(accumulation));

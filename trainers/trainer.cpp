@@ -139,6 +139,8 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
     tokens += micro.tokens;
     meter.parts = std::move(micro.parts);
   }
+  // Of several processes one may have no part in a step.
+  if (!loss.defined()) loss = at::zeros({}, optimizer_.gradient().options().dtype(at::kFloat));
   agree(loss, tokens);
   state.tokens += tokens;
   meter.tokens += tokens;

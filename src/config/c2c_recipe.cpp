@@ -234,7 +234,10 @@ void add_notes(const C2cRecipe& from, const Places& places, const std::string& f
       {"model.attn_implementation", "attention is chosen by device"},
       {"model.projector.params.use_gumbel", "the gate is always Gumbel in training"},
       {"training.device", "use --device"},
-      {"training.num_processes", "torchrun's environment decides (C2C does not read it either)"},
+      {"training.num_processes",
+       "torchrun's environment decides (C2C does not read it either), and a step has the same "
+       "conversations however many share it; C2C's own have as many times more: multiply "
+       "train.c2c.batch.accumulation"},
       {"training.pad_to_multiple_of", "batches are bucketed by length (C2C ignores it too)"},
       {"training.freeze", "both models are always frozen, the projector is trained"},
       {"output.wandb_config", "metrics go to JSON lines and TensorBoard"},

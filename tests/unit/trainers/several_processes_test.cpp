@@ -1,5 +1,5 @@
 // The program with several processes on this machine, against one process: ridge sums, regression,
-// distillation, and going on with another number of processes.
+// distillation, c2c, and going on with another number of processes.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -126,7 +126,8 @@ TEST_F(SeveralProcesses, ShareDistillation) {
   const std::vector<std::string> set{
       "train.stages=[ridge, distillation]", "train.distillation.items=48",
       "train.distillation.batch.size=4",    "train.distillation.batch.steps=12",
-      "train.distillation.anchor=0.5",      "train.distillation.ce_weight=0.5"};
+      "train.distillation.anchor=0.5",      "train.distillation.ce_weight=0.5",
+      "train.distillation.continuations=16"};
   EXPECT_EQ(train("distilled-one", 1, false, set), std::vector<int>{0});
   EXPECT_EQ(train("distilled-two", 2, false, set), (std::vector<int>{0, 0}));
   const fs::path file = "distillation/projector.safetensors";
@@ -139,6 +140,38 @@ TEST_F(SeveralProcesses, ShareDistillation) {
   std::vector<std::string> odd = set;
   odd[2] = "train.distillation.batch.size=3";
   EXPECT_EQ(train("distilled-odd", 2, false, odd), (std::vector<int>{2, 2}));
+}
+
+// Micro-batches of a step are dealt, with their dropout and noise; an epoch ends with a window in
+// which two of four processes have no part.
+TEST_F(SeveralProcesses, ShareC2c) {
+  std::ofstream chats(*dir_ / "chats.json");
+  chats << "[";
+  for (int i = 0; i < 30; ++i) {
+    chats << (i > 0 ? ",\n" : "") << R"({"conversations": [{"from": "human", "value": "which of )"
+          << i % 7 << R"( it is"}, {"from": "gpt", "value": "number )" << i % 7 << R"("}]})";
+  }
+  chats << "]\n";
+  chats.close();
+  std::vector<std::string> set{
+      "data.kind=sharegpt",           "data.files=[" + (*dir_ / "chats.json").string() + "]",
+      "data.max_length=256",          "projector.kind=c2c",
+      "projector.c2c.hidden_dim=16",  "projector.c2c.intermediate_dim=24",
+      "projector.c2c.anneal_steps=8", "train.stages=[c2c]",
+      "train.c2c.batch.size=2",       "train.c2c.batch.accumulation=4",
+      "train.c2c.batch.epochs=2",     "train.c2c.optimizer.lr=5e-3",
+      "train.c2c.train_ratio=0.9",    "train.c2c.max_length=256"};
+  EXPECT_EQ(train("c2c-one", 1, false, set), std::vector<int>{0});
+  const fs::path file = "c2c/projector.safetensors";
+  for (const int size : {2, 4}) {
+    const std::string name = "c2c-" + std::to_string(size);
+    EXPECT_EQ(train(name, size, false, set), std::vector<int>(static_cast<size_t>(size), 0));
+    EXPECT_LT(distance(run("c2c-one") / file, run(name) / file), 2e-4) << size;
+    EXPECT_EQ(lines(name), lines("c2c-one"));
+  }
+  EXPECT_GT(lines("c2c-one"), 7);  // two epochs of 27 conversations: 2 x 4 steps
+  set[9] = "train.c2c.batch.accumulation=3";
+  EXPECT_EQ(train("c2c-odd", 2, false, set), (std::vector<int>{2, 2}));
 }
 
 TEST_F(SeveralProcesses, StopTogetherAndGoOnInAnotherNumber) {
