@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Benchmarks beside the peer, same work in the same run. Results belong into BENCHMARKS.md.
-#   scripts/bench.sh prefill|decode [--models smollm2,qwen3,qwen2] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
+#   scripts/bench.sh prefill|decode|load [--models smollm2,qwen3,qwen2] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
 #   scripts/bench.sh ridge|regression [--rows N] [--steps N] [--hidden N] [--rounds N]
 #   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
 #   scripts/bench.sh evaluate [--model DIR] [--items N] [--tokens N] [--no-peer]
-#   scripts/bench.sh c2c-step [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N]
+#   scripts/bench.sh c2c-step [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N] [--device cuda --dtype bfloat16]
 #   KVLINGUA_C2C            a Cache-to-Cache source tree, for c2c-step; its transformers is 4.52.4
 #   KVLINGUA_BENCH_PYTHON   a python with torch and transformers (default python3)
 #   KVLINGUA_MODELS         where smollm2-135m-instruct may lie (else random weights of its shape)
@@ -15,7 +15,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=${KVLINGUA_BUILD:-$root/build}
 python=${KVLINGUA_BENCH_PYTHON:-python3}
 case "${1:-}" in
-  prefill | decode)
+  prefill | decode | load)
     [ -x "$build/bin/bench_model" ] || cmake --build "$build" --target bench_model >&2
     exec "$python" "$root/scripts/bench/model.py" "$1" "$build/bin/bench_model" "${@:2}"
     ;;

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A Cache-to-Cache training step beside that project's own code, in one run: same shapes, batch, sequence, type and threads.
 
-usage: c2c.py BENCH_C2C [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N] [--dtype float32|bfloat16]
+usage: c2c.py BENCH_C2C [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N] [--dtype float32|bfloat16] [--device cpu|cuda]
 
 KVLINGUA_C2C names a Cache-to-Cache source tree; it needs torch, transformers 4.52.4, numpy, yaml and tqdm in this Python. Nothing of
 it is contained here: its trainer's setup, projector, collator, wrapper and train_step are imported and run, on random weights in place
 of downloads. Two repairs are made in memory: forward() reads two locals that exist only under include_response, and modules that
 only its data loading needs are stubbed. Ours is timed before and after it; medians of all steps, the peer's two modes (anomaly
-detection on, as it ships, and off) step by step in turns.
+detection on, as it ships, and off) step by step in turns. On a GPU (--device cuda --dtype bfloat16) peak memory is what each side's
+allocator took, and share_of_mm is the share of the rate that a large product of that type reaches.
 """
 import argparse
 import importlib.machinery
@@ -94,7 +95,7 @@ def peer(args):
             before = torch.get_default_dtype()
             torch.set_default_dtype(options.get("torch_dtype", torch.float32))
             try:
-                return kind(config).eval()
+                return kind(config).eval().to(args.device)
             finally:
                 torch.set_default_dtype(before)
 
@@ -104,7 +105,7 @@ def peer(args):
     model_options["base_model"], model_options["teacher_model"] = "target", "source"
     trainer.set_seed(42)
     trainer.enable_full_determinism()
-    model, tokenizer, _, _ = trainer.setup_models(model_options, "rosetta", "cpu", getattr(torch, args.dtype))
+    model, tokenizer, _, _ = trainer.setup_models(model_options, "rosetta", args.device, getattr(torch, args.dtype))
     for frozen in model.model_list:
         trainer.freeze_model(frozen)
     trainer.unfreeze_projectors(model)
@@ -126,7 +127,7 @@ def peer(args):
     def step():
         nonlocal done
         for _ in range(args.accum):
-            loss = trainer.train_step(model, batch(), tokenizer, options["max_length"], "cpu", "rosetta")
+            loss = trainer.train_step(model, batch(), tokenizer, options["max_length"], args.device, "rosetta")
             (loss / args.accum).backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in trained], max_norm=options["max_grad_norm"]).item()
         optimizer.step()
@@ -144,10 +145,13 @@ def peer(args):
             torch.autograd.set_detect_anomaly(mode == "on")
             begin = CLOCK()
             step()
+            if args.device == "cuda":
+                torch.cuda.synchronize()
             if i:
                 seconds[mode].append(CLOCK() - begin)
     print(json.dumps({"peer": f"Cache-to-Cache, torch {torch.__version__}, transformers {transformers.__version__}",
                       "threads": torch.get_num_threads(), "dtype": args.dtype, "parameters": sum(p.numel() for _, p in trained),
+                      "peak_bytes": torch.cuda.max_memory_reserved() if args.device == "cuda" else None,
                       "as_shipped": statistics.median(seconds["on"]), "anomaly_off": statistics.median(seconds["off"])}))
 
 
@@ -164,6 +168,7 @@ def main():
     parser.add_argument("--accum", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.batch = args.batch or (4 if args.preset == "nano" else 1)
@@ -171,7 +176,7 @@ def main():
         return peer(args)
     if "KVLINGUA_C2C" not in os.environ:
         sys.exit("bench c2c-step: KVLINGUA_C2C must name a Cache-to-Cache source tree (github.com/thu-nics/C2C)")
-    mine = [args.bench, args.preset, str(args.batch), str(args.seq), str(args.accum), str(args.steps)]
+    mine = [args.bench, args.preset, str(args.batch), str(args.seq), str(args.accum), str(args.steps), args.device, args.dtype]
     first = last_json(mine)
     other = last_json([sys.executable, *sys.argv, "--peer"])
     second = last_json(mine)
@@ -183,7 +188,7 @@ def main():
               "gflop_per_step": first["gflop_per_step"], "mm_gflops": first["mm_gflops"], "dense_gflops": first["dense_gflops"],
               "share_of_mm": round(first["gflop_per_step"] / ours / first["mm_gflops"], 3),
               "share_of_dense": round(first["gflop_per_step"] / ours / first["dense_gflops"], 3),
-              "peak_bytes": first["peak_bytes"], "peer": other["peer"]}
+              "peak_bytes": first["peak_bytes"], "peer_peak_bytes": other["peak_bytes"], "peer": other["peer"]}
     print(json.dumps(result))
 
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Prefill and decode beside transformers: same weights, dtype (float32), threads and machine, runs interleaved, medians.
 
-usage: model.py prefill|decode BENCH_MODEL [--models NAME,...] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
+usage: model.py prefill|decode|load BENCH_MODEL [--models NAME,...] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
 
 Models: smollm2 (the directory in KVLINGUA_MODELS, or random weights of its shape), qwen3 (Qwen3-0.6B), qwen2 (Qwen2.5-0.5B), random.
 prefill compares cache only (ours) with transformers' headless AutoModel and with its default causal forward, all with use_cache.
 decode compares DecodeSession with the model's own forward step by step on its DynamicCache, greedy, 16 new tokens.
+load compares loading a model, its files dropped from the page cache before, with reading the same files from end to end and with
+transformers' from_pretrained.
 A peer that is slow is not run more often than --budget allows (at least once each): the table says how often.
 """
 import argparse
@@ -72,14 +74,19 @@ def timed(f):
     return CLOCK() - start
 
 
-def theirs_decode(model, ids):
-    out = model(ids, use_cache=True, logits_to_keep=1)
-    past, logits = out.past_key_values, out.logits[:, -1]
+def theirs_decode(model, ids, read):
+    """`read`: what the prompt's forward pass left, kept from one round to the next."""
+    if not read:
+        out = model(ids, use_cache=True, logits_to_keep=1)
+        read.update(past=out.past_key_values, logits=out.logits[:, -1])
+    past, logits = read["past"], read["logits"]
     start = CLOCK()
     for _ in range(NEW_TOKENS):
         out = model(logits.argmax(1, keepdim=True), past_key_values=past, use_cache=True)
         past, logits = out.past_key_values, out.logits[:, -1]
-    return CLOCK() - start
+    seconds = CLOCK() - start
+    past.crop(-NEW_TOKENS)
+    return seconds
 
 
 def compare(sides, repeat, budget):
@@ -96,9 +103,34 @@ def compare(sides, repeat, budget):
     return {name: statistics.median(v) for name, v in rounds.items()}, len(next(iter(rounds.values())))
 
 
+def cold(directory, f):
+    """Seconds of f() with the model's files out of the page cache."""
+    for file in pathlib.Path(directory).iterdir():
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return f()
+
+
+def read_files(directory):
+    block = bytearray(8 << 20)
+    start = CLOCK()
+    for file in sorted(pathlib.Path(directory).glob("*.safetensors")):
+        with open(file, "rb", buffering=0) as opened:
+            while opened.readinto(block):
+                pass
+    return CLOCK() - start
+
+
+def load(program, directory):
+    ours = Ours(program, directory)
+    ours.close()
+    return ours.load_seconds
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["prefill", "decode"])
+    parser.add_argument("what", choices=["prefill", "decode", "load"])
     parser.add_argument("program")
     parser.add_argument("--models", default="smollm2,qwen3,qwen2")
     parser.add_argument("--batch", default="1,8")
@@ -116,11 +148,22 @@ def main():
     print(f"{a.what}: {cpu}, {threads} threads, float32, {clock} time, torch {torch.__version__}, transformers {transformers.__version__}")
     if a.what == "prefill":
         print("model    batch tokens runs |  ours tok/s  headless   causal | ours / headless   ours / causal")
-    else:
+    elif a.what == "decode":
         print("model    batch tokens runs |  ours tok/s  transformers | ratio")
+    else:
+        print("model      MB runs |  ours s  reading s  transformers s | reading / ours  transformers / ours")
     with tempfile.TemporaryDirectory() as scratch:
         for name in a.models.split(","):
             directory = directory_of(name, a.program, pathlib.Path(scratch))
+            if a.what == "load":
+                size = sum(f.stat().st_size for f in pathlib.Path(directory).glob("*.safetensors"))
+                t, n = compare({"ours": lambda: cold(directory, lambda: load(a.program, directory)),
+                                "reading": lambda: cold(directory, lambda: read_files(directory)),
+                                "theirs": lambda: cold(directory, lambda: timed(
+                                    lambda: AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)))}, a.repeat, a.budget)
+                print(f"{name:8} {size / 1e6:4.0f} {n:4} | {t['ours']:7.3f} {t['reading']:10.3f} {t['theirs']:15.3f} | "
+                      f"{t['reading'] / t['ours']:14.2f} {t['theirs'] / t['ours']:20.2f}", flush=True)
+                continue
             ours = Ours(a.program, directory)
             model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
             for rows in map(int, a.batch.split(",")):
@@ -134,7 +177,8 @@ def main():
                         print(f"{name:8} {rows:5} {count:6} {n:4} | {speed['ours']:11.1f} {speed['headless']:9.1f} {speed['causal']:8.1f} | "
                               f"{speed['ours'] / speed['headless']:15.2f} {speed['ours'] / speed['causal']:15.2f}", flush=True)
                     else:
-                        t, n = compare({"ours": lambda: ours.run(f"decode {rows} {count} {NEW_TOKENS}"), "theirs": lambda: theirs_decode(model, ids)},
+                        read = {}
+                        t, n = compare({"ours": lambda: ours.run(f"decode {rows} {count} {NEW_TOKENS}"), "theirs": lambda: theirs_decode(model, ids, read)},
                                        a.repeat, a.budget)
                         speed = {k: rows * NEW_TOKENS / v for k, v in t.items()}
                         print(f"{name:8} {rows:5} {count:6} {n:4} | {speed['ours']:11.2f} {speed['theirs']:13.2f} | {speed['ours'] / speed['theirs']:5.2f}",

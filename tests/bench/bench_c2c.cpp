@@ -2,10 +2,11 @@
 // beside what the machine's matrix product reaches. One JSON line on stdout; scripts/bench/c2c.py
 // runs Cache-to-Cache's own code in turns with it.
 //
-//   bench_c2c [nano|real] [batch] [sequence] [accumulation] [steps]
+//   bench_c2c [nano|real] [batch] [sequence] [accumulation] [steps] [cpu|cuda] [float32|bfloat16]
 //
 // A step is what the stage does: read the prompt with both models, fuse, read the answer, go back,
-// clip, AdamW. Every batch is new, so no source cache is kept from step to step.
+// clip, AdamW. Every batch is new, so no source cache is kept from step to step. On a GPU
+// peak_bytes is what the caching allocator took, and both product rates are at::mm's.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -17,7 +18,7 @@
 
 #include "bench_clock.h"
 #include "kvlingua/base/random.h"
-#include "kvlingua/io/system.h"
+#include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/kernels/dense.h"
 #include "trainers/fusion_objective.h"
 #include "trainers/trainer.h"
@@ -28,16 +29,18 @@ using namespace kvlingua;
 using bench::median;
 using bench::now;
 
-// The float32 matrix product of at::mm, and of this program's own (kernels/dense.h), FLOP/s.
+// The matrix product of at::mm, and of this program's own (kernels/dense.h), FLOP/s.
 template <class F>
-double product_rate(F product) {
-  const int64_t n = 2048;
-  const at::Tensor a = at::randn({n, n}), b = at::randn({n, n});
-  product(a, b);
+double product_rate(at::Device device, at::ScalarType dtype, F product) {
+  const int64_t n = device.is_cuda() ? 8192 : 2048;
+  const auto options = at::TensorOptions(device).dtype(dtype);
+  const at::Tensor a = at::randn({n, n}, options), b = at::randn({n, n}, options);
+  const auto done = [&] { product(a, b).flatten()[0].item(); };  // waits for a GPU
+  done();
   std::vector<double> rates;
   for (int i = 0; i < 3; ++i) {
     const double begin = now();
-    product(a, b);
+    done();
     rates.push_back(2.0 * n * n * n / (now() - begin));
   }
   return median(rates);
@@ -97,10 +100,19 @@ int main(int argc, char** argv) {
                               : model(Architecture::kQwen3, vocab, 1024, 3072, 28, 16, 8, 128);
   const ModelConfig from = nano ? model(Architecture::kQwen2, vocab, 96, 256, 3, 3, 1, 32)
                                 : model(Architecture::kQwen2, vocab, 896, 4864, 24, 14, 2, 64);
-  const double plain = product_rate([](const at::Tensor& a, const at::Tensor& b) { at::mm(a, b); });
-  const double ours = product_rate([](const at::Tensor& a, const at::Tensor& b) { dense(a, b); });
-  const CausalLM target = CausalLM::random(to, {}, 1), source = CausalLM::random(from, {}, 2);
+  const at::Device device(argc > 6 ? argv[6] : "cpu");
+  const at::ScalarType dtype =
+      argc > 7 && std::string(argv[7]) == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  const auto mm = [](const at::Tensor& a, const at::Tensor& b) { return at::mm(a, b); };
+  const auto own = [](const at::Tensor& a, const at::Tensor& b) { return dense(a, b); };
+  const double plain = product_rate(device, dtype, mm),
+               ours = device.is_cpu() && dtype == at::kFloat ? product_rate(device, dtype, own)
+                                                             : plain;
+  const LoadOptions there{.device = device, .dtype = dtype};
+  const CausalLM target = CausalLM::random(to, there, 1), source = CausalLM::random(from, there, 2);
   C2CProjector projector(source.kv_shape(), target.kv_shape(), {}, 3);  // the recipe's
+  projector.to(device, dtype);
+  reset_peak_memory(device);
 
   Random random(5);
   std::vector<FusionItem> items;
@@ -154,6 +166,6 @@ int main(int argc, char** argv) {
       *std::min_element(seconds.begin(), seconds.end()),
       *std::max_element(seconds.begin(), seconds.end()), flops / 1e9, flops / step / 1e9,
       plain / 1e9, ours / 1e9, flops / step / plain, flops / step / ours, losses.front(),
-      losses.back(), static_cast<unsigned long long>(peak_rss_bytes()));
+      losses.back(), static_cast<unsigned long long>(peak_memory_bytes(device)));
   return 0;
 }

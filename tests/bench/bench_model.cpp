@@ -51,11 +51,23 @@ double prefill(const CausalLM& model, std::istream& in) {
   return since(start);
 }
 
-double decode(const CausalLM& model, std::istream& in) {
+// What was read before the steps that are timed: kept from one round to the next.
+struct Read {
+  int64_t rows = 0, count = 0;
+  KvCache cache;
+  at::Tensor logits;
+};
+
+double decode(const CausalLM& model, Read& read, std::istream& in) {
   int64_t rows = 0, count = 0, fresh = 0;
   in >> rows >> count >> fresh;
-  DecodeSession session(model, rows, count + fresh);
-  at::Tensor logits = session.append(tokens(rows, count, model.config().vocab_size));
+  if (read.rows != rows || read.count != count) {
+    DecodeSession reader(model, rows, count);
+    const at::Tensor last = reader.append(tokens(rows, count, model.config().vocab_size));
+    read = {rows, count, reader.cache().clone(), last};
+  }
+  DecodeSession session(model, read.cache, fresh);
+  at::Tensor logits = read.logits;
   const double start = now();
   for (int64_t i = 0; i < fresh; ++i) logits = session.step(logits.argmax(1));
   return since(start);
@@ -75,12 +87,13 @@ int serve(const std::string& directory) {
   const double start = now();
   const CausalLM model = CausalLM::load(directory);
   std::printf("%.6f\n", since(start));
+  Read read;
   for (std::string line; std::fflush(stdout), std::getline(std::cin, line);) {
     std::istringstream in(line);
     std::string command;
     in >> command;
     std::printf("%.6f\n", command == "prefill"  ? prefill(model, in)
-                          : command == "decode" ? decode(model, in)
+                          : command == "decode" ? decode(model, read, in)
                                                 : peak_megabytes());
   }
   return 0;
