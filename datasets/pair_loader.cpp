@@ -83,7 +83,9 @@ struct PairLoader::Impl {
   std::deque<QueuedGroup> groups;
   std::mutex handing_out;  // held by the worker that waits for the groups of the next batch
   int64_t task_number = 0, task_epoch = 0, task_index = 0;  // the next to be handed out
-  int64_t taken = 0;                                        // batches that next() has taken
+  int64_t planned_epoch = -1;  // of `plan`, which only who hands out touches
+  std::vector<PairGroup> plan;
+  int64_t taken = 0;  // batches that next() has taken
   std::map<int64_t, Ready> ready;
   int64_t working = 0;  // workers that have not ended
   bool stop = false;
@@ -101,8 +103,7 @@ struct PairLoader::Impl {
   void read_groups(int64_t from_epoch, int64_t from_item);
   void work();
   std::optional<Task> next_task();
-  std::shared_ptr<const LoadedGroup> await_group(int64_t of_epoch, size_t number);
-  std::shared_ptr<const LoadedGroup> load(int64_t of_epoch, size_t number);
+  std::shared_ptr<const LoadedGroup> group_of_task(int64_t of_epoch, size_t number);
   Ready make(const Task& task) const;
   std::optional<Ready> await_batch();
   // Batches that may be in hand at once.
@@ -211,20 +212,10 @@ void PairLoader::Impl::read_groups(int64_t e, int64_t item) {
   }
 }
 
-// The group asked for, read by this thread.
-std::shared_ptr<const LoadedGroup> PairLoader::Impl::load(int64_t of_epoch, size_t number) {
-  while (!groups.empty() &&
-         std::pair(groups.front().epoch, groups.front().number) < std::pair(of_epoch, number))
-    groups.pop_front();
-  if (groups.empty()) {
-    const std::vector<PairGroup> plan = epoch_groups(blocks, order, of_epoch);
-    groups.push_back({of_epoch, number, load_group(reader, blocks, plan[number], options)});
-  }
-  return groups.front().group;
-}
-
-// The group asked for; groups before it are let go. Null when the loader stops.
-std::shared_ptr<const LoadedGroup> PairLoader::Impl::await_group(int64_t of_epoch, size_t number) {
+// The group asked for; groups before it are let go. Without workers it is read here. Null when the
+// loader stops.
+std::shared_ptr<const LoadedGroup> PairLoader::Impl::group_of_task(int64_t of_epoch,
+                                                                   size_t number) {
   std::unique_lock lock(mutex);
   while (true) {
     while (!groups.empty() &&
@@ -234,7 +225,11 @@ std::shared_ptr<const LoadedGroup> PairLoader::Impl::await_group(int64_t of_epoc
     }
     if (!groups.empty()) return groups.front().group;
     if (stop || failure) return nullptr;
-    changed.wait(lock);
+    if (options.workers == 0) {
+      groups.push_back({of_epoch, number, load_group(reader, blocks, plan[number], options)});
+    } else {
+      changed.wait(lock);
+    }
   }
 }
 
@@ -242,17 +237,17 @@ std::shared_ptr<const LoadedGroup> PairLoader::Impl::await_group(int64_t of_epoc
 std::optional<PairLoader::Impl::Task> PairLoader::Impl::next_task() {
   const std::lock_guard turn(handing_out);
   if (over(task_epoch)) return std::nullopt;
-  if (options.workers > 0) {
+  {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return stop || task_number < taken + ahead(); });
     if (stop) return std::nullopt;
   }
+  if (planned_epoch != task_epoch) plan = epoch_groups(blocks, order, planned_epoch = task_epoch);
   Task task{task_number, task_epoch, task_index, {}, {}};
-  const std::vector<PairGroup> plan = epoch_groups(blocks, order, task.epoch);
   const int64_t begin = first_item(task.index), end = std::min(begin + options.batch_size, items);
   for (int64_t item = begin; item < end;) {
     const size_t g = group_of(plan, item);
-    auto group = options.workers > 0 ? await_group(task.epoch, g) : load(task.epoch, g);
+    auto group = group_of_task(task.epoch, g);
     if (!group) return std::nullopt;
     const int64_t until = std::min(end, plan[g].first_item + plan[g].items);
     for (; item < until; ++item)
@@ -271,7 +266,8 @@ std::optional<PairLoader::Impl::Task> PairLoader::Impl::next_task() {
 Ready PairLoader::Impl::make(const Task& task) const {
   const c10::ParallelGuard sequential(true);  // the processors belong to the consumer
   const auto guard = copies.enter();
-  Ready made{make_batch(task.refs), nullptr, nullptr};
+  Ready made;
+  made.batch = make_batch(task.refs);
   made.batch.epoch = task.epoch;
   made.batch.index = task.index;
   made.copied = copies.mark();
@@ -296,7 +292,9 @@ void PairLoader::Impl::work() {
 std::optional<Ready> PairLoader::Impl::await_batch() {
   if (options.workers == 0) {
     const std::optional<Task> task = next_task();
-    return task ? std::optional(make(*task)) : std::nullopt;
+    if (!task) return std::nullopt;
+    ++taken;
+    return make(*task);
   }
   std::unique_lock lock(mutex);
   changed.wait(lock, [&] { return ready.contains(taken) || working == 0; });
