@@ -239,13 +239,10 @@ TrainResult C2cRun::execute() {
     return result;
   }
   peers_ = Peers(context_.world);
-  std::string where;  // the newest whole checkpoint, as process 0 finds it
-  if (peers_.main()) {
-    folder_.open({});
-    if (const auto found = folder_.find(kStage)) where = found->path.string();
-  }
-  where = peers_.broadcast(where);
+  if (peers_.main()) folder_.open({});
+  peers_.wait();
   folder_.remark(result.plan);
+  const std::string where = folder_.find(kStage, peers_);
   std::optional<Checkpoint> resumed;
   if (!where.empty()) resumed = read_checkpoint(where);
   if (resumed && resumed->state.stage_finished) {

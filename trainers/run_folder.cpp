@@ -30,11 +30,15 @@ void RunFolder::remark(const std::string& lines) const {
   }
 }
 
-std::optional<FoundCheckpoint> RunFolder::find(const std::string& stage) const {
-  std::vector<std::string> skipped;
-  const auto found = find_checkpoint(context_.paths.run, &skipped, stage);
-  for (const std::string& line : skipped) log_warning("skipped a damaged checkpoint: " + line);
-  return found;
+std::string RunFolder::find(const std::string& stage, const Peers& peers) const {
+  std::string path;
+  if (peers.main()) {
+    std::vector<std::string> skipped;
+    if (const auto found = find_checkpoint(context_.paths.run, &skipped, stage))
+      path = found->path.string();
+    for (const std::string& line : skipped) log_warning("skipped a damaged checkpoint: " + line);
+  }
+  return peers.broadcast(path);
 }
 
 void RunFolder::resume(const Checkpoint& from, const std::string& where) const {

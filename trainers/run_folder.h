@@ -13,6 +13,7 @@
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"
 #include "trainers/observer.h"
+#include "trainers/peers.h"
 
 namespace kvlingua {
 
@@ -25,8 +26,9 @@ class RunFolder {
   // trains there. Without this call (other processes of a run) nothing is written.
   void open(const std::vector<std::string>& stages);
   void remark(const std::string& lines) const;
-  // The newest whole checkpoint of a stage; warns of the damaged ones that it passes over.
-  std::optional<FoundCheckpoint> find(const std::string& stage) const;
+  // The newest whole checkpoint of a stage as process 0 finds it, empty when there is none; warns
+  // of the damaged ones that it passes over.
+  std::string find(const std::string& stage, const Peers& peers) const;
   // Warns where the recipe is another one than when this stage began.
   void resume(const Checkpoint& from, const std::string& where) const;
   // Adds the result line of a finished stage to `state` and to what --json prints.

@@ -112,10 +112,9 @@ TrainResult TrainRun::execute() {
   folder_.remark(result.plan);
 
   for (const std::string& stage : stages()) {
-    const auto found = find(stage);
-    const std::string where = found ? found->path.string() : "";
+    const std::string where = folder_.find(stage, peers_);
     std::optional<Checkpoint> mine;
-    if (found) mine = read_checkpoint(found->path);
+    if (!where.empty()) mine = read_checkpoint(where);
     if (mine && mine->state.stage_finished) {
       folder_.adopt(*mine, where);
       continue;
@@ -139,15 +138,6 @@ TrainResult TrainRun::execute() {
   }
   result.stages = folder_.results();
   return result;
-}
-
-// The newest whole checkpoint of a stage, as process 0 finds it.
-std::optional<FoundCheckpoint> TrainRun::find(const std::string& stage) {
-  std::optional<FoundCheckpoint> found;
-  if (peers_.main()) found = folder_.find(stage);
-  const std::string path = peers_.broadcast(found ? found->path.string() : std::string());
-  if (!peers_.main() && !path.empty()) found = FoundCheckpoint{path, {}};
-  return found;
 }
 
 OrderedJson TrainResult::to_json() const { return {{"stages", stages}}; }

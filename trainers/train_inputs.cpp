@@ -32,9 +32,9 @@ std::optional<Checkpoint> TrainRun::previous(const std::string& stage, std::stri
   const auto& order = recipe_.train.stages;
   const auto mine = std::find(order.begin(), order.end(), stage);
   for (auto it = std::make_reverse_iterator(mine); it != order.rend(); ++it) {
-    if (const auto found = find(*it)) {
-      where = found->path.string();
-      return read_checkpoint(found->path);
+    if (const std::string found = folder_.find(*it, peers_); !found.empty()) {
+      where = found;
+      return read_checkpoint(found);
     }
   }
   if (recipe_.train.start_from.empty()) return std::nullopt;

@@ -62,7 +62,6 @@ class TrainRun {
   Checkpoint checkpoint_of(const Projector& projector, const TrainState& state) const;
   std::unique_ptr<BatchSource> source(LoadUnit unit, LoadUse use, int64_t batch, int64_t epochs,
                                       bool shuffle, bool shared) const;
-  std::optional<FoundCheckpoint> find(const std::string& stage);
 
   const Recipe& recipe_;
   const RunContext& context_;
