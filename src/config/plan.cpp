@@ -227,12 +227,8 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   // What does not depend on the projector is kept while 1 GiB lasts; c2c reads no pairs.
   const bool pairs = name == "distillation";
   const double reading = pairs ? reading_bytes(in) : 0;
-  const auto prepared = [&](int64_t items, double scored) {
-    return d(items) * prepared_bytes(in.recipe, in.source, in.target, context, scored);
-  };
-  const double all = prepared(in.recipe.train.distillation.items, std::min(answer, kGoldAnswer)) +
-                     prepared(in.recipe.train.distillation.continuations, answer);
-  const double kept = pairs && all <= kKeptBytes ? all : 0;
+  const PreparedItems prepared = prepared_items(in.recipe, in.source, in.target, in.corpus);
+  const double kept = pairs && prepared.kept() ? prepared.bytes : 0;
   const auto memory = [=, &in](double items) {
     const double read = items * (question + answer);
     const double caches = items * context * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
@@ -355,12 +351,21 @@ Plan make_plan(const Recipe& recipe, const ModelNumbers& source, const ModelNumb
   return plan;
 }
 
-double prepared_bytes(const Recipe& recipe, const ModelNumbers& source, const ModelNumbers& target,
-                      double tokens, double answer) {
+PreparedItems prepared_items(const Recipe& recipe, const ModelNumbers& source,
+                             const ModelNumbers& target, const CorpusNumbers& corpus) {
+  constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's
+  const DistillationOptions& o = recipe.train.distillation;
+  const int64_t parts = 2 * static_cast<int64_t>(o.families.size());
+  const double asked = d(parts * std::max<int64_t>(1, o.items / parts)),
+               continued = d(std::min(o.continuations, corpus.samples));
+  const double length = std::max(1.0, corpus.tokens_per_sample), most = d(o.max_answer);
+  const double answers =
+      asked * std::min(kGoldAnswer, most) + continued * std::min(length / 2, most);
   const double previous = d(recipe.projector.ridge.previous_tokens);  // by their first layer
-  return tokens *
-             (source.kv_bytes(4) + target.kv_bytes(4) + 8.0 * previous * d(source.kv_channels())) +
-         answer * d(target.vocab) * 4;
+  const double token =
+      source.kv_bytes(4) + target.kv_bytes(4) + 8.0 * previous * d(source.kv_channels());
+  const double items = asked + continued;
+  return {items, items * length * token + answers * d(target.vocab) * 4};
 }
 
 void total_up(Plan& plan, const MachineNumbers& machine) {

@@ -50,20 +50,15 @@ double steps_of(const BatchOptions& batch, double micro_batches_per_epoch) {
 PhaseUnits distillation(const Recipe& recipe, const ModelNumbers& source,
                         const ModelNumbers& target, const CorpusNumbers& corpus) {
   const DistillationOptions& o = recipe.train.distillation;
-  const int64_t parts = 2 * static_cast<int64_t>(o.families.size());
-  const double asked = d(parts * std::max<int64_t>(1, o.items / parts)),
-               continued = d(std::min(o.continuations, corpus.samples)), items = asked + continued,
-               held = std::min(64.0, std::floor(items / 10)), train = items - held;
+  const PreparedItems prepared = prepared_items(recipe, source, target, corpus);
+  const double items = prepared.items, held = std::min(64.0, std::floor(items / 10)),
+               train = items - held;
   const double steps = steps_of(o.batch, train / d(o.batch.size));
   PhaseUnits units = training(steps, o.validate_every, held, recipe.checkpoint.every);
   // Kept when all fit: then each is prepared once, when first drawn or near to it. Else
   // whenever it is drawn.
   const double drawn = steps * d(o.batch.size * o.batch.accumulation);
-  const double length = corpus.tokens_per_sample,
-               answer = std::min(d(o.max_answer), length / 2);  // of a continuation
-  if (asked * prepared_bytes(recipe, source, target, length) +
-          continued * prepared_bytes(recipe, source, target, length, answer) <=
-      kKeptBytes) {
+  if (prepared.kept()) {
     // A draw prepares the sixteen items around it.
     const double blocks = std::ceil(items / 16);
     units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held));

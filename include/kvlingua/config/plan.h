@@ -102,13 +102,15 @@ void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine);
 // Sums and verdicts over the stages.
 void total_up(Plan& plan, const MachineNumbers& machine);
 
-constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's gold answer
-// Bytes of what distillation prepares of one item, a span of `tokens`: the source's rows, the
-// target's own and what the teacher says of the answer. Kept while all fit in kKeptBytes
-// (trainers/distillation.h).
-constexpr double kKeptBytes = 1 << 30;
-double prepared_bytes(const Recipe& recipe, const ModelNumbers& source, const ModelNumbers& target,
-                      double tokens, double answer = kGoldAnswer);
+// What distillation prepares of its items: of each the source's rows, the target's own and what the
+// teacher says of the answer. Kept while all fit in kKeptBytes (trainers/distillation.h).
+struct PreparedItems {
+  double items = 0, bytes = 0;  // of all
+  bool kept() const { return bytes <= kKeptBytes; }
+  static constexpr double kKeptBytes = 1 << 30;
+};
+PreparedItems prepared_items(const Recipe& recipe, const ModelNumbers& source,
+                             const ModelNumbers& target, const CorpusNumbers& corpus);
 
 double storage_element_bytes(const std::string& storage_dtype);
 // Parameters of the recipe's projector (ridge base included).
