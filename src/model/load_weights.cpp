@@ -121,7 +121,7 @@ void add_pieces(const ShardedSafetensors& files, std::string_view name, const at
 // the other, so that none waits for another's page faults.
 void copy_checked(std::vector<Piece> pieces) {
   std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
-    return std::pair(a.file, a.bytes().data()) < std::pair(b.file, b.bytes().data());
+    return a.bytes().data() < b.bytes().data();
   });
   const auto ask = [&](size_t k) {
     if (k < pieces.size()) pieces[k].file->advise(FileAccess::kWillNeed, pieces[k].bytes());
