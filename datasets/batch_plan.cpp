@@ -86,16 +86,9 @@ BatchPlan plan_batches(const Corpus& corpus, const SampleBuilder& builder, const
   for (int64_t i = 0; i < corpus.size(); ++i) {
     if (progress && i % 256 == 0) progress(i);
     const int64_t number = data.shuffle ? shuffle(i) : i;
-    std::optional<BuiltSample> sample;
-    Document document;
-    try {
-      document = corpus.read(number);
-    } catch (const Error& error) {
-      if (!data.skip_bad || error.code() != ExitCode::kInput) throw;
-      if (plan.skipped_documents++ < 5) log_warning(cat("skipped: ", error.what()));
-      continue;
-    }
-    sample = builder.build(document, number, corpus.split_by_construction());
+    const auto document = read_document(corpus, number, data.skip_bad, plan.skipped_documents);
+    if (!document) continue;
+    const auto sample = builder.build(*document, number, corpus.split_by_construction());
     if (!sample) {
       ++plan.left_out;
       continue;

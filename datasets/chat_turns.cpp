@@ -3,14 +3,10 @@
 #include <algorithm>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 namespace {
-
-int64_t code_points(std::string_view text) {
-  return std::count_if(text.begin(), text.end(),
-                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
-}
 
 // Stands for the content of message i; no template writes it by itself.
 std::string stand_in(size_t i) { return cat("\x01", i, "\x02"); }
@@ -51,15 +47,15 @@ RenderedTurns render_turns(ChatFamily family, const std::vector<ChatMessage>& gi
     const size_t at = rest.find(stand_in(i));
     if (at == std::string_view::npos) break;
     turns.text += rest.substr(0, at);
-    turns.length += code_points(rest.substr(0, at));
-    const int64_t size = code_points(messages[i].content);
+    turns.length += count_characters(rest.substr(0, at));
+    const int64_t size = count_characters(messages[i].content);
     turns.contents.emplace_back(turns.length, turns.length + size);
     turns.text += messages[i].content;
     turns.length += size;
     rest.remove_prefix(at + stand_in(i).size());
   }
   turns.text += rest;
-  turns.length += code_points(rest);
+  turns.length += count_characters(rest);
   if (turns.contents.size() != given.size() ||
       turns.text != render_chat(family, messages, options)) {
     throw Error(

@@ -7,6 +7,7 @@
 #include "datasets/families.h"
 #include "datasets/synthetic_corpus.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
@@ -252,6 +253,17 @@ class BuiltInCorpus : public Corpus {
 std::unique_ptr<Corpus> open_corpus(const DataOptions& options) {
   if (options.kind == "synthetic") return std::make_unique<BuiltInCorpus>(options);
   return std::make_unique<FileCorpus>(options);
+}
+
+std::optional<Document> read_document(const Corpus& corpus, int64_t i, bool skip_bad,
+                                      int64_t& malformed) {
+  try {
+    return corpus.read(i);
+  } catch (const Error& error) {
+    if (!skip_bad || error.code() != ExitCode::kInput) throw;
+    if (malformed++ < 5) log_warning(cat("skipped: ", error.what()));
+    return std::nullopt;
+  }
 }
 
 Shuffle::Shuffle(int64_t n, uint64_t seed)

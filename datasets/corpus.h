@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,11 @@ class Corpus {
 // Throws Error: kInput for a missing or empty corpus, a file of a kind that is not read (Parquet,
 // compressed: says how to convert), or a JSON array that does not end.
 std::unique_ptr<Corpus> open_corpus(const DataOptions& options);
+
+// Record i; none, counted in `malformed` and the first few named in the log, when it is malformed
+// and such are skipped (data.skip_bad).
+std::optional<Document> read_document(const Corpus& corpus, int64_t i, bool skip_bad,
+                                      int64_t& malformed);
 
 // Permutation of [0, n) that needs no memory: a Feistel network with cycle walking, so that
 // shuffling costs nothing whatever the size of a corpus.

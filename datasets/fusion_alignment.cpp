@@ -4,14 +4,10 @@
 #include <optional>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 namespace {
-
-int64_t characters(const std::string& text) {
-  return std::count_if(text.begin(), text.end(),
-                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
-}
 
 // The reference pads with the end of text where a tokenizer names no padding.
 std::optional<int64_t> pad_of(const Tokenizer& tokenizer) {
@@ -61,8 +57,8 @@ Rendered render(const std::vector<ChatMessage>& messages, const ChatReader& read
       refuse("a message's content is not in the rendered template", printable(message.content, 40));
     }
     from = at + message.content.size();
-    const int64_t begin = characters(text.substr(0, at));
-    const int64_t end = begin + characters(message.content);
+    const int64_t begin = count_characters(text.substr(0, at));
+    const int64_t end = begin + count_characters(message.content);
     int64_t first = 0, stop = 0;
     while (first < count && offsets[static_cast<size_t>(first)].second <= begin) ++first;
     stop = first;
@@ -114,7 +110,7 @@ int64_t TokenAligner::find(int64_t id) const {
   if (kind_ == AlignmentKind::kLongest) {
     int64_t most = -1;
     for (size_t i = 0; i < ids.size(); ++i) {
-      const int64_t length = characters(source_->decode({ids[i]}));
+      const int64_t length = count_characters(source_->decode({ids[i]}));
       if (length > most) {
         most = length;
         best = i;

@@ -6,6 +6,7 @@
 #include "datasets/chat_turns.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/text/chat_template.h"
 
 namespace kvlingua {
@@ -15,8 +16,7 @@ namespace {
 size_t byte_of(const std::string& text, int64_t n) {
   size_t i = 0;
   for (; i < text.size(); ++i) {
-    const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80;
-    if (begins && n-- == 0) break;
+    if (begins_character(text[i]) && n-- == 0) break;
   }
   return i;
 }
@@ -86,7 +86,7 @@ void SampleBuilder::cut(std::string& text, Encoding& target) const {
   // character at least.
   while (target.ids.size() > limit) {
     size_t end = std::min(byte_of(text, target.offsets[limit].first), text.size() - 1);
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    while (end > 0 && !begins_character(text[end])) --end;
     text.resize(end);
     target = target_.tokenizer->encode(text, false);
   }
@@ -155,7 +155,7 @@ std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& doc
       } else {
         const size_t share = last.size() * static_cast<size_t>(data_.max_length) / read.size();
         size_t end = std::min(share, last.size() - 1);
-        while (end > 0 && (static_cast<unsigned char>(last[end]) & 0xC0) == 0x80) --end;
+        while (end > 0 && !begins_character(last[end])) --end;
         last.resize(end);
       }
       continue;

@@ -4,12 +4,12 @@
 
 #include "datasets/corpus.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 namespace {
 
 bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }
 
 }  // namespace
 
@@ -50,27 +50,23 @@ void add_continuation_items(const Recipe& recipe, uint64_t seed, uint64_t data_s
                               reader(target, recipe.pair.target), data, alignment, data_seed);
   const Shuffle shuffle(corpus->size(), mix(seed, hash_name("continuations")));
   Random random(mix(seed, hash_name("continuation divisions")));
-  int64_t added = 0;
+  int64_t added = 0, malformed = 0;
   for (int64_t i = 0; i < corpus->size() && added < options.continuations; ++i) {
     const int64_t number = shuffle(i);
-    const Document document = corpus->read(number);
-    const auto sample = builder.build(document, number, corpus->split_by_construction());
+    const auto document = read_document(*corpus, number, data.skip_bad, malformed);
+    if (!document) continue;
+    const auto sample = builder.build(*document, number, corpus->split_by_construction());
     if (!sample || sample->validation) continue;
     const std::string_view text = sample->text;
     const auto division = divide(text, random);
     if (!division) continue;
-    const std::string context(text.substr(0, division->context)),
-        word(text.substr(division->context, division->word - division->context)),
-        answer(text.substr(division->word));
-    const Encoding source_span = source.tokenizer->encode(context, false),
-                   target_span = target.tokenizer->encode(context, false);
-    DistillationItem item{.source_span = source_span.ids,
-                          .span = target_span.ids,
-                          .rest = target.tokenizer->encode(word, false).ids,
-                          .answer = target.tokenizer->encode(answer, false).ids,
-                          .source_index = align(source_span, target_span, alignment).source_index};
-    if (static_cast<int64_t>(item.answer.size()) > options.max_answer)
-      item.answer.resize(static_cast<size_t>(options.max_answer));
+    const auto piece = [&](size_t begin, size_t end) {
+      return std::string(text.substr(begin, end - begin));
+    };
+    DistillationItem item = make_distillation_item(
+        {piece(0, division->context), piece(division->context, division->word),
+         piece(division->word, text.size())},
+        source, target, alignment, options.max_answer);
     if (!can_be_read(item, source, target)) continue;
     items.push_back(std::move(item));
     ++added;

@@ -27,20 +27,19 @@ DistillationReader make_distillation_reader(const Tokenizer& tokenizer, const Mo
   return reader;
 }
 
-DistillationItem make_distillation_item(const FamilyItem& item, const DistillationReader& source,
+DistillationItem make_distillation_item(const DistillationText& text,
+                                        const DistillationReader& source,
                                         const DistillationReader& target, AlignmentKind alignment,
                                         int64_t max_answer) {
-  const Encoding source_span = source.tokenizer->encode(item.context, false);
-  const Encoding target_span = target.tokenizer->encode(item.context, false);
+  const Encoding source_span = source.tokenizer->encode(text.context, false);
+  const Encoding target_span = target.tokenizer->encode(text.context, false);
   DistillationItem out;
   out.source_span = source_span.ids;
   out.span = target_span.ids;
   out.source_index = align(source_span, target_span, alignment).source_index;
-  const std::string rest =
-      item.completion ? target.after + item.prompt : "\n" + item.prompt + target.after;
-  out.rest = target.tokenizer->encode(rest, false).ids;
-  out.answer = target.tokenizer->encode(item.answer, false).ids;
-  if (target.end_of_turn >= 0) out.answer.push_back(target.end_of_turn);
+  out.rest = target.tokenizer->encode(text.rest, false).ids;
+  out.answer = target.tokenizer->encode(text.answer, false).ids;
+  if (text.ends_turn && target.end_of_turn >= 0) out.answer.push_back(target.end_of_turn);
   if (static_cast<int64_t>(out.answer.size()) > max_answer)
     out.answer.resize(static_cast<size_t>(max_answer));
   return out;
@@ -71,8 +70,11 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
   random.shuffle(texts);
   std::vector<DistillationItem> items;
   for (const FamilyItem& text : texts) {
+    const std::string rest =
+        text.completion ? target.after + text.prompt : "\n" + text.prompt + target.after;
     DistillationItem item =
-        make_distillation_item(text, source, target, alignment, options.max_answer);
+        make_distillation_item({text.context, rest, text.answer, /*ends_turn=*/true}, source,
+                               target, alignment, options.max_answer);
     if (can_be_read(item, source, target)) items.push_back(std::move(item));
   }
   if (items.empty()) {

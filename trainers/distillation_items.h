@@ -50,8 +50,14 @@ bool can_be_read(const DistillationItem& item, const DistillationReader& source,
 // A control: every item gets the source of the next one, token by token. Nothing can be learnt.
 void deal_sources_on(std::vector<DistillationItem>& items);
 
+// What an item's pieces are in text.
+struct DistillationText {
+  std::string context, rest, answer;
+  bool ends_turn = false;  // the answer ends with the token that ends the turn
+};
 // One item from text; empty spans or answers give an item without an answer.
-DistillationItem make_distillation_item(const FamilyItem& item, const DistillationReader& source,
+DistillationItem make_distillation_item(const DistillationText& text,
+                                        const DistillationReader& source,
                                         const DistillationReader& target, AlignmentKind alignment,
                                         int64_t max_answer);
 
