@@ -6,18 +6,21 @@ usage: model.py prefill|decode|load BENCH_MODEL [--models NAME,...] [--batch 1,8
 Models: smollm2 (the directory in KVLINGUA_MODELS, or random weights of its shape), qwen3 (Qwen3-0.6B), qwen2 (Qwen2.5-0.5B), random.
 prefill compares cache only (ours) with transformers' headless AutoModel and with its default causal forward, all with use_cache.
 decode compares DecodeSession with the model's own forward step by step on its DynamicCache, greedy, 16 new tokens.
-load compares loading a model, its files dropped from the page cache before, with reading the same files from end to end and with
-transformers' from_pretrained.
+load compares loading a model, its files dropped from the page cache before, with reading the same files from end to end, with reading
+them while as much new memory as the weights need is touched once ("floor": no load can do less), and with transformers'
+from_pretrained. Each is a process of its own: memory that one load has freed would serve the next.
 A peer that is slow is not run more often than --budget allows (at least once each): the table says how often.
 """
 import argparse
 import json
+import math
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import torch
@@ -112,14 +115,49 @@ def cold(directory, f):
     return f()
 
 
+def in_fresh_process(what, directory):
+    """Seconds of one of ALONE, which may keep nothing from one round to the next."""
+    out = subprocess.run([sys.executable, __file__, what, directory], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(out.strip().splitlines()[-1])
+
+
 def read_files(directory):
     block = bytearray(8 << 20)
-    start = CLOCK()
     for file in sorted(pathlib.Path(directory).glob("*.safetensors")):
         with open(file, "rb", buffering=0) as opened:
             while opened.readinto(block):
                 pass
-    return CLOCK() - start
+
+
+def elements(file):
+    with open(file, "rb") as opened:
+        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+
+
+def read_and_touch(directory):
+    """The files are read by one thread while the others write once to as much new memory as the weights take in float32."""
+    reader = threading.Thread(target=read_files, args=(directory,))
+    reader.start()
+    torch.empty(sum(map(elements, pathlib.Path(directory).glob("*.safetensors")))).zero_()
+    reader.join()
+
+
+def from_pretrained(directory):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+
+ALONE = {"reading": read_files, "floor": read_and_touch, "transformers": from_pretrained}
+
+
+def alone(what, directory):
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    start = CLOCK()
+    kept = ALONE[what](directory)
+    print(CLOCK() - start)
+    del kept
 
 
 def load(program, directory):
@@ -151,18 +189,18 @@ def main():
     elif a.what == "decode":
         print("model    batch tokens runs |  ours tok/s  transformers | ratio")
     else:
-        print("model      MB runs |  ours s  reading s  transformers s | reading / ours  transformers / ours")
+        print("model      MB runs |  ours s  reading  floor  transformers | over ours: reading, floor, transformers")
     with tempfile.TemporaryDirectory() as scratch:
         for name in a.models.split(","):
             directory = directory_of(name, a.program, pathlib.Path(scratch))
             if a.what == "load":
                 size = sum(f.stat().st_size for f in pathlib.Path(directory).glob("*.safetensors"))
-                t, n = compare({"ours": lambda: cold(directory, lambda: load(a.program, directory)),
-                                "reading": lambda: cold(directory, lambda: read_files(directory)),
-                                "theirs": lambda: cold(directory, lambda: timed(
-                                    lambda: AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)))}, a.repeat, a.budget)
-                print(f"{name:8} {size / 1e6:4.0f} {n:4} | {t['ours']:7.3f} {t['reading']:10.3f} {t['theirs']:15.3f} | "
-                      f"{t['reading'] / t['ours']:14.2f} {t['theirs'] / t['ours']:20.2f}", flush=True)
+                sides = {"ours": lambda: cold(directory, lambda: load(a.program, directory))}
+                for what in ALONE:
+                    sides[what] = lambda what=what: cold(directory, lambda: in_fresh_process(what, directory))
+                t, n = compare(sides, a.repeat, a.budget)
+                print(f"{name:8} {size / 1e6:4.0f} {n:4} | {t['ours']:7.3f} {t['reading']:8.3f} {t['floor']:6.3f} {t['transformers']:13.3f} | "
+                      f"{t['reading'] / t['ours']:8.2f} {t['floor'] / t['ours']:6.2f} {t['transformers'] / t['ours']:13.2f}", flush=True)
                 continue
             ours = Ours(a.program, directory)
             model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
@@ -188,4 +226,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone(*sys.argv[1:]) if sys.argv[1:2] and sys.argv[1] in ALONE else main())
