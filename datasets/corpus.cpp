@@ -9,6 +9,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
 
@@ -97,7 +98,7 @@ class FileCorpus : public Corpus {
     const int64_t record = i - first_[f];
     const std::string bytes = files_[f]->read(record);
     const auto where = [&] { return files_[f]->place(record); };
-    if (const auto at = first_invalid_utf8(bytes)) {
+    if (const auto at = find_invalid_utf8(bytes)) {
       bad_record(where(), "not UTF-8", cat("byte ", *at, " of the record"), "UTF-8 text");
     }
     Document document;

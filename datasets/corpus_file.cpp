@@ -183,28 +183,4 @@ std::string RecordFile::place(int64_t i) const {
   return cat(path_.string(), ":", line);
 }
 
-std::optional<size_t> first_invalid_utf8(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto byte = [&](size_t k) {
-      return static_cast<unsigned char>(i + k < text.size() ? text[i + k] : 0);
-    };
-    const unsigned char lead = byte(0);
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-    if (lead < 0xC2 || lead > 0xF4) return i;
-    for (size_t k = 1; k < length; ++k) {
-      if ((byte(k) & 0xC0) != 0x80) return i;
-    }
-    const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
-    const bool beyond = (lead == 0xED && byte(1) > 0x9F) || (lead == 0xF4 && byte(1) > 0x8F);
-    if (overlong || beyond) return i;
-    i += length;
-  }
-  return std::nullopt;
-}
-
 }  // namespace kvlingua

@@ -47,8 +47,4 @@ class RecordFile {
   std::string sha256_;
 };
 
-// Byte offset of the first byte that is not part of well-formed UTF-8 (no overlong forms, no
-// surrogates); none when all is.
-std::optional<size_t> first_invalid_utf8(std::string_view text);
-
 }  // namespace kvlingua

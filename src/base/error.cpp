@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "kvlingua/base/utf8.h"
+
 namespace kvlingua {
 
 std::string Error::format(const ErrorParts& parts) {
@@ -22,8 +24,7 @@ std::string printable(std::string_view text, size_t limit) {
   for (unsigned char c : text) {
     if (out.size() >= limit) {
       // Do not leave half a UTF-8 character behind.
-      while (!out.empty() && (static_cast<unsigned char>(out.back()) & 0xC0) == 0x80)
-        out.pop_back();
+      while (!out.empty() && !begins_character(out.back())) out.pop_back();
       if (!out.empty() && static_cast<unsigned char>(out.back()) >= 0xC0) out.pop_back();
       return out + "...";
     }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
-#include "utf8.h"
 
 namespace kvlingua::text {
 namespace {
@@ -18,7 +18,7 @@ char32_t first_code_point(std::string_view text) {
 
 size_t last_character(std::string_view text) {
   size_t at = text.size() - 1;
-  while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  while (!begins_character(text[at])) --at;
   return at;
 }
 

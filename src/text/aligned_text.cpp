@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "utf8.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua::text {
 

@@ -6,8 +6,8 @@
 #include <shared_mutex>
 
 #include "kvlingua/base/random.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
-#include "utf8.h"
 
 namespace kvlingua::text {
 namespace {

@@ -1,7 +1,7 @@
 #include <array>
 
+#include "kvlingua/base/utf8.h"
 #include "steps.h"
-#include "utf8.h"
 
 namespace kvlingua::text {
 namespace {

@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
 #include "unicode.h"
-#include "utf8.h"
 
 namespace kvlingua {
 namespace {
@@ -47,7 +47,7 @@ std::string_view trim(std::string_view content) {
   size_t first = content.size(), last = 0;
   for (size_t at = 0; at < content.size();) {
     const size_t begin = at;
-    const text::Utf8Step step = text::utf8_step(content, at);
+    const Utf8Step step = utf8_step(content, at);
     size_t next = at;
     const bool space = step.valid && is_python_space(text::next_code_point(content, next));
     at += step.length;

@@ -8,7 +8,7 @@
 #include <cctype>
 
 #include "kvlingua/base/error.h"
-#include "utf8.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua::text {
 namespace {

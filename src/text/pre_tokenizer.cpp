@@ -1,5 +1,5 @@
+#include "kvlingua/base/utf8.h"
 #include "steps.h"
-#include "utf8.h"
 
 namespace kvlingua::text {
 namespace {

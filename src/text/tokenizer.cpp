@@ -8,9 +8,9 @@
 #include "bpe.h"
 #include "json_view.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
 #include "steps.h"
-#include "utf8.h"
 
 namespace kvlingua {
 
@@ -199,7 +199,7 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
 }
 
 Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
-  if (const auto at = text::find_invalid_utf8(text)) {
+  if (const auto at = find_invalid_utf8(text)) {
     throw Error({.code = ExitCode::kInput,
                  .where = "text",
                  .what = cat("not valid UTF-8 at byte ", *at),
@@ -325,7 +325,7 @@ std::string StreamDecoder::push(int64_t id) {
   std::string out;
   size_t at = 0;
   while (at < pending_.size()) {
-    const text::Utf8Step step = text::utf8_step(pending_, at);
+    const Utf8Step step = utf8_step(pending_, at);
     if (step.truncated) break;
     if (step.valid) {
       out.append(pending_, at, step.length);
@@ -339,7 +339,7 @@ std::string StreamDecoder::push(int64_t id) {
 }
 
 std::string StreamDecoder::finish() {
-  std::string out = text::to_valid_utf8(pending_);
+  std::string out = to_valid_utf8(pending_);
   pending_.clear();
   first_ = true;
   return out;

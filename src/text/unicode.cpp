@@ -6,7 +6,7 @@
 #include <array>
 #include <optional>
 
-#include "utf8.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua::text {
 namespace {

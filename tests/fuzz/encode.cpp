@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/text/alignment.h"
 #include "kvlingua/text/tokenizer.h"
 #include "src/text/steps.h"
-#include "src/text/utf8.h"
 
 namespace {
 
@@ -23,7 +23,7 @@ std::string byte_level_json() {
   nlohmann::json vocab, merges = nlohmann::json::array();
   const auto name = [](unsigned char byte) {
     std::string out;
-    kvlingua::text::append_utf8(out, kvlingua::text::byte_level_char(byte));
+    kvlingua::append_utf8(out, kvlingua::text::byte_level_char(byte));
     return out;
   };
   for (int b = 0; b < 256; ++b) vocab[name(static_cast<unsigned char>(b))] = b;
@@ -112,7 +112,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Tokenizer pieces = Tokenizer::from_json(sentencepiece_json(false));
   static const Tokenizer composed = Tokenizer::from_json(sentencepiece_json(true));
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const bool valid = !kvlingua::text::find_invalid_utf8(text).has_value();
+  const bool valid = !kvlingua::find_invalid_utf8(text).has_value();
   try {
     check(byte_level, text, true);
     // The mark U+2581 in the text is read as a space, as SentencePiece does.

@@ -191,15 +191,6 @@ TEST(Corpus, NaturalEnglishForRealModels) {
   for (int64_t i = 0; i < 200; ++i) EXPECT_EQ(texts.count(held_out->read(i).text), 0U);
 }
 
-TEST(Utf8, FindsTheFirstBadByte) {
-  EXPECT_EQ(first_invalid_utf8("plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"), std::nullopt);
-  EXPECT_EQ(first_invalid_utf8("ab\xc3"), 2U);
-  EXPECT_EQ(first_invalid_utf8("\xc0\xaf"), 0U);          // overlong
-  EXPECT_EQ(first_invalid_utf8("x\xed\xa0\x80"), 1U);     // a surrogate
-  EXPECT_EQ(first_invalid_utf8("\xf4\x90\x80\x80"), 0U);  // beyond U+10FFFF
-  EXPECT_EQ(first_invalid_utf8("\x80"), 0U);
-}
-
 TEST(Shuffle, IsAPermutationOfAnySize) {
   for (int64_t n : {1, 2, 3, 7, 64, 1000, 4097}) {
     const Shuffle shuffle(n, 3), again(n, 3), other(n, 4);

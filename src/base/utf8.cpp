@@ -1,6 +1,6 @@
-#include "utf8.h"
+#include "kvlingua/base/utf8.h"
 
-namespace kvlingua::text {
+namespace kvlingua {
 
 Utf8Step utf8_step(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -95,4 +95,4 @@ std::string to_valid_utf8(std::string_view bytes) {
   return out;
 }
 
-}  // namespace kvlingua::text
+}  // namespace kvlingua
