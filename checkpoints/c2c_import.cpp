@@ -119,9 +119,21 @@ class Argument {
     }
     return value_.get<int64_t>();
   }
+  const std::string& text(std::initializer_list<std::string_view> choices) const {
+    std::string all;
+    for (const std::string_view choice : choices) {
+      if (value_.is_string() && value_.get_ref<const std::string&>() == choice)
+        return value_.get_ref<const std::string&>();
+      all += cat(all.empty() ? "" : ", ", choice);
+    }
+    bad(all);
+  }
   double number() const { return value_.is_number() ? value_.get<double>() : (bad("a number"), 0); }
   bool boolean() const {
     return value_.is_boolean() ? value_.get<bool>() : (bad("true or false"), false);
+  }
+  void must_be(bool wanted) const {
+    if (boolean() != wanted) bad(wanted ? "true" : "false");
   }
   at::ScalarType dtype() const {
     const bool typed =
@@ -132,7 +144,7 @@ class Argument {
   }
 
  private:
-  void bad(const std::string& expected) const {
+  [[noreturn]] void bad(const std::string& expected) const {
     refuse(path_, "init_args." + printable(key_), printable(value_.dump()), expected);
   }
   const fs::path& path_;
@@ -140,14 +152,57 @@ class Argument {
   const json& value_;
 };
 
+// Arguments that the older class alone has; false when it is none of them. What the class offers
+// beside the two ways of weighing (c2c_all_in_one.h) is refused, what it ignores is not.
+bool read_all_in_one(AllInOneOptions& o, const std::string& key, const Argument& argument) {
+  if (key == "weight_hidden_dim") {
+    o.weight_hidden_dim = argument.integer(1, 1 << 20);
+  } else if (key == "activation") {
+    o.activation = argument.text({"gelu", "relu", "silu"});
+  } else if (key == "use_layer_norm") {
+    o.layer_norm = argument.boolean();
+  } else if (key == "use_residual") {
+    o.residual = argument.boolean();
+  } else if (key == "use_swiglu") {
+    o.swiglu = argument.boolean();
+  } else if (key == "use_concat") {
+    o.concat = argument.boolean();
+  } else if (key == "use_gumbel") {
+    o.gumbel = argument.boolean();
+  } else if (key == "gate_granularity") {
+    argument.text({"scalar"});
+  } else if (key == "gate_depends_on_input") {
+    argument.must_be(false);
+  } else if (key == "weight_granularity") {
+    argument.text({"scalar", "head_merged"});
+  } else if (key == "weight_depends_on_input") {
+    o.weight_depends_on_input = argument.boolean();
+  } else if (key == "weight_input_features") {
+    o.weight_input = argument.text({"target_key", "target_value", "both", "target_projected_key",
+                                    "target_projected_value", "target_projected_both"});
+  } else if (key == "weight_init_value") {
+    o.weight_init = argument.number();
+  } else if (key == "scalar_temperature") {
+    o.scalar_temperature = argument.number();
+  } else if (key == "preserve_target_weight") {
+    o.preserve_target_weight = argument.boolean();
+  } else if (key == "add_self") {
+    o.add_self = argument.boolean();
+  } else {
+    return key == "gate_input_features" || key == "gate_init_value" ||
+           key == "max_sequence_length" || key == "pos_emb";
+  }
+  return true;
+}
+
 Declaration read_declaration(const fs::path& path) {
   const json file = read_json(path);
   const std::string name =
       file.contains("class") && file["class"].is_string() ? file["class"].get<std::string>() : "";
-  const bool ablation = name == "AblationProjector";
-  if (name != "C2CProjector" && !ablation) {
+  const bool ablation = name == "AblationProjector", all_in_one = name == "AllInOneProjector";
+  if (name != "C2CProjector" && !ablation && !all_in_one) {
     refuse(path, "a projector class that is not supported", name.empty() ? "none" : printable(name),
-           "C2CProjector or AblationProjector");
+           "C2CProjector, AblationProjector or AllInOneProjector");
   }
   if (!file.contains("init_args") || !file["init_args"].is_object()) {
     refuse(path, "init_args are missing", {}, {}, ExitCode::kCorrupt);
@@ -156,6 +211,13 @@ Declaration read_declaration(const fs::path& path) {
   out.init_args = file["init_args"];
   C2CConfig& c = out.config;
   c.source.kv_heads = c.target.kv_heads = 1;  // the class's defaults
+  if (all_in_one) {
+    c.all_in_one.emplace();
+    c.hidden_dim = 512;
+    c.num_layers = 2;
+    c.final_temperature = 0.01;
+    c.anneal_steps = 1360;
+  }
   constexpr int64_t kWide = 1 << 20;
   for (const auto& [key, value] : out.init_args.items()) {
     const Argument argument(path, key, value);
@@ -167,12 +229,14 @@ Declaration read_declaration(const fs::path& path) {
       c.source.kv_heads = argument.integer(1, kWide);
     } else if (key == "target_num_heads") {
       c.target.kv_heads = argument.integer(1, kWide);
-    } else if (key == "intermediate_dim") {
+    } else if (all_in_one && read_all_in_one(*c.all_in_one, key, argument)) {
+      continue;
+    } else if (key == "intermediate_dim" && !all_in_one) {
       c.intermediate_dim = argument.integer(1, kWide);
     } else if (key == "hidden_dim") {
       c.hidden_dim = argument.integer(1, kWide);
     } else if (key == "num_layers") {
-      c.num_layers = argument.integer(3, 1024);
+      c.num_layers = argument.integer(all_in_one ? 1 : 3, 1024);
     } else if (key == "dropout") {
       c.dropout = argument.number();
     } else if (key == "initial_temperature") {
@@ -181,7 +245,7 @@ Declaration read_declaration(const fs::path& path) {
       c.final_temperature = argument.number();
     } else if (key == "anneal_steps") {
       c.anneal_steps = argument.integer(1, int64_t{1} << 40);
-    } else if (key == "zero_init" && !ablation) {
+    } else if (key == "zero_init" && !ablation && !all_in_one) {
       c.zero_init = argument.boolean();
     } else if (key == "ablation_level" && ablation) {
       c.ablation_level = static_cast<int>(argument.integer(0, 4));
@@ -193,6 +257,12 @@ Declaration read_declaration(const fs::path& path) {
   }
   if (c.source.head_dim == 0 || c.target.head_dim == 0)
     refuse(path, "init_args lack source_dim or target_dim");
+  if (all_in_one) {
+    const json granularity = out.init_args.value("weight_granularity", json("scalar"));
+    const char* expected = c.all_in_one->weight_depends_on_input ? "head_merged" : "scalar";
+    if (granularity != expected)
+      refuse(path, "init_args.weight_granularity", printable(granularity.dump()), expected);
+  }
   return out;
 }
 
@@ -292,6 +362,23 @@ std::vector<std::pair<std::string, at::Tensor>> read_state(const fs::path& path,
   return state;
 }
 
+void add_all_in_one(const AllInOneOptions& o, json& init_args) {
+  init_args["weight_hidden_dim"] = o.weight_hidden_dim;
+  init_args["activation"] = o.activation;
+  init_args["use_layer_norm"] = o.layer_norm;
+  init_args["use_residual"] = o.residual;
+  init_args["use_swiglu"] = o.swiglu;
+  init_args["use_concat"] = o.concat;
+  init_args["use_gumbel"] = o.gumbel;
+  init_args["weight_granularity"] = o.weight_depends_on_input ? "head_merged" : "scalar";
+  init_args["weight_depends_on_input"] = o.weight_depends_on_input;
+  init_args["weight_input_features"] = o.weight_input;
+  init_args["weight_init_value"] = o.weight_init;
+  init_args["scalar_temperature"] = o.scalar_temperature;
+  init_args["preserve_target_weight"] = o.preserve_target_weight;
+  init_args["add_self"] = o.add_self;
+}
+
 json declaration_of(const C2CFuser& fuser) {
   const C2CConfig& c = fuser.config();
   json init_args{{"source_dim", c.source.head_dim},
@@ -299,7 +386,6 @@ json declaration_of(const C2CFuser& fuser) {
                  {"source_num_heads", c.source.kv_heads},
                  {"target_num_heads", c.target.kv_heads},
                  {"hidden_dim", c.hidden_dim},
-                 {"intermediate_dim", c.intermediate_dim},
                  {"num_layers", c.num_layers},
                  {"dropout", c.dropout},
                  {"initial_temperature", c.initial_temperature},
@@ -308,6 +394,11 @@ json declaration_of(const C2CFuser& fuser) {
                  {"dtype",
                   {{"__type__", "torch.dtype"},
                    {"value", dtype_name(fuser.parameters()[0].second.scalar_type())}}}};
+  if (c.all_in_one) {
+    add_all_in_one(*c.all_in_one, init_args);
+    return {{"class", "AllInOneProjector"}, {"init_args", init_args}};
+  }
+  init_args["intermediate_dim"] = c.intermediate_dim;
   const bool ablation = c.ablation_level > 0;
   if (ablation) {
     init_args["ablation_level"] = c.ablation_level;

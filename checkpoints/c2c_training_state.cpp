@@ -50,10 +50,10 @@ C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& f
     const auto state = states.find(index);
     if (state == states.end())
       refuse(file, cat("no optimizer state for parameter ", index), cat(states.size(), " states"));
-    const bool key = name.starts_with("key_");
-    const auto& [first, second] = stacked.at(name.substr(key ? 4 : 6));
+    const auto [stack, place] = fuser.place_of(name, layer);
+    const auto& [first, second] = stacked.at(stack);
     const auto copy = [&](const char* slot, const at::Tensor& into_stack) {
-      const at::Tensor into = into_stack.select(0, (key ? 0 : layers) + layer);
+      const at::Tensor into = into_stack.select(0, place);
       const at::Tensor moment =
           c2c::to_tensor(member(*state->second, slot, Kind::kTensor, file).tensor, file, slot);
       if (moment.sizes() != into.sizes()) {
@@ -66,13 +66,15 @@ C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& f
     copy("exp_avg_sq", second);
     ++index;
   };
-  // The optimizer numbers its parameters group by group: all gate logits first, then the rest,
-  // layer by layer.
-  for (const bool gates : {true, false}) {
+  // The optimizer numbers its parameters group by group, layer by layer in each.
+  const auto group_of = [](const std::string& name) {
+    const auto holds = [&](const char* part) { return name.find(part) != std::string::npos; };
+    return holds("gate") ? 0 : holds("key_weight") || holds("value_weight") ? 1 : 2;
+  };
+  for (const int group : {0, 1, 2}) {
     for (int64_t layer = 0; layer < layers; ++layer) {
       for (const auto& [name, tensor] : fuser.layer_state(layer)) {
-        if (name != "gate_temperature" && (name.find("gate") != std::string::npos) == gates)
-          take(name, layer);
+        if (name != "gate_temperature" && group_of(name) == group) take(name, layer);
       }
     }
   }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Ten training steps and fused generations of Cache-to-Cache's own code on two frozen models.
 
-usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR [tiny|nano|real]        (torch, transformers 4.52.4 as that project pins)
+usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR [tiny|all_in_one|nano|real]        (torch, transformers 4.52.4 as that project pins)
 
-tiny: random models of a few thousand weights, what tests/golden holds. nano: the embedded pair with the recipe's projector. real:
+tiny: random models of a few thousand weights, what tests/golden holds. all_in_one: the same with the older class as its all_in_one
+recipe has it. nano: the embedded pair with the recipe's projector. real:
 random weights of Qwen3-0.6B fused with Qwen2.5-0.5B, the recipe's projector (needs 20 GB of memory and 13 GB of disk). Where nano or
 real were written, KVLINGUA_C2C_TRAINING=OUT_DIR has `golden_trainers` follow them.
 
@@ -46,13 +47,14 @@ import rosetta.model  # noqa: E402
 
 sys.modules["rosetta.model.wrapper"] = wrapper
 exec(compile(text, str(wrapper_file), "exec"), wrapper.__dict__)
-from rosetta.model.projector import C2CProjector  # noqa: E402
+from rosetta.model.projector import AllInOneProjector, C2CProjector  # noqa: E402
 from rosetta.train.dataset_adapters import RosettaDataCollator, generate_kv_cache_index  # noqa: E402
 from rosetta.train.model_utils import last_aligned_sources  # noqa: E402
 from rosetta.utils.registry import save_object  # noqa: E402
 
 torch.manual_seed(5)
-if preset == "tiny":
+tiny = preset in ("tiny", "all_in_one")
+if tiny:
     torch.set_num_threads(1)
 
 
@@ -66,7 +68,7 @@ def shape(hidden, intermediate, layers, heads, kv_heads, **more):
                 num_key_value_heads=kv_heads, **more)
 
 
-if preset == "tiny":
+if tiny:
     target, source = random_pair(96, shape(32, 48, 3, 4, 2, head_dim=16), shape(24, 40, 2, 3, 1), max_position_embeddings=256,
                                  rope_theta=1e4, initializer_range=0.2)
 elif preset == "real":
@@ -93,14 +95,23 @@ def heads_of(model):
 
 
 steps, accumulation, batch_size = 10, 2, 3
-width = dict(intermediate_dim=20, hidden_dim=24) if preset == "tiny" else dict(intermediate_dim=1024, hidden_dim=1024)
+common = dict(num_layers=3, dropout=0.0, initial_temperature=1.0, final_temperature=0.001, anneal_steps=8, dtype=torch.float32)
+if preset == "all_in_one":
+    recipe = json.loads((tree / "recipe/train_recipe/all_in_one.json").read_text())["model"]["projector"]
+    assert recipe["type"] == "AllInOneProjector"
+    kind, options = AllInOneProjector, recipe["params"] | common | dict(hidden_dim=20, weight_hidden_dim=12)
+else:
+    width = (20, 24) if tiny else (1024, 1024)
+    kind, options = C2CProjector, dict(intermediate_dim=width[0], hidden_dim=width[1]) | common
 layers, source_layers = target.config.num_hidden_layers, source.config.num_hidden_layers
 (source_heads, source_dim), (target_heads, target_dim) = heads_of(source), heads_of(target)
 projectors = []
 for _ in range(layers):
-    projectors.append(C2CProjector(source_dim=source_dim, target_dim=target_dim, source_num_heads=source_heads,
-                                   target_num_heads=target_heads, num_layers=3, dropout=0.0, initial_temperature=1.0,
-                                   final_temperature=0.001, anneal_steps=8, dtype=torch.float32, **width))
+    projectors.append(kind(source_dim=source_dim, target_dim=target_dim, source_num_heads=source_heads,
+                           target_num_heads=target_heads, **options))
+    for part in projectors[-1].modules():  # the older class has one that no option reaches
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
 model = wrapper.RosettaModel(model_list=[target, source], base_model_idx=0, projector_list=projectors,
                              include_response=False, multi_source_fusion_mode="sequential")
 for layer, sources in last_aligned_sources(layers, source_layers, 1).items():
@@ -127,7 +138,7 @@ class Tokenizer:
 collate = RosettaDataCollator(slm_tokenizer=Tokenizer(), max_length=64)
 draws = torch.Generator().manual_seed(9)
 plain_rand = torch.rand
-torch.rand = lambda *size, **options: torch.full(size, 0.5, dtype=options.get("dtype"))
+torch.rand = lambda *size, **options: torch.full(size[0] if isinstance(size[0], tuple) else size, 0.5, dtype=options.get("dtype"))
 
 
 def sample():
@@ -136,12 +147,12 @@ def sample():
     return torch.randint(2, VOCAB, (length,), generator=draws).tolist(), prompt
 
 
-lr, total = 2e-3 if preset == "tiny" else 1e-4, steps
-gate, rest = [], []
+lr, total = 2e-3 if tiny else 1e-4, steps
+gate, weight, rest = [], [], []
 for name, parameter in model.named_parameters():
     if parameter.requires_grad:
-        (gate if "gate" in name else rest).append(parameter)
-optimizer = torch.optim.AdamW([{"params": gate, "lr": lr}, {"params": [], "lr": lr}, {"params": rest, "lr": lr}], weight_decay=0.01)
+        (gate if "gate" in name else weight if "key_weight" in name or "value_weight" in name else rest).append(parameter)
+optimizer = torch.optim.AdamW([{"params": group, "lr": lr} for group in (gate, weight, rest)], weight_decay=0.01)
 scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=2, num_training_steps=total)
 record = {"versions": {"torch": torch.__version__, "transformers": transformers.__version__}, "learning_rate": lr, "weight_decay": 0.01,
           "warmup_steps": 2, "total_steps": total, "max_grad_norm": 1.0, "uniform": 0.5, "accumulation": accumulation, "steps": []}
@@ -171,6 +182,9 @@ torch.rand = plain_rand
 
 with torch.no_grad():  # so that evaluation uses the projectors: the strict gate is closed at logit <= 0
     for i, p in enumerate(projectors):
+        if kind is AllInOneProjector:
+            p.gate_logit.fill_(0.5 if i != 1 else -0.5)
+            continue
         p.key_gate_logit.fill_(0.5)
         p.value_gate_logit.fill_(0.5 if i != 1 else -0.5)
 save(out / "trained")

@@ -2,6 +2,8 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <set>
+
 #include "kvlingua/config/recipe.h"
 
 namespace kvlingua {
@@ -12,12 +14,18 @@ struct C2cParams {
   double dropout = 0.1, initial_temperature = 1.0, final_temperature = 0.001;
   bool zero_init = false, use_gumbel = true;
   int64_t ablation_level = 0;
+  // Of the older class.
+  AllInOneOptions older;
+  std::string gate_granularity = "scalar", gate_input_features, weight_granularity = "scalar";
+  bool gate_depends_on_input = false, pos_emb = false;
+  double gate_init_value = 0;
+  int64_t max_sequence_length = 8192;
 
   template <class V>
   void visit(V& v) {
     v.field("hidden_dim", hidden_dim, {.min = 1, .max = 1 << 16});
     v.field("intermediate_dim", intermediate_dim, {.min = 1, .max = 1 << 16});
-    v.field("num_layers", num_layers, {.min = 3, .max = 64});
+    v.field("num_layers", num_layers, {.min = 1, .max = 64});
     v.field("dropout", dropout, {.min = 0, .max = 0.95});
     v.field("initial_temperature", initial_temperature, {.above = 0});
     v.field("final_temperature", final_temperature, {.above = 0});
@@ -25,6 +33,32 @@ struct C2cParams {
     v.field("zero_init", zero_init, {});
     v.field("use_gumbel", use_gumbel, {});
     v.field("ablation_level", ablation_level, {.min = 0, .max = 4});
+    v.field("weight_hidden_dim", older.weight_hidden_dim, {.min = 1, .max = 1 << 16});
+    v.field("activation", older.activation, {.choices = {"gelu", "relu", "silu"}});
+    v.field("use_layer_norm", older.layer_norm, {});
+    v.field("use_residual", older.residual, {});
+    v.field("use_swiglu", older.swiglu, {});
+    v.field("use_concat", older.concat, {});
+    v.field("gate_granularity", gate_granularity, {.choices = {"scalar"}});
+    v.field("gate_depends_on_input", gate_depends_on_input, {});
+    v.field("gate_input_features", gate_input_features, {});
+    v.field("gate_init_value", gate_init_value, {});
+    v.field("weight_granularity", weight_granularity, {.choices = {"scalar", "head_merged"}});
+    v.field("weight_depends_on_input", older.weight_depends_on_input, {});
+    v.field("weight_input_features", older.weight_input,
+            {.choices = {"target_key", "target_value", "both", "target_projected_key",
+                         "target_projected_value", "target_projected_both"}});
+    v.field("weight_init_value", older.weight_init, {});
+    v.field("preserve_target_weight", older.preserve_target_weight, {});
+    v.field("add_self", older.add_self, {});
+    v.field("scalar_temperature", older.scalar_temperature, {.above = 0});
+    v.field("max_sequence_length", max_sequence_length, {.min = 1});
+    v.field("pos_emb", pos_emb, {});
+    v.require(!gate_depends_on_input, "gate_depends_on_input",
+              "gates that depend on their input are not supported");
+    v.require(older.weight_depends_on_input == (weight_granularity == "head_merged"),
+              "weight_granularity",
+              "head_merged with weight_depends_on_input, scalar without, are supported");
   }
 };
 
@@ -34,9 +68,10 @@ struct C2cProjectorPart {
 
   template <class V>
   void visit(V& v) {
-    v.field("type", type, {.choices = {"C2CProjector", "AblationProjector"}});
+    v.field("type", type, {.choices = {"C2CProjector", "AblationProjector", "AllInOneProjector"}});
     v.section("params", params);
   }
+  bool older() const { return type == "AllInOneProjector"; }
 };
 
 struct C2cModelPart {
@@ -161,14 +196,50 @@ struct C2cRecipe {
   }
 };
 
-void translate(const C2cRecipe& from, const std::string& file, Recipe& to) {
+constexpr const char* kParams = "model.projector.params.";
+
+// Parameters that the other class alone has: its constructor would not take them.
+std::vector<Problem> foreign_params(const C2cProjectorPart& projector, const Places& places) {
+  static const std::set<std::string> newer{"intermediate_dim", "zero_init", "ablation_level"},
+      common{"hidden_dim",        "num_layers",   "dropout",   "initial_temperature",
+             "final_temperature", "anneal_steps", "use_gumbel"};
+  std::vector<Problem> problems;
+  for (const auto& [path, place] : places) {
+    if (!path.starts_with(kParams)) continue;
+    const std::string name = path.substr(std::string_view(kParams).size());
+    if (common.contains(name) || newer.contains(name) != projector.older()) continue;
+    Problem problem = place;
+    problem.parts.what = cat(path, ": ", projector.type, " has no such parameter");
+    problems.push_back(problem);
+  }
+  return problems;
+}
+
+// The older class's own defaults, where nothing was given.
+C2cParams with_older_defaults(C2cParams params, const Places& places) {
+  const auto absent = [&](const char* name) { return !places.contains(cat(kParams, name)); };
+  if (absent("hidden_dim")) params.hidden_dim = 512;
+  if (absent("num_layers")) params.num_layers = 2;
+  if (absent("final_temperature")) params.final_temperature = 0.01;
+  if (absent("anneal_steps")) params.anneal_steps = 1360;
+  return params;
+}
+
+void translate(const C2cRecipe& from, const Places& places, const std::string& file, Recipe& to) {
   to.pair.target.name = from.model.base_model;
   to.pair.source.name = from.model.teacher_model;
   to.pair.alignment = from.model.is_do_alignment ? from.model.alignment_strategy : "identity";
 
   to.projector.kind = "c2c";
   C2cOptions& c2c = to.projector.c2c;
-  const C2cParams& params = from.model.projector.params;
+  const bool older = from.model.projector.older();
+  const C2cParams params = older ? with_older_defaults(from.model.projector.params, places)
+                                 : from.model.projector.params;
+  if (older) {
+    c2c.type = from.model.projector.type;
+    c2c.all_in_one = params.older;
+    c2c.all_in_one.gumbel = params.use_gumbel;
+  }
   c2c.hidden_dim = params.hidden_dim;
   c2c.intermediate_dim = params.intermediate_dim;
   c2c.num_layers = params.num_layers;
@@ -245,6 +316,7 @@ void add_notes(const C2cRecipe& from, const Places& places, const std::string& f
       {"data.kwargs.split", "files are named by data.files"},
   };
   for (const auto& [path, why] : without_effect) {
+    if (from.model.projector.older() && std::string_view(path).ends_with("use_gumbel")) continue;
     const auto place = places.find(path);
     if (place != places.end())
       notes.push_back(cat(place->second.parts.where, ": ", path, " has no effect: ", why));
@@ -274,7 +346,9 @@ std::vector<Problem> read_c2c_recipe(std::string_view yaml, const std::string& f
   std::vector<Problem> problems = read_options(visit_of(c2c), yaml, file, &places, true);
   if (problems.empty()) problems = check_options(visit_of(c2c), places, file);
   if (!problems.empty()) return problems;
-  translate(c2c, file, recipe);
+  problems = foreign_params(c2c.model.projector, places);
+  if (!problems.empty()) return problems;
+  translate(c2c, places, file, recipe);
   add_notes(c2c, places, file, recipe.notes);
   return problems;
 }

@@ -24,8 +24,18 @@ C2CConfig config_from(const KvShape& source, const KvShape& target, const C2cOpt
   c.anneal_steps = o.anneal_steps;
   c.zero_init = o.zero_init;
   c.ablation_level = static_cast<int>(o.ablation);
+  if (o.type == "AllInOneProjector") c.all_in_one = o.all_in_one;
   return c;
 }
+
+// A visitor of option structs: every field under its name.
+struct FieldsToJson {
+  nlohmann::json& out;
+  template <class T>
+  void field(std::string_view name, const T& value, const FieldInfo&) {
+    out[std::string(name)] = value;
+  }
+};
 
 bool fuses(const std::string& mode) {
   if (mode != "fuse" && mode != "translate") {
@@ -131,6 +141,10 @@ C2cOptions c2c_options(const C2CConfig& c, const std::string& mode) {
   o.source_layer = c.source_layer;
   o.mode = mode;
   o.ablation = c.ablation_level;
+  if (c.all_in_one) {
+    o.type = "AllInOneProjector";
+    o.all_in_one = *c.all_in_one;
+  }
   return o;
 }
 
@@ -147,6 +161,11 @@ nlohmann::json C2CProjector::config() const {
                     {"source_layer", c.source_layer},
                     {"ablation", c.ablation_level},
                     {"mode", fuses_ ? "fuse" : "translate"}};
+  if (c.all_in_one) {
+    AllInOneOptions options = *c.all_in_one;
+    FieldsToJson visitor{out["options"]["all_in_one"]};
+    options.visit(visitor);
+  }
   return out;
 }
 

@@ -11,6 +11,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/kernels/gated_add.h"
+#include "kvlingua/projector/c2c_all_in_one.h"
 
 namespace kvlingua {
 namespace {
@@ -39,6 +40,11 @@ void check_cache(const char* role, const KvCache& cache, const KvShape& shape) {
                .what = cat("the ", role, " cache does not fit"),
                .got = cache.shape().describe(),
                .expected = shape.describe()});
+}
+
+AllInOneShape all_in_one_shape(const C2CConfig& c) {
+  return {c.source.width(), c.target.kv_heads, c.target.head_dim,
+          c.hidden_dim,     c.num_layers,      c.dropout};
 }
 
 }  // namespace
@@ -79,7 +85,8 @@ std::vector<int64_t> map_layers(LayerMapping mapping, int64_t target_layers,
 C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, uint64_t seed)
     : config_(std::move(config)) {
   const C2CConfig& c = config_;
-  if (c.num_layers < 3) bad_config("num_layers is too small", cat(c.num_layers), "3 or more");
+  if (c.num_layers < 3 && !c.all_in_one)
+    bad_config("num_layers is too small", cat(c.num_layers), "3 or more");
   if (c.hidden_dim < 1 || c.intermediate_dim < 1) {
     bad_config("hidden sizes", cat(c.hidden_dim, " and ", c.intermediate_dim), "positive numbers");
   }
@@ -95,14 +102,36 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
     }
   }
 
-  const int64_t towers = 2 * c.target.layers, h = c.hidden_dim;
-  const int64_t in_width = c.source.width() + (c.has_target() ? c.target.width() : 0);
   const at::TensorOptions options = at::TensorOptions().dtype(dtype).device(device);
   at::Generator generator = at::detail::createCPUGenerator(seed);
   const auto uniform = [&](at::IntArrayRef size, int64_t fan_in) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
     return at::empty(size, at::kFloat).uniform_(-bound, bound, generator).to(options);
   };
+  if (c.all_in_one) {
+    for (const auto& p : all_in_one_parameters(all_in_one_shape(c), *c.all_in_one)) {
+      std::vector<int64_t> size{c.target.layers};
+      size.insert(size.end(), p.size.begin(), p.size.end());
+      add(p.name, p.fan_in > 0 ? uniform(size, p.fan_in) : at::full(size, p.fill, options));
+    }
+  } else {
+    add_towers(uniform, options);
+  }
+  bind();
+  if (c.zero_init && !c.all_in_one) {
+    stack_.out_weight.zero_();
+    stack_.out_bias.zero_();
+  }
+  temperature_T_ = at::empty({c.target.layers}, options);
+  set_temperature(0);
+  source_layer_ = at::tensor(c.source_layer, at::kLong).to(device);
+}
+
+void C2CFuser::add_towers(const std::function<at::Tensor(at::IntArrayRef, int64_t)>& uniform,
+                          const at::TensorOptions& options) {
+  const C2CConfig& c = config_;
+  const int64_t towers = 2 * c.target.layers, h = c.hidden_dim;
+  const int64_t in_width = c.source.width() + (c.has_target() ? c.target.width() : 0);
   const auto add_block = [&](const std::string& name, int64_t inner) {
     add(name + ".norm.weight", at::ones({towers, h}, options));
     add(name + ".w1.weight", uniform({towers, inner, h}, h));
@@ -121,14 +150,6 @@ C2CFuser::C2CFuser(C2CConfig config, at::Device device, at::ScalarType dtype, ui
     add_block(cat("proj_mlp2.blocks.", i), c.intermediate_dim);
   add("proj_out.weight", uniform({towers, c.target.width(), h}, h));
   add("proj_out.bias", uniform({towers, c.target.width()}, h));
-  bind();
-  if (c.zero_init) {
-    stack_.out_weight.zero_();
-    stack_.out_bias.zero_();
-  }
-  temperature_T_ = at::empty({c.target.layers}, options);
-  set_temperature(0);
-  source_layer_ = at::tensor(c.source_layer, at::kLong).to(device);
 }
 
 void C2CFuser::add(const std::string& name, at::Tensor tensor) {
@@ -148,6 +169,7 @@ void C2CFuser::bind() {
                       named(name + ".w2.weight")};
   };
   if (config_.has_gate()) gate_logit_ = named("gate_logit");
+  if (config_.all_in_one) return;
   stack_ = {};
   stack_.in_weight = named("in.weight");
   stack_.in_bias = named("in.bias");
@@ -179,6 +201,47 @@ void C2CFuser::set_temperature(int64_t step) {
                        std::pow(config_.final_temperature / config_.initial_temperature, ratio));
 }
 
+at::Tensor C2CFuser::gumbel_uniform(at::IntArrayRef size, const Mode& mode) const {
+  const at::TensorOptions options = gate_logit_.options().requires_grad(false);
+  if (mode.uniform.defined()) return mode.uniform.to(options);
+  if (mode.fixed_uniform) return at::full(size, *mode.fixed_uniform, options);
+  return at::rand(size, mode.generator, options);
+}
+
+KvCache C2CFuser::fuse_all_in_one(const KvCache& source, const KvCache& target,
+                                  const Mode& mode) const {
+  const C2CConfig& c = config_;
+  AllInOneLayer layer;
+  layer.training = mode.training;
+  if (mode.fixed_uniform) layer.weight_dropout = 0;
+  at::Tensor uniform;
+  if (mode.training && c.all_in_one->gumbel) {
+    uniform = gumbel_uniform(
+        {c.target.layers, target.batch(), c.target.kv_heads, target.tokens(), c.target.head_dim},
+        mode);
+  }
+  std::vector<std::vector<at::Tensor>> parts;  // of each parameter, by layer
+  for (const auto& [name, stack] : parameters_) parts.push_back(stack.unbind(0));
+  std::vector<at::Tensor> keys, values;
+  for (int64_t t = 0; t < c.target.layers; ++t) {
+    const int64_t s = c.source_layer[static_cast<size_t>(t)];
+    layer.source_key = source.keys()[s];
+    layer.source_value = source.values()[s];
+    layer.target_key = target.keys()[t];
+    layer.target_value = target.values()[t];
+    layer.temperature = temperature_T_[t];
+    if (uniform.defined()) layer.uniform = uniform[t];
+    layer.state.clear();
+    for (size_t i = 0; i < parts.size(); ++i)
+      layer.state.emplace_back(parameters_[i].first, parts[i][static_cast<size_t>(t)]);
+    const auto [key, value] = all_in_one_layer(all_in_one_shape(c), *c.all_in_one, layer);
+    keys.push_back(key);
+    values.push_back(value);
+  }
+  return KvCache(at::stack(keys), at::stack(values), target.positions(), target.rope(),
+                 target.mask());
+}
+
 KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode& mode) const {
   const C2CConfig& c = config_;
   check_cache("source", source, c.source);
@@ -190,6 +253,7 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
                  .got = cat(source.batch(), " x ", source.tokens()),
                  .expected = cat(target.batch(), " x ", target.tokens())});
   }
+  if (c.all_in_one) return fuse_all_in_one(source, target, mode);
   const int64_t layers = c.target.layers, batch = target.batch(), tokens = target.tokens();
   const int64_t heads = c.target.kv_heads;
 
@@ -209,11 +273,8 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
   if (c.has_gate()) {
     const at::Tensor logit = gate_logit_.view({2, layers, 1, 1, 1});
     if (mode.training) {
-      const at::Tensor u = mode.uniform.defined() ? mode.uniform.to(logit.options())
-                           : mode.fixed_uniform
-                               ? at::full(size, *mode.fixed_uniform, logit.options())
-                               : at::rand(size, mode.generator, logit.options());
-      const at::Tensor noise = -at::log(-at::log(u.detach() + kGumbelEps) + kGumbelEps);
+      const at::Tensor u = gumbel_uniform(size, mode);
+      const at::Tensor noise = -at::log(-at::log(u + kGumbelEps) + kGumbelEps);
       if (c.ablation_level == 0) {
         const auto [keys, values] =
             gated_add({target.keys(), target.values(), projected, score, noise,
@@ -241,6 +302,18 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
 
 std::vector<std::pair<std::string, at::Tensor>> C2CFuser::layer_state(int64_t layer) const {
   std::vector<std::pair<std::string, at::Tensor>> out;
+  if (config_.all_in_one) {
+    // A module's own parameters, its buffer, then its parts'.
+    bool before_parts = true;
+    for (const auto& [name, tensor] : parameters_) {
+      if (before_parts && name.find('.') != std::string::npos) {
+        before_parts = false;
+        out.emplace_back("gate_temperature", temperature_T_.select(0, layer));
+      }
+      out.emplace_back(name, tensor.detach().select(0, layer));
+    }
+    return out;
+  }
   const auto emit = [&](const std::string& prefix) {
     for (const int kv : {0, 1}) {
       for (const auto& [name, tensor] : parameters_) {
@@ -257,6 +330,12 @@ std::vector<std::pair<std::string, at::Tensor>> C2CFuser::layer_state(int64_t la
     emit(prefix);
   }
   return out;
+}
+
+std::pair<std::string, int64_t> C2CFuser::place_of(const std::string& name, int64_t layer) const {
+  if (config_.all_in_one) return {name, layer};
+  const bool key = name.starts_with("key_");
+  return {name.substr(key ? 4 : 6), (key ? 0 : config_.target.layers) + layer};
 }
 
 void C2CFuser::load_layer_state(int64_t layer,

@@ -67,6 +67,15 @@ void read_ridge(const json& j, RidgeOptions& o) {
   }
 }
 
+// A visitor of option structs: every field from its name.
+struct FieldsFromJson {
+  const json& from;
+  template <class T>
+  void field(std::string_view name, T& value, const FieldInfo&) {
+    from.at(std::string(name)).get_to(value);
+  }
+};
+
 void read_c2c(const json& j, C2cOptions& o) {
   j.at("hidden_dim").get_to(o.hidden_dim);
   j.at("intermediate_dim").get_to(o.intermediate_dim);
@@ -78,6 +87,10 @@ void read_c2c(const json& j, C2cOptions& o) {
   j.at("source_layer").get_to(o.source_layer);
   j.at("ablation").get_to(o.ablation);
   j.at("mode").get_to(o.mode);
+  if (!j.contains("all_in_one")) return;
+  o.type = "AllInOneProjector";
+  FieldsFromJson visitor{j["all_in_one"]};
+  o.all_in_one.visit(visitor);
 }
 
 }  // namespace

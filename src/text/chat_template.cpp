@@ -49,7 +49,7 @@ std::string_view trim(std::string_view content) {
     const size_t begin = at;
     const Utf8Step step = utf8_step(content, at);
     size_t next = at;
-    const bool space = step.valid && is_python_space(text::next_code_point(content, next));
+    const bool space = step.valid && is_python_space(next_code_point(content, next));
     at += step.length;
     if (space) continue;
     first = std::min(first, begin);

@@ -14,11 +14,15 @@
 
 namespace kvlingua::testing {
 
-// The tiny models of tests/golden, unless KVLINGUA_C2C_TRAINING names another folder.
-inline bool c2c_training_is_tiny() { return std::getenv("KVLINGUA_C2C_TRAINING") == nullptr; }
+// The tiny models of tests/golden, unless KVLINGUA_C2C_TRAINING names another folder; all_in_one
+// there is the older class.
 inline std::filesystem::path c2c_training_data() {
-  if (c2c_training_is_tiny()) return std::filesystem::path(KVLINGUA_TEST_DATA) / "c2c" / "training";
-  return std::getenv("KVLINGUA_C2C_TRAINING");
+  const char* other = std::getenv("KVLINGUA_C2C_TRAINING");
+  return other != nullptr ? std::filesystem::path(other)
+                          : std::filesystem::path(KVLINGUA_TEST_DATA) / "c2c" / "training";
+}
+inline bool c2c_training_is_tiny() {
+  return c2c_training_data().string().starts_with(KVLINGUA_TEST_DATA);
 }
 
 inline double relative(double got, double expected) {

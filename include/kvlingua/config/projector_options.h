@@ -94,7 +94,50 @@ struct MlpOptions {
 };
 
 // Cache-to-Cache's projector (arXiv 2510.03215); defaults are its published recipe's.
+// Of Cache-to-Cache's older class alone (projector/c2c_all_in_one.h), with that class's defaults.
+struct AllInOneOptions {
+  int64_t weight_hidden_dim = 1024;
+  std::string activation = "gelu";
+  bool layer_norm = true;
+  bool residual = true;
+  bool swiglu = false;
+  bool concat = false;
+  bool weight_depends_on_input = false;
+  std::string weight_input = "target_key";
+  double weight_init = 0;
+  double scalar_temperature = 0.005;
+  bool preserve_target_weight = true;
+  bool add_self = true;
+  bool gumbel = true;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("weight_hidden_dim", weight_hidden_dim,
+            {.help = "width of the network that makes the weights", .min = 1, .max = 1 << 16});
+    v.field("activation", activation,
+            {.help = "between the layers", .choices = {"gelu", "relu", "silu"}});
+    v.field("layer_norm", layer_norm, {.help = "behind each layer but the last"});
+    v.field("residual", residual, {.help = "around the network, where its widths are equal"});
+    v.field("swiglu", swiglu, {.help = "gated layers instead of activation"});
+    v.field("concat", concat, {.help = "a last layer over projected and target's own"});
+    v.field("weight_depends_on_input", weight_depends_on_input,
+            {.help = "a weight a token and head from a network; else one parameter a layer"});
+    v.field("weight_input", weight_input,
+            {.help = "what that network reads",
+             .choices = {"target_key", "target_value", "both", "target_projected_key",
+                         "target_projected_value", "target_projected_both"}});
+    v.field("weight_init", weight_init, {.help = "of the one parameter"});
+    v.field("scalar_temperature", scalar_temperature,
+            {.help = "weights are sigmoid(x / this)", .above = 0});
+    v.field("preserve_target_weight", preserve_target_weight,
+            {.help = "the target's own counts 1 - weight instead of 1"});
+    v.field("add_self", add_self, {.help = "add the target's own at all"});
+    v.field("gumbel", gumbel, {.help = "draw the gate in training; else as in evaluation"});
+  }
+};
+
 struct C2cOptions {
+  std::string type = "C2CProjector";
   int64_t hidden_dim = 1024;
   int64_t intermediate_dim = 1024;
   int64_t num_layers = 3;
@@ -108,15 +151,22 @@ struct C2cOptions {
   std::string mode = "fuse";
   std::string fusion = "sequential";
   int64_t ablation = 0;
+  AllInOneOptions all_in_one;
 
   template <class V>
   void visit(V& v) {
+    v.field("type", type,
+            {.help = "its class; AllInOneProjector is the older one",
+             .choices = {"C2CProjector", "AllInOneProjector"}});
     v.field("hidden_dim", hidden_dim,
             {.help = "width of the residual stream", .min = 1, .max = 1 << 16});
     v.field("intermediate_dim", intermediate_dim,
             {.help = "inner width of its blocks", .min = 1, .max = 1 << 16});
-    v.field("num_layers", num_layers,
-            {.help = "depth; the projection tower has num_layers - 2 blocks", .min = 3, .max = 64});
+    v.field(
+        "num_layers", num_layers,
+        {.help = "depth; C2CProjector has 3 at least, its projection tower num_layers - 2 blocks",
+         .min = 1,
+         .max = 64});
     v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
     v.field("initial_temperature", initial_temperature,
             {.help = "of the Gumbel gate, at step 0", .above = 0});
@@ -141,6 +191,11 @@ struct C2cOptions {
              .choices = {"sequential", "parallel"}});
     v.field("ablation", ablation,
             {.help = "C2C's ablation level; 0 = the full projector", .min = 0, .max = 4});
+    v.section("all_in_one", all_in_one, "what AllInOneProjector alone has");
+    v.require(type != "C2CProjector" || num_layers >= 3, "num_layers",
+              "C2CProjector has at least 3");
+    v.require(type != "AllInOneProjector" || ablation == 0, "ablation",
+              "levels are C2CProjector's alone");
   }
 };
 

@@ -14,18 +14,23 @@
 //
 // Ablation levels as in the reference: 0 all; 1 w = 1; 2 also gate = 1; 3 also no target (out = P);
 // 4 only gate = 1.
+//
+// Its older class, AllInOneProjector, is another network behind the same interface
+// (c2c_all_in_one.h): C2CConfig::all_in_one.
 #pragma once
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/config/projector_options.h"
 #include "kvlingua/projector/c2c_tower.h"
 
 namespace kvlingua {
@@ -48,6 +53,7 @@ struct C2CConfig {
   int64_t anneal_steps = 1929;
   bool zero_init = false;
   int ablation_level = 0;
+  std::optional<AllInOneOptions> all_in_one;  // that class instead
 
   bool has_scalar() const { return ablation_level == 0 || ablation_level == 4; }
   bool has_gate() const { return ablation_level <= 1; }
@@ -65,9 +71,11 @@ class C2CFuser {
 
   struct Mode {
     bool training = false;
-    // Gumbel draws u in [0, 1), [2, T, B, N, target heads]; undefined = drawn. For parity tests.
+    // Gumbel draws u in [0, 1), [2, T, B, N, target heads], of AllInOneProjector [T, B, target
+    // heads, N, D]; undefined = drawn. For parity tests.
     at::Tensor uniform;
-    std::optional<double> fixed_uniform;  // every draw this number; for parity tests too
+    std::optional<double> fixed_uniform;  // every draw this number, and no dropout that a recipe
+                                          // cannot set; for parity tests too
     std::optional<at::Generator> generator;
   };
   // source: [S, B, Hs, N, Ds], target: [T, B, Ht, N, Dt], same N tokens. Differentiable with
@@ -84,7 +92,7 @@ class C2CFuser {
   }  // [T], what a checkpoint holds
 
   // Stacked trainable tensors, names as the reference's without "key_" / "value_": "in.weight" [G,
-  // H, C], ...
+  // H, C], ... AllInOneProjector's have its own names, [T, ...]. A gate's logits come first.
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
 
   // One target layer in the reference's names and order of its state_dict, temperature included.
@@ -94,11 +102,17 @@ class C2CFuser {
   // tensors.
   void load_layer_state(int64_t layer,
                         const std::vector<std::pair<std::string, at::Tensor>>& state);
+  // Where a tensor of layer_state() lies in parameters(): the stack's name and the index in it.
+  std::pair<std::string, int64_t> place_of(const std::string& name, int64_t layer) const;
 
  private:
   void add(const std::string& name, at::Tensor tensor);
   const at::Tensor& named(const std::string& name) const;
   void bind();  // points the members below at parameters_
+  void add_towers(const std::function<at::Tensor(at::IntArrayRef, int64_t)>& uniform,
+                  const at::TensorOptions& options);
+  at::Tensor gumbel_uniform(at::IntArrayRef size, const Mode& mode) const;
+  KvCache fuse_all_in_one(const KvCache& source, const KvCache& target, const Mode& mode) const;
 
   C2CConfig config_;
   at::Tensor temperature_T_;  // [T], in the parameters' dtype

@@ -28,34 +28,41 @@ void expect_same_tensors(const fs::path& a, const fs::path& b) {
   }
 }
 
-TEST(C2CImportGolden, RoundTripOfItsOwnFilesIsBitEqual) {
-  const C2CFuser fuser = read_c2c_directory(kData / "trained", C2CShapes{{2, 1, 8}, {3, 2, 16}});
+// Both of its classes.
+class C2CRoundTripGolden : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Classes, C2CRoundTripGolden, ::testing::Values("training", "all_in_one"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(C2CRoundTripGolden, RoundTripOfItsOwnFilesIsBitEqual) {
+  const fs::path data = fs::path(KVLINGUA_TEST_DATA) / "c2c" / GetParam();
+  const C2CFuser fuser = read_c2c_directory(data / "trained", C2CShapes{{2, 1, 8}, {3, 2, 16}});
   EXPECT_EQ(fuser.config().source_layer, (std::vector<int64_t>{0, 0, 1}));
   EXPECT_EQ(fuser.config().anneal_steps, 8);
   const fs::path out = fs::temp_directory_path() / "kvlingua_c2c_round_trip";
   write_c2c_directory(fuser, out);
   for (int i = 0; i < 3; ++i) {
     const std::string name = cat("projector_", i, ".pt");
-    expect_same_tensors(kData / "trained" / name, out / name);
+    expect_same_tensors(data / "trained" / name, out / name);
   }
   fs::remove_all(out);
 }
 
-TEST(C2CImportGolden, InAsACheckpointAndOutAgainIsBitEqual) {
+TEST_P(C2CRoundTripGolden, InAsACheckpointAndOutAgainIsBitEqual) {
+  const fs::path data = fs::path(KVLINGUA_TEST_DATA) / "c2c" / GetParam();
   const fs::path root = fs::temp_directory_path() / "kvlingua_c2c_interchange";
   fs::remove_all(root);
   fs::create_directories(root);
-  import_checkpoint("c2c", kData / "trained", root / "checkpoint");
+  import_checkpoint("c2c", data / "trained", root / "checkpoint");
   export_checkpoint("c2c", root / "checkpoint", root / "folder");
   for (int i = 0; i < 3; ++i) {
     const std::string name = cat("projector_", i, ".pt");
-    expect_same_tensors(kData / "trained" / name, root / "folder" / name);
+    expect_same_tensors(data / "trained" / name, root / "folder" / name);
   }
   export_checkpoint("safetensors", root / "checkpoint", root / "plain");
   EXPECT_TRUE(fs::exists(root / "plain" / "SHA256SUMS"));
   EXPECT_THROW(export_checkpoint("safetensors", root / "checkpoint", root / "plain"),
                Error);  // exists
-  EXPECT_THROW(import_checkpoint("gguf", kData / "trained", root / "other"), Error);
+  EXPECT_THROW(import_checkpoint("gguf", data / "trained", root / "other"), Error);
   fs::remove_all(root);
 }
 

@@ -38,10 +38,7 @@ class FusionGolden : public ::testing::Test {
   double loss(C2CFuser& fuser, const FusionBatch& batch) const {
     C2CFuser::Mode mode;
     mode.training = true;
-    const int64_t n = batch.sections[0].target.ids_BT.size(1),
-                  rows = batch.sections[0].target.ids_BT.size(0);
-    mode.uniform =
-        at::full({2, target_.config().num_layers, rows, n, target_.config().num_kv_heads}, .5);
+    mode.fixed_uniform = .5;
     const KvCache past =
         fused_prefill(target_, {{&source_, &fuser}}, {read_source(source_, batch, 0)}, batch,
                       FusionOrder::kSequential, mode);

@@ -52,6 +52,56 @@ TEST(C2cRecipe, SaysWhichKeysHaveNoEffect) {
   EXPECT_THAT(notes, testing::Not(testing::HasSubstr("include_response")));
 }
 
+std::string with_projector(const std::string& projector) {
+  std::string yaml = kPublished;
+  const size_t begin = yaml.find("{\"type\": \"C2CProjector\""), end = yaml.find("}}", begin) + 2;
+  return yaml.replace(begin, end - begin, projector);
+}
+
+TEST(C2cRecipe, TheOlderClassWithItsOwnDefaults) {
+  const Recipe r = Recipe::from_yaml(
+      with_projector(
+          R"({"type": "AllInOneProjector", "params": {"num_layers": 3, "use_swiglu": true,
+        "gate_granularity": "scalar", "gate_init_value": 0.0, "weight_granularity": "head_merged",
+        "weight_depends_on_input": true, "weight_input_features": "target_projected_key",
+        "use_gumbel": false, "preserve_target_weight": false, "max_sequence_length": 8192}})"),
+      "c2c.json");
+  const C2cOptions& c2c = r.projector.c2c;
+  EXPECT_EQ(c2c.type, "AllInOneProjector");
+  EXPECT_EQ(c2c.hidden_dim, 512);
+  EXPECT_EQ(c2c.num_layers, 3);
+  EXPECT_EQ(c2c.anneal_steps, 1360);
+  EXPECT_EQ(c2c.final_temperature, 0.01);
+  EXPECT_TRUE(c2c.all_in_one.swiglu);
+  EXPECT_TRUE(c2c.all_in_one.weight_depends_on_input);
+  EXPECT_EQ(c2c.all_in_one.weight_input, "target_projected_key");
+  EXPECT_FALSE(c2c.all_in_one.gumbel);
+  EXPECT_FALSE(c2c.all_in_one.preserve_target_weight);
+}
+
+TEST(C2cRecipe, EachClassTakesItsOwnParameters) {
+  const auto refused = [](const std::string& projector) -> std::string {
+    try {
+      Recipe::from_yaml(with_projector(projector), "c2c.json");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "taken";
+  };
+  EXPECT_THAT(refused(R"({"type": "C2CProjector", "params": {"use_concat": true}})"),
+              testing::HasSubstr("use_concat: C2CProjector has no such parameter"));
+  EXPECT_THAT(refused(R"({"type": "AllInOneProjector", "params": {"intermediate_dim": 8}})"),
+              testing::HasSubstr("intermediate_dim: AllInOneProjector has no such parameter"));
+  EXPECT_THAT(
+      refused(R"({"type": "AllInOneProjector", "params": {"gate_depends_on_input": true}})"),
+      testing::HasSubstr("not supported"));
+  EXPECT_THAT(
+      refused(R"({"type": "AllInOneProjector", "params": {"weight_granularity": "head_merged"}})"),
+      testing::HasSubstr("weight_granularity"));
+  EXPECT_THAT(refused(R"({"type": "C2CProjector", "params": {"num_layers": 2}})"),
+              testing::HasSubstr("at least 3"));
+}
+
 TEST(C2cRecipe, NamesUnknownKeysInItsOwnWords) {
   std::string yaml = kPublished;
   yaml.replace(yaml.find("learning_rate"), 13, "leaning_rate\x20");
