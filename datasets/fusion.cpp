@@ -162,10 +162,11 @@ FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad
   return batch;
 }
 
-KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t source_index) {
+KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t source_index,
+                    bool with_answer) {
   c10::NoGradGuard no_grad;
   std::vector<at::Tensor> ids, masks, positions;
-  for (size_t k = 0; k + 1 < batch.sections.size(); ++k) {
+  for (size_t k = 0; k < sections_read(batch, with_answer); ++k) {
     const FusionSection& s = batch.sections[k];
     ids.push_back(s.source_ids.empty() ? s.target.ids_BT : s.source_ids.at(source_index));
     masks.push_back(s.source_masks.empty() ? s.target.mask_BT : s.source_masks.at(source_index));
@@ -176,7 +177,7 @@ KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t sou
 
 KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& sources,
                       const std::vector<KvCache>& source_caches, const FusionBatch& batch,
-                      FusionOrder order, const C2CFuser::Mode& mode) {
+                      FusionOrder order, const C2CFuser::Mode& mode, KvCache* clean) {
   KvCache past;
   int64_t begin = 0;
   for (size_t k = 0; k + 1 < batch.sections.size(); ++k) {
@@ -204,14 +205,28 @@ KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& s
                       (own.values() + value_sum).to(target.dtype()), own.positions(), own.rope(),
                       own.mask());
     }
+    if (clean != nullptr) *clean = KvCache::concat(past, own).detach();
     past = KvCache::concat(past, slice);
     begin += n;
   }
   return past;
 }
 
+KvCache fused_answer(const CausalLM& target, const FusionSource& source,
+                     const KvCache& source_cache, const KvCache& clean, const FusionBatch& batch,
+                     const C2CFuser::Mode& mode) {
+  KvCache own;
+  {
+    const c10::NoGradGuard no_grad;
+    own = target.prefill(batch.sections.back().target, &clean).cache;
+  }
+  const int64_t n = own.tokens(), all = source_cache.tokens();
+  return source.fuser->fuse(source_cache.slice(all - n, all), own, mode)
+      .to(target.device(), target.dtype());
+}
+
 FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const FusionBatch& batch,
-                       bool checkpoint_activations) {
+                       bool checkpoint_activations, const KvCache* answer) {
   const TokenBatch& last = batch.sections.back().target;
   const int64_t n =
       last.ids_BT.size(1) - 1;  // the very last token predicts nothing: it need not be read
@@ -220,6 +235,8 @@ FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const 
   options.want_cache = false;
   options.logits = LogitsAt::kPositions;
   options.logit_positions = batch.logit_positions;
+  const KvCache given = answer != nullptr ? answer->slice(0, n) : KvCache();
+  if (answer != nullptr) options.given = &given;
   const PrefillResult result =
       target.prefill({last.ids_BT.narrow(1, 0, n), last.mask_BT.narrow(1, 0, n),
                       last.positions_BT.narrow(1, 0, n)},

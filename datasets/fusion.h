@@ -71,16 +71,30 @@ struct FusionSource {
 };
 enum class FusionOrder { kSequential, kParallel };
 
-// The source's cache of every section but the last; no gradient. Does not depend on any fuser, so
-// it can be kept between epochs.
-KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t source_index);
+// The sections that a source reads: all but the last, or with the answer all.
+inline size_t sections_read(const FusionBatch& batch, bool with_answer) {
+  return batch.sections.size() - (with_answer ? 0 : 1);
+}
+
+// The source's cache of those sections; no gradient. Does not depend on any fuser, so it can be
+// kept between epochs.
+KvCache read_source(const CausalLM& source, const FusionBatch& batch, size_t source_index,
+                    bool with_answer = false);
 
 // The target's cache of every section but the last, fused. Differentiable with respect to the
 // fusers' parameters. `source_caches`: one per source, as read_source() gives them. kParallel:
-// every source blends with the clean cache and the differences are added.
+// every source blends with the clean cache and the differences are added. `clean`, when given,
+// receives the target's cache as it was before its newest section was fused.
 KvCache fused_prefill(const CausalLM& target, const std::vector<FusionSource>& sources,
                       const std::vector<KvCache>& source_caches, const FusionBatch& batch,
-                      FusionOrder order, const C2CFuser::Mode& mode);
+                      FusionOrder order, const C2CFuser::Mode& mode, KvCache* clean = nullptr);
+
+// The reference's include_response: keys and values of the last section, as the source and a target
+// that read behind the clean cache have them, fused. For fusion_loss. `source_cache`: with the
+// answer.
+KvCache fused_answer(const CausalLM& target, const FusionSource& source,
+                     const KvCache& source_cache, const KvCache& clean, const FusionBatch& batch,
+                     const C2CFuser::Mode& mode);
 
 // Cross-entropy (float32, summed over the labels of the last section, shifted by one inside it) and
 // the number of labels.
@@ -88,7 +102,8 @@ struct FusionLoss {
   at::Tensor sum;
   int64_t labels = 0;
 };
+// `answer`: what attention sees of the last section instead of the target's own (fused_answer).
 FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const FusionBatch& batch,
-                       bool checkpoint_activations = false);
+                       bool checkpoint_activations = false, const KvCache* answer = nullptr);
 
 }  // namespace kvlingua

@@ -40,10 +40,10 @@ FusionObjective::FusionObjective(C2CProjector& projector, const CausalLM& source
       train_items_(training_part(items_, options.train.train_ratio)),
       batches_(lengths_of(items_, train_items_), options.train.batch.size,
                mix(options.seed, hash_name("fusion order")), options.in_order),
-      store_(
-          source, items_,
-          SourceStore::choose(options.train.source_cache, source, items_, options.several_epochs),
-          options.cache_file),
+      store_(source, items_,
+             SourceStore::choose(options.train.source_cache, source, items_, options.several_epochs,
+                                 options.train.include_response),
+             options.cache_file, options.train.include_response),
       reading_(source.device()) {}
 
 int64_t FusionObjective::steps(const BatchOptions& batch) const {
@@ -117,9 +117,14 @@ FusionLoss FusionObjective::loss(Planned& planned) {
   if (reading_.active() && !window_.empty()) read(window_.front());
   const FusionBatch batch = planned.batch.to(target_.device());
   mode.fixed_uniform = options_.uniform;
-  const KvCache past = fused_prefill(target_, {{&source_, &projector_.fuser()}}, {cache}, batch,
-                                     options_.order, mode);
-  return fusion_loss(target_, past, batch, options_.train.checkpoint_activations);
+  const FusionSource source{&source_, &projector_.fuser()};
+  const bool with_answer = options_.train.include_response;
+  KvCache clean, answer;
+  const KvCache past = fused_prefill(target_, {source}, {cache}, batch, options_.order, mode,
+                                     with_answer ? &clean : nullptr);
+  if (with_answer) answer = fused_answer(target_, source, cache, clean, batch, mode);
+  return fusion_loss(target_, past, batch, options_.train.checkpoint_activations,
+                     with_answer ? &answer : nullptr);
 }
 
 MicroBatch FusionObjective::next(bool want_parts) {

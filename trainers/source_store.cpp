@@ -20,12 +20,16 @@ int64_t numbers_per_token(const CausalLM& source) {
   return 2 * s.layers * s.width();
 }
 
+int64_t tokens_read(const FusionItem& item, bool with_answer) {
+  return with_answer ? item.tokens() : item.source_tokens();
+}
+
 // Where a sample's own tokens (its padding between templates included) stand in the padded row.
-at::Tensor places(const FusionBatch& batch, const FusionItem& item) {
+at::Tensor places(const FusionBatch& batch, const FusionItem& item, bool with_answer) {
   std::vector<int64_t> index;
   int64_t begin = 0;
   const FusionSample sample = item.sample();
-  for (size_t k = 0, at = 0; k + 1 < batch.sections.size(); ++k) {
+  for (size_t k = 0, at = 0; k < sections_read(batch, with_answer); ++k) {
     size_t end = at;
     while (end < sample.selector.size() && sample.selector[end] == sample.selector[at]) ++end;
     const int64_t width = batch.sections[k].target.ids_BT.size(1);
@@ -40,12 +44,13 @@ at::Tensor places(const FusionBatch& batch, const FusionItem& item) {
 }  // namespace
 
 SourceStore::Keep SourceStore::choose(const std::string& option, const CausalLM& source,
-                                      const std::vector<FusionItem>& items, bool several_epochs) {
+                                      const std::vector<FusionItem>& items, bool several_epochs,
+                                      bool with_answer) {
   if (option == "none") return Keep::kNone;
   if (option == "memory") return Keep::kMemory;
   if (option == "disk") return Keep::kDisk;
   int64_t tokens = 0;
-  for (const FusionItem& item : items) tokens += item.source_tokens();
+  for (const FusionItem& item : items) tokens += tokens_read(item, with_answer);
   const double bytes = static_cast<double>(tokens) *
                        static_cast<double>(numbers_per_token(source)) *
                        static_cast<double>(c10::elementSize(source.dtype()));
@@ -54,15 +59,19 @@ SourceStore::Keep SourceStore::choose(const std::string& option, const CausalLM&
 }
 
 SourceStore::SourceStore(const CausalLM& source, const std::vector<FusionItem>& items, Keep keep,
-                         std::filesystem::path file)
-    : source_(&source), items_(&items), keep_(keep), file_(std::move(file)) {
+                         std::filesystem::path file, bool with_answer)
+    : source_(&source),
+      items_(&items),
+      keep_(keep),
+      file_(std::move(file)),
+      with_answer_(with_answer) {
   if (keep_ == Keep::kNone) return;
   order_.resize(items.size());
   place_.resize(items.size());
   std::iota(order_.begin(), order_.end(), 0);
   const auto key = [&](int64_t i) {
     const FusionItem& item = items[static_cast<size_t>(i)];
-    return std::pair(item.pattern(), item.source_tokens());
+    return std::pair(item.pattern(), tokens_read(item, with_answer_));
   };
   std::stable_sort(order_.begin(), order_.end(),
                    [&](int64_t a, int64_t b) { return key(a) < key(b); });
@@ -70,7 +79,7 @@ SourceStore::SourceStore(const CausalLM& source, const std::vector<FusionItem>& 
     place_[static_cast<size_t>(order_[p])] = static_cast<int64_t>(p);
   offset_.assign(1, 0);
   for (const FusionItem& item : items)
-    offset_.push_back(offset_.back() + item.source_tokens() * numbers_per_token(source));
+    offset_.push_back(offset_.back() + tokens_read(item, with_answer_) * numbers_per_token(source));
   kept_.resize(items.size());
   if (keep_ == Keep::kDisk) {
     const uint64_t need = static_cast<uint64_t>(offset_.back()) * c10::elementSize(source.dtype());
@@ -104,7 +113,7 @@ int64_t SourceStore::bytes() const {
 at::Tensor SourceStore::room(int64_t item) const {
   const KvShape s = source_->kv_shape();
   const auto i = static_cast<size_t>(item);
-  const std::vector<int64_t> size{2, s.layers, s.kv_heads, (*items_)[i].source_tokens(),
+  const std::vector<int64_t> size{2, s.layers, s.kv_heads, tokens_read((*items_)[i], with_answer_),
                                   s.head_dim};
   if (mapped_.defined())
     return mapped_.narrow(0, offset_[i], offset_[i + 1] - offset_[i]).view(size);
@@ -124,10 +133,10 @@ void SourceStore::read_block(int64_t item) {
     while (stop < end && at(stop).pattern() == at(begin).pattern())
       samples.push_back(at(stop++).sample());
     const FusionBatch batch = collate_fusion(samples);
-    const KvCache cache = read_source(*source_, batch.to(source_->device()), 0);
+    const KvCache cache = read_source(*source_, batch.to(source_->device()), 0, with_answer_);
     for (int64_t p = begin; p < stop; ++p) {
       const int64_t i = order_[static_cast<size_t>(p)];
-      const at::Tensor index = places(batch, at(p)).to(cache.keys().device());
+      const at::Tensor index = places(batch, at(p), with_answer_).to(cache.keys().device());
       const at::Tensor into = room(i);
       into.select(0, 0).copy_(cache.keys().select(1, p - begin).index_select(2, index));
       into.select(0, 1).copy_(cache.values().select(1, p - begin).index_select(2, index));
@@ -138,11 +147,12 @@ void SourceStore::read_block(int64_t item) {
 }
 
 KvCache SourceStore::cache(const std::vector<int64_t>& items, const FusionBatch& batch) {
-  if (keep_ == Keep::kNone) return read_source(*source_, batch.to(source_->device()), 0);
+  if (keep_ == Keep::kNone)
+    return read_source(*source_, batch.to(source_->device()), 0, with_answer_);
   const c10::NoGradGuard no_grad;
   int64_t width = 0;
   std::vector<at::Tensor> masks, positions;
-  for (size_t k = 0; k + 1 < batch.sections.size(); ++k) {
+  for (size_t k = 0; k < sections_read(batch, with_answer_); ++k) {
     const FusionSection& s = batch.sections[k];
     width += s.target.ids_BT.size(1);
     masks.push_back(s.source_masks.empty() ? s.target.mask_BT : s.source_masks[0]);
@@ -155,7 +165,7 @@ KvCache SourceStore::cache(const std::vector<int64_t>& items, const FusionBatch&
   for (size_t row = 0; row < items.size(); ++row) {
     const auto i = static_cast<size_t>(items[row]);
     if (!kept_[i].defined()) read_block(items[row]);
-    const at::Tensor index = places(batch, (*items_)[i]);
+    const at::Tensor index = places(batch, (*items_)[i], with_answer_);
     joint.select(2, static_cast<int64_t>(row))
         .index_copy_(3, index, kept_[i].narrow(3, 0, index.numel()));
   }

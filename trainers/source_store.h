@@ -22,16 +22,18 @@ class SourceStore {
   // `auto`: kept in memory when the items are read more than once and take a quarter of the
   // machine's memory at most, else not kept.
   static Keep choose(const std::string& option, const CausalLM& source,
-                     const std::vector<FusionItem>& items, bool several_epochs);
+                     const std::vector<FusionItem>& items, bool several_epochs,
+                     bool with_answer = false);
 
   // `file`: where kDisk keeps them; made anew, and removed at the end.
+  // with_answer: the source reads the last section too.
   SourceStore(const CausalLM& source, const std::vector<FusionItem>& items, Keep keep,
-              std::filesystem::path file = {});
+              std::filesystem::path file = {}, bool with_answer = false);
   ~SourceStore();
   SourceStore(const SourceStore&) = delete;
   SourceStore& operator=(const SourceStore&) = delete;
 
-  // The source's cache of all sections but the last of `batch`, which holds these items.
+  // The source's cache of what it reads of `batch`, which holds these items.
   KvCache cache(const std::vector<int64_t>& items, const FusionBatch& batch);
   int64_t bytes() const;  // that kept ones take in all
 
@@ -43,6 +45,7 @@ class SourceStore {
   const std::vector<FusionItem>* items_;
   Keep keep_;
   std::filesystem::path file_;
+  bool with_answer_ = false;
   std::vector<int64_t> order_, place_;  // items sorted by pattern and length; where each stands
   std::vector<int64_t> offset_;         // [items + 1] numbers before each
   at::Tensor mapped_;                   // kDisk: the file's numbers

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Ten training steps and fused generations of Cache-to-Cache's own code on two frozen models.
 
-usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR [tiny|all_in_one|nano|real]        (torch, transformers 4.52.4 as that project pins)
+usage: c2c_training.py C2C_SOURCE_TREE OUT_DIR [tiny|all_in_one|include_response|nano|real]        (torch, transformers 4.52.4 as that project pins)
 
 tiny: random models of a few thousand weights, what tests/golden holds. all_in_one: the same with the older class as its all_in_one
-recipe has it. nano: the embedded pair with the recipe's projector. real:
+recipe has it; include_response: with the response fused (no generations, no optimizer state). nano: the embedded pair with the recipe's projector. real:
 random weights of Qwen3-0.6B fused with Qwen2.5-0.5B, the recipe's projector (needs 20 GB of memory and 13 GB of disk). Where nano or
 real were written, KVLINGUA_C2C_TRAINING=OUT_DIR has `golden_trainers` follow them.
 
@@ -53,7 +53,7 @@ from rosetta.train.model_utils import last_aligned_sources  # noqa: E402
 from rosetta.utils.registry import save_object  # noqa: E402
 
 torch.manual_seed(5)
-tiny = preset in ("tiny", "all_in_one")
+tiny = preset in ("tiny", "all_in_one", "include_response")
 if tiny:
     torch.set_num_threads(1)
 
@@ -113,7 +113,7 @@ for _ in range(layers):
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
 model = wrapper.RosettaModel(model_list=[target, source], base_model_idx=0, projector_list=projectors,
-                             include_response=False, multi_source_fusion_mode="sequential")
+                             include_response=preset == "include_response", multi_source_fusion_mode="sequential")
 for layer, sources in last_aligned_sources(layers, source_layers, 1).items():
     for s in sources:
         model.set_projector_config(source_model_idx=1, source_model_layer_idx=s, target_model_idx=0, target_model_layer_idx=layer,
@@ -188,6 +188,9 @@ with torch.no_grad():  # so that evaluation uses the projectors: the strict gate
         p.key_gate_logit.fill_(0.5)
         p.value_gate_logit.fill_(0.5 if i != 1 else -0.5)
 save(out / "trained")
+if preset == "include_response":
+    (out / "golden.json").write_text(json.dumps(record | {"include_response": True}) + "\n")
+    sys.exit()
 torch.save({"step": steps, "epoch": 0, "optimizer_state_dict": optimizer.state_dict(), "scheduler_state_dict": scheduler.state_dict(),
             "loss": record["steps"][-1]["micro"][-1]["loss"]}, out / "trained" / "training_state.pt")
 

@@ -264,6 +264,7 @@ void translate(const C2cRecipe& from, const Places& places, const std::string& f
   train.batch.accumulation = from.training.gradient_accumulation_steps;
   train.batch.epochs = from.training.num_epochs;
   train.max_length = from.training.max_length;
+  train.include_response = from.model.include_response;
   train.train_ratio = from.data.train_ratio;
   train.validate_every = from.output.eval_steps;
   to.checkpoint.every = from.output.save_steps;
@@ -301,7 +302,6 @@ void translate(const C2cRecipe& from, const Places& places, const std::string& f
 void add_notes(const C2cRecipe& from, const Places& places, const std::string& file,
                std::vector<std::string>& notes) {
   const std::pair<const char*, const char*> without_effect[] = {
-      {"model.include_response", "the response is not fused"},
       {"model.attn_implementation", "attention is chosen by device"},
       {"model.projector.params.use_gumbel", "the gate is always Gumbel in training"},
       {"training.device", "use --device"},
@@ -320,6 +320,12 @@ void add_notes(const C2cRecipe& from, const Places& places, const std::string& f
     const auto place = places.find(path);
     if (place != places.end())
       notes.push_back(cat(place->second.parts.where, ": ", path, " has no effect: ", why));
+  }
+  if (from.model.include_response) {
+    notes.push_back(cat(places.at("model.include_response").parts.where,
+                        ": model.include_response trains with the answer fused too; the condition "
+                        "`fused` generates with the prompt alone fused, as C2C's evaluator does "
+                        "unless told otherwise"));
   }
   if (from.output.output_dir.find('/') != std::string::npos) {
     notes.push_back(cat(

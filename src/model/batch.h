@@ -17,6 +17,7 @@ struct AttentionFrame {
   at::Tensor mask;
   bool is_causal = false;  // top-left causal, only without past; false and no mask: every key is
                            // seen (one new token)
+  bool given = false;      // the past holds keys and values of the new tokens too: use those
 };
 
 struct PreparedBatch {

@@ -80,6 +80,20 @@ void check_past(const KvCache& past, const ModelConfig& config) {
   }
 }
 
+namespace {
+
+void check_given(const KvCache& given, const PreparedBatch& batch, const ModelConfig& config) {
+  check_past(given, config);
+  if (given.batch() == batch.rows && given.tokens() == batch.tokens) return;
+  throw Error({.code = ExitCode::kInput,
+               .where = "given keys and values",
+               .what = "are not of the new tokens",
+               .got = cat(given.batch(), " x ", given.tokens()),
+               .expected = cat(batch.rows, " x ", batch.tokens)});
+}
+
+}  // namespace
+
 void check_device(at::Device device) {
   if (device.is_cpu()) return;
   if (!device.is_cuda()) {
@@ -185,8 +199,14 @@ PrefillResult CausalLM::prefill(const TokenBatch& batch, const KvCache* past,
     before = past->to(impl_->device, impl_->dtype);
     frame = {before.tokens(), before.positions(), before.mask()};
   }
-  const PreparedBatch prepared =
-      prepare_batch(batch, frame, impl_->config, impl_->device, impl_->dtype);
+  PreparedBatch prepared = prepare_batch(batch, frame, impl_->config, impl_->device, impl_->dtype);
+  if (options.given != nullptr) {
+    check_given(*options.given, prepared, impl_->config);
+    if (impl_->stream) refuse_streamed("given keys and values");
+    prepared.frame.given = true;
+    const KvCache seen = KvCache::concat(before, options.given->to(impl_->device, impl_->dtype));
+    return impl_->differentiable(prepared, &seen, options);
+  }
   const bool gradient =
       at::GradMode::is_enabled() &&
       ((frame.tokens > 0 && (before.keys().requires_grad() || before.values().requires_grad())) ||

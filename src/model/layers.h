@@ -61,7 +61,7 @@ struct LayerOutput {
   at::Tensor queries, attended;  // [B, Hq, T, D]
 };
 
-// past_keys, past_values [B, H, S, D] or undefined.
+// past_keys, past_values [B, H, S, D] or undefined; [B, H, S + T, D] with frame.given.
 LayerOutput differentiable_layer(const ModelConfig& config, const LayerWeights& weights,
                                  const AttentionFrame& frame, const at::Tensor& hidden,
                                  const at::Tensor& past_keys, const at::Tensor& past_values);

@@ -29,9 +29,11 @@ LayerOutput differentiable_layer(const ModelConfig& config, const LayerWeights& 
   out.keys = rotated(parts[1], w.k_norm);
   out.values = parts[2].transpose(1, 2);
   const bool past = past_keys.defined() && past_keys.size(2) > 0;
+  const auto seen = [&](const at::Tensor& before, const at::Tensor& own) {
+    return frame.given ? before : past ? at::cat({before, own}, 2) : own;
+  };
   const at::Tensor attended =
-      attend(out.queries, past ? at::cat({past_keys, out.keys}, 2) : out.keys,
-             past ? at::cat({past_values, out.values}, 2) : out.values, frame);
+      attend(out.queries, seen(past_keys, out.keys), seen(past_values, out.values), frame);
   out.attended = attended.view({rows, tokens, config.num_heads, dim}).transpose(1, 2);
   const at::Tensor middle = hidden + dense(attended, w.o, w.o_bias);
   const at::Tensor y = rms_norm(middle, w.post_norm, config.rms_norm_eps);

@@ -15,7 +15,7 @@
 namespace kvlingua::testing {
 
 // The tiny models of tests/golden, unless KVLINGUA_C2C_TRAINING names another folder; all_in_one
-// there is the older class.
+// there is the older class, include_response has the response fused too.
 inline std::filesystem::path c2c_training_data() {
   const char* other = std::getenv("KVLINGUA_C2C_TRAINING");
   return other != nullptr ? std::filesystem::path(other)
@@ -54,6 +54,7 @@ struct C2cTrainingRun {
     options.train.batch.accumulation = record["accumulation"];
     options.train.train_ratio = 1;
     options.train.unweighted_micro_batches = true;
+    options.train.include_response = record.value("include_response", false);
     return options;
   }
   TrainerOptions trainer_options() const {

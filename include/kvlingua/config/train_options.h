@@ -165,6 +165,7 @@ struct C2cTrainOptions {
   bool low_precision_weights = false;
   bool unweighted_micro_batches = false;
   bool checkpoint_activations = false;
+  bool include_response = false;
   std::string source_cache = "auto";
 
   template <class V>
@@ -181,6 +182,8 @@ struct C2cTrainOptions {
             {.help = "C2C's habit: mean of micro-batch means"});
     v.field("checkpoint_activations", checkpoint_activations,
             {.help = "recompute layers in backward to save memory"});
+    v.field("include_response", include_response,
+            {.help = "the source reads the answer too, and its keys and values are fused as well"});
     v.field("source_cache", source_cache,
             {.help = "where source caches wait between epochs",
              .choices = {"auto", "none", "memory", "disk"}});

@@ -56,6 +56,9 @@ struct PrefillOptions {
   LogitsAt logits = LogitsAt::kNone;
   at::Tensor logit_positions;  // kPositions: int64 [N, 2] of (row, token index)
   bool want_cache = true;
+  // Keys (rotated) and values of the new tokens that attention sees instead of the model's own, in
+  // every layer; the result's cache still holds its own. Differentiable. Not with a streamed model.
+  const KvCache* given = nullptr;
   // Captures for losses and fidelity, off by default.
   bool want_queries = false;            // rotated queries [L, B, query_heads, T, D]
   bool want_attention_outputs = false;  // before o_proj [L, B, query_heads, T, D]
@@ -96,7 +99,8 @@ class CausalLM {
   const std::string& fingerprint() const;
 
   // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error
-  // (kInput) when it does not fit or the positions run past config().max_position_embeddings.
+  // (kInput) when it (or options.given) does not fit or the positions run past
+  // config().max_position_embeddings.
   PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr,
                         const PrefillOptions& options = {}) const;
 

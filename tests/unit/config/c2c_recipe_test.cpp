@@ -79,6 +79,14 @@ TEST(C2cRecipe, TheOlderClassWithItsOwnDefaults) {
   EXPECT_FALSE(c2c.all_in_one.preserve_target_weight);
 }
 
+TEST(C2cRecipe, IncludeResponse) {
+  std::string yaml = kPublished;
+  yaml.replace(yaml.find("\"is_do_alignment\""), 0, "\"include_response\": true, ");
+  const Recipe r = Recipe::from_yaml(yaml, "c2c.json");
+  EXPECT_TRUE(r.train.c2c.include_response);
+  EXPECT_THAT(r.notes, testing::Contains(testing::HasSubstr("include_response trains with")));
+}
+
 TEST(C2cRecipe, EachClassTakesItsOwnParameters) {
   const auto refused = [](const std::string& projector) -> std::string {
     try {

@@ -102,6 +102,38 @@ TEST_P(EveryArchitecture, PrefillInPartsEqualsPrefillOfTheWhole) {
   }
 }
 
+// Attention over keys and values that the caller gives for the new tokens.
+TEST_P(EveryArchitecture, GivenKeysAndValuesReplaceItsOwn) {
+  const CausalLM model = tiny_model(GetParam());
+  const TokenBatch head = TokenBatch::from_rows({tokens(6, 1), tokens(4, 2)}),
+                   tail = TokenBatch::from_rows({tokens(5, 3), tokens(3, 4)});
+  const KvCache past = run(model, head).cache;
+  PrefillOptions options;
+  options.logits = LogitsAt::kAll;
+  for (const KvCache* before : {static_cast<const KvCache*>(nullptr), &past}) {
+    const PrefillResult plain = run(model, tail, before);
+    options.given = &plain.cache;
+    const PrefillResult same = model.prefill(tail, before, options);
+    EXPECT_LT(distance(same.logits, plain.logits), 1e-5);
+    EXPECT_LT(distance(same.cache.keys(), plain.cache.keys()), 1e-5);
+
+    const KvCache other(plain.cache.keys() * 1.5, (plain.cache.values() + 1).requires_grad_(true),
+                        plain.cache.positions(), plain.cache.rope(), plain.cache.mask());
+    options.given = &other;
+    for (const bool recompute : {false, true}) {
+      options.checkpoint_activations = recompute;
+      const PrefillResult changed = model.prefill(tail, before, options);
+      EXPECT_GT(distance(changed.logits, plain.logits), 1e-3);
+      changed.logits.square().sum().backward();
+    }
+    options.checkpoint_activations = false;
+    EXPECT_GT(other.values().grad().abs().max().item<double>(), 0);
+  }
+  const KvCache shorter = past.slice(0, 3);
+  options.given = &shorter;
+  EXPECT_THROW(model.prefill(tail, nullptr, options), Error);
+}
+
 TEST_P(EveryArchitecture, APaddedPastEqualsSingleRuns) {
   const CausalLM model = tiny_model(GetParam());
   const std::vector<std::vector<int64_t>> heads{tokens(3, 1), tokens(8, 2)},

@@ -112,15 +112,23 @@ TEST_F(C2cStage, LearnsAndSaysSo) {
 }
 
 TEST_F(C2cStage, KeptAndUnkeptSourceCachesTrainAlike) {
-  std::vector<double> losses;
-  for (const char* keep : {"none", "memory", "disk"}) {
-    const auto result = train(
-        recipe({cat("train.c2c.source_cache=", keep), "projector.c2c.dropout=0"}), context(keep));
-    losses.push_back(result.stages[0]["last_loss"]);
-    EXPECT_FALSE(fs::exists(context(keep).paths.run / ".source-cache"));
+  std::vector<double> first;
+  for (const char* response : {"false", "true"}) {
+    std::vector<double> losses;
+    for (const char* keep : {"none", "memory", "disk"}) {
+      const std::string name = cat(keep, "-", response);
+      const auto result =
+          train(recipe({cat("train.c2c.source_cache=", keep),
+                        cat("train.c2c.include_response=", response), "projector.c2c.dropout=0"}),
+                context(name));
+      losses.push_back(result.stages[0]["last_loss"]);
+      EXPECT_FALSE(fs::exists(context(name).paths.run / ".source-cache"));
+    }
+    EXPECT_NEAR(losses[1], losses[0], 1e-3) << response;
+    EXPECT_EQ(losses[2], losses[1]) << response;
+    first.push_back(losses[0]);
   }
-  EXPECT_NEAR(losses[1], losses[0], 1e-3);
-  EXPECT_EQ(losses[2], losses[1]);
+  EXPECT_GT(std::abs(first[1] - first[0]), 1e-4);
 }
 
 TEST_F(C2cStage, CheckpointedActivationsTrainAlike) {
