@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <optional>
 #include <set>
 
 #include "kvlingua/config/recipe.h"
@@ -334,6 +335,19 @@ void add_notes(const C2cRecipe& from, const Places& places, const std::string& f
   }
 }
 
+// Its baselines train one model alone.
+std::optional<Problem> baseline(std::string_view yaml, const std::string& file) {
+  const YAML::Node model = YAML::Load(std::string(yaml))["model"];
+  if (!model.IsMap() || !model["baseline_model"]) return std::nullopt;
+  const YAML::Mark mark = model["baseline_model"].Mark();
+  return Problem{
+      mark.line + 1,
+      mark.column + 1,
+      {.where = cat(file, ":", mark.line + 1, ":", mark.column + 1),
+       .what = "model.baseline_model: a recipe that trains one model, without a projector",
+       .expected = "base_model and teacher_model"}};
+}
+
 }  // namespace
 
 bool is_c2c_recipe(std::string_view yaml) {
@@ -347,6 +361,7 @@ bool is_c2c_recipe(std::string_view yaml) {
 
 std::vector<Problem> read_c2c_recipe(std::string_view yaml, const std::string& file,
                                      Recipe& recipe) {
+  if (auto problem = baseline(yaml, file)) return {std::move(*problem)};
   C2cRecipe c2c;
   Places places;
   std::vector<Problem> problems = read_options(visit_of(c2c), yaml, file, &places, true);

@@ -124,6 +124,18 @@ TEST(C2cRecipe, NamesUnknownKeysInItsOwnWords) {
   }
 }
 
+TEST(C2cRecipe, ABaselineIsNotAProjector) {
+  try {
+    Recipe::from_yaml(
+        R"({"model": {"baseline_model": "Qwen/Qwen3-0.6B"}, "training": {"lora": {}}})",
+        "c2c.json");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("c2c.json:1:30: model.baseline_model: "));
+    EXPECT_THAT(error.what(), testing::HasSubstr("without a projector"));
+  }
+}
+
 TEST(C2cRecipe, NullKeepsTheDefault) {
   std::string yaml = kPublished;
   yaml.replace(yaml.find("500000"), 6, "null");
