@@ -129,6 +129,14 @@ class Argument {
     bad(all);
   }
   double number() const { return value_.is_number() ? value_.get<double>() : (bad("a number"), 0); }
+  double share() const {
+    if (!(number() >= 0 && number() < 1)) bad("a number from 0, below 1");
+    return number();
+  }
+  double positive() const {
+    if (!(number() > 0)) bad("a number above 0");
+    return number();
+  }
   bool boolean() const {
     return value_.is_boolean() ? value_.get<bool>() : (bad("true or false"), false);
   }
@@ -183,7 +191,7 @@ bool read_all_in_one(AllInOneOptions& o, const std::string& key, const Argument&
   } else if (key == "weight_init_value") {
     o.weight_init = argument.number();
   } else if (key == "scalar_temperature") {
-    o.scalar_temperature = argument.number();
+    o.scalar_temperature = argument.positive();
   } else if (key == "preserve_target_weight") {
     o.preserve_target_weight = argument.boolean();
   } else if (key == "add_self") {
@@ -238,11 +246,11 @@ Declaration read_declaration(const fs::path& path) {
     } else if (key == "num_layers") {
       c.num_layers = argument.integer(all_in_one ? 1 : 3, 1024);
     } else if (key == "dropout") {
-      c.dropout = argument.number();
+      c.dropout = argument.share();
     } else if (key == "initial_temperature") {
-      c.initial_temperature = argument.number();
+      c.initial_temperature = argument.positive();
     } else if (key == "final_temperature") {
-      c.final_temperature = argument.number();
+      c.final_temperature = argument.positive();
     } else if (key == "anneal_steps") {
       c.anneal_steps = argument.integer(1, int64_t{1} << 40);
     } else if (key == "zero_init" && !ablation && !all_in_one) {

@@ -79,6 +79,9 @@ TEST_F(C2CImport, DamagedFoldersAreRefused) {
   replace("projector_0.json", "\"dropout\"", "\"dropuot\"");
   EXPECT_NE(refusal().find("dropuot"), std::string::npos);
   SetUp();
+  replace("projector_0.json", "\"dropout\": 0.1", "\"dropout\": 1.5");
+  EXPECT_NE(refusal().find("from 0, below 1"), std::string::npos) << refusal();
+  SetUp();
   replace("projector_0.json", "bfloat16", "float32");
   replace("projector_1.json", "bfloat16", "float32");
   EXPECT_NE(refusal().find("wrong dtype"), std::string::npos) << refusal();
@@ -94,6 +97,28 @@ TEST_F(C2CImport, DamagedFoldersAreRefused) {
   EXPECT_NE(refusal().find("not used exactly once"), std::string::npos) << refusal();
   fs::remove_all(dir_);
   EXPECT_NE(refusal().find("no such folder"), std::string::npos);
+}
+
+// Of the older class, what no recipe uses is refused by name.
+TEST_F(C2CImport, OptionsOfTheOlderClassThatAreNotSupported) {
+  C2CConfig config = small().config();
+  config.all_in_one.emplace();
+  const C2CFuser older(config, at::kCPU, at::kBFloat16, 11);
+  const auto with = [&](const std::string& from, const std::string& to) {
+    fs::remove_all(dir_);
+    write_c2c_directory(older, dir_);
+    for (const char* file : {"projector_0.json", "projector_1.json"}) replace(file, from, to);
+    return refusal();
+  };
+  EXPECT_EQ(with("gelu", "silu"), "accepted");
+  EXPECT_NE(with("gelu", "tanh").find("gelu, relu, silu"), std::string::npos);
+  EXPECT_NE(with("\"scalar\"", "\"token\"").find("weight_granularity"), std::string::npos);
+  EXPECT_NE(with("\"scalar\"", "\"head_merged\"").find("weight_granularity"), std::string::npos);
+  EXPECT_NE(with("\"hidden_dim\": 6,", "\"hidden_dim\": 6, \"gate_depends_on_input\": true,")
+                .find("gate_depends_on_input"),
+            std::string::npos);
+  EXPECT_NE(with("\"scalar_temperature\": 0.005", "\"scalar_temperature\": 0").find("above 0"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -67,6 +67,14 @@ TEST(Plan, CountsTheParametersOfCacheToCache) {
   ProjectorOptions options;
   options.kind = "c2c";
   EXPECT_EQ(projector_parameters(options, qwen25_05b(), qwen3_06b()), 477848056);
+  // Its older class as its recipe has it, for the embedded pair.
+  options.c2c.type = "AllInOneProjector";
+  AllInOneOptions& older = options.c2c.all_in_one;
+  older.swiglu = older.concat = older.weight_depends_on_input = true;
+  older.weight_input = "target_projected_key";
+  EXPECT_EQ(projector_parameters(options, {.layers = 5, .kv_heads = 2, .head_dim = 64},
+                                 {.layers = 4, .kv_heads = 2, .head_dim = 32}),
+            24282132);
 }
 
 TEST(Plan, RidgeMemoryGrowsWithTheSquareOfCandidatesAndNotWithTokens) {
