@@ -138,8 +138,9 @@ void BpeModel::read_merges(const JsonView& json) {
       json.element(i).corrupt("not a merge", entry.type_name(), "\"a b\" or [\"a\", \"b\"]");
     }
     joined.assign(left).append(right);
-    merges_[pair_key(lookup(left, i), lookup(right, i))] = {static_cast<uint32_t>(i),
-                                                            lookup(joined, i)};
+    // One after the other: which missing token is named must not depend on the compiler.
+    const int32_t first = lookup(left, i), second = lookup(right, i), merged = lookup(joined, i);
+    merges_[pair_key(first, second)] = {static_cast<uint32_t>(i), merged};
   }
 }
 
