@@ -160,7 +160,8 @@ double cpu_seconds() {
 }
 
 // Processor time, which other work on the machine does not touch: a load that copied twice, or
-// hashed, or parsed, would show.
+// hashed, or parsed, would show. Beside reading in the same minutes: what new memory costs changes
+// by half from hour to hour where a host hands it out.
 TEST_F(Memory, LoadingCostsTheProcessorHardlyMoreThanReadingTheFile) {
   const std::string file = (folder_->path() / "model.safetensors").string();
   const auto plain = [&] {
@@ -192,8 +193,7 @@ TEST_F(Memory, LoadingCostsTheProcessorHardlyMoreThanReadingTheFile) {
   std::printf("%.2f GB: read(2) %.3f s of processor time, load %.3f s (%.1f GB/s)\n", gigabytes,
               reading[2], loading[2], gigabytes / loading[2]);
   ASSERT_GT(reading[2], 0);
-  EXPECT_LT(loading[2], 3 * reading[2]);
-  EXPECT_GT(gigabytes / loading[2], 1);
+  EXPECT_LT(loading[2], 2 * reading[2]);
 }
 
 }  // namespace
