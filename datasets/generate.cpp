@@ -4,10 +4,10 @@
 
 #include <optional>
 
-#include "datasets/batch_plan.h"
-#include "datasets/pair_manifest.h"
-#include "datasets/pair_run.h"
-#include "datasets/pair_writer.h"
+#include "datasets/generation/batch_plan.h"
+#include "datasets/generation/pair_run.h"
+#include "datasets/pairs/pair_manifest.h"
+#include "datasets/pairs/pair_writer.h"
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"

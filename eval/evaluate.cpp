@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "checkpoints/load_projector.h"
-#include "datasets/corpus.h"
+#include "datasets/corpus/corpus.h"
 #include "eval/benchmarks/benchmark.h"
 #include "eval/evaluation.h"
 #include "eval/report/report.h"

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "datasets/families.h"
+#include "datasets/corpus/families.h"
 
 namespace kvlingua {
 

@@ -15,6 +15,8 @@ ALLOWED = {
     "model": {"base", "config", "io", "text", "kernels", "cache"},
     "projector": {"base", "config", "io", "text", "kernels", "cache"},
 }
+# where models and projectors meet
+ALLOWED["bridge"] = set(ALLOWED)
 LIBRARY = set(ALLOWED)
 ALLOWED["datasets"] = set(LIBRARY)
 ALLOWED["checkpoints"] = set(LIBRARY)

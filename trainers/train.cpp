@@ -8,9 +8,9 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/device.h"
-#include "trainers/c2c_run.h"
-#include "trainers/plan.h"
-#include "trainers/train_run.h"
+#include "trainers/c2c/c2c_run.h"
+#include "trainers/engine/plan.h"
+#include "trainers/engine/train_run.h"
 
 namespace kvlingua {
 

@@ -6,7 +6,7 @@
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/json.h"
-#include "trainers/lm_trainer.h"
+#include "trainers/nano_lm/lm_trainer.h"
 #include "verbs.h"
 
 namespace kvlingua::verbs {

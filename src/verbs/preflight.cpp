@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "datasets/corpus.h"
+#include "datasets/corpus/corpus.h"
 #include "kvlingua/text/tokenizer.h"
 #include "rehearsal.h"
 #include "stages.h"

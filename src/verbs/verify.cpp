@@ -1,4 +1,4 @@
-#include "datasets/verify.h"
+#include "datasets/pairs/verify.h"
 
 #include <filesystem>
 

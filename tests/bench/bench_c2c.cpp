@@ -20,8 +20,8 @@
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/kernels/dense.h"
-#include "trainers/fusion_objective.h"
-#include "trainers/trainer.h"
+#include "trainers/c2c/fusion_objective.h"
+#include "trainers/engine/trainer.h"
 
 namespace {
 

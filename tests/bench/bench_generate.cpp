@@ -20,19 +20,19 @@
 #include <fstream>
 
 #include "bench_clock.h"
-#include "datasets/batch_plan.h"
 #include "datasets/generate.h"
-#include "datasets/pair_loader.h"
-#include "datasets/pair_run.h"
+#include "datasets/generation/batch_plan.h"
+#include "datasets/generation/pair_run.h"
+#include "datasets/loading/pair_loader.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/projector/mlp.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
-#include "trainers/flat_adamw.h"
-#include "trainers/loss.h"
-#include "trainers/trainer.h"
+#include "trainers/engine/flat_adamw.h"
+#include "trainers/engine/trainer.h"
+#include "trainers/stages/loss.h"
 
 namespace kvlingua {
 namespace {

@@ -16,9 +16,9 @@
 #include "kvlingua/io/system.h"
 #include "kvlingua/projector/mlp.h"
 #include "kvlingua/projector/ridge_sums.h"
-#include "trainers/flat_adamw.h"
-#include "trainers/loss.h"
-#include "trainers/trainer.h"
+#include "trainers/engine/flat_adamw.h"
+#include "trainers/engine/trainer.h"
+#include "trainers/stages/loss.h"
 
 namespace {
 

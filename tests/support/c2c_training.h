@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "trainers/fusion_objective.h"
-#include "trainers/observer.h"
-#include "trainers/trainer.h"
+#include "trainers/c2c/fusion_objective.h"
+#include "trainers/engine/observer.h"
+#include "trainers/engine/trainer.h"
 
 namespace kvlingua::testing {
 

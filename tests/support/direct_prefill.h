@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "datasets/sample_builder.h"
+#include "datasets/generation/sample_builder.h"
 #include "kvlingua/model/causal_lm.h"
 
 namespace kvlingua::testing {

@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "datasets/generate.h"
-#include "datasets/pair_manifest.h"
-#include "datasets/verify.h"
+#include "datasets/pairs/pair_manifest.h"
+#include "datasets/pairs/verify.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"

@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <string>
 
-#include "datasets/pair_codec.h"
-#include "datasets/pair_schema.h"
-#include "datasets/pair_shard.h"
-#include "datasets/pair_writer.h"
+#include "datasets/pairs/pair_codec.h"
+#include "datasets/pairs/pair_schema.h"
+#include "datasets/pairs/pair_shard.h"
+#include "datasets/pairs/pair_writer.h"
 #include "kvlingua/base/random.h"
 #include "support/temp_dir.h"
 

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <string>
 
-#include "datasets/synthetic_corpus.h"
+#include "datasets/corpus/synthetic_corpus.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"
 #include "kvlingua/text/bpe_trainer.h"

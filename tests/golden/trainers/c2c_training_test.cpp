@@ -11,8 +11,8 @@
 
 #include "checkpoints/c2c_import.h"
 #include "support/c2c_training.h"
-#include "trainers/fusion_objective.h"
-#include "trainers/trainer.h"
+#include "trainers/c2c/fusion_objective.h"
+#include "trainers/engine/trainer.h"
 
 namespace kvlingua {
 namespace {

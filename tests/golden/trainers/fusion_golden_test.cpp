@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/c2c_import.h"
-#include "datasets/fusion.h"
+#include "kvlingua/bridge/fusion.h"
 #include "kvlingua/model/generation.h"
 #include "support/c2c_training.h"
 

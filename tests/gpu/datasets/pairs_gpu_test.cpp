@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "datasets/generate.h"
-#include "datasets/pair_loader.h"
-#include "datasets/verify.h"
+#include "datasets/loading/pair_loader.h"
+#include "datasets/pairs/verify.h"
 #include "kvlingua/base/log.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"

@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "datasets/pair_loader.h"
+#include "datasets/loading/pair_loader.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/projector/projector.h"
 #include "support/pair_fixtures.h"

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "datasets/generate.h"
-#include "datasets/pair_reader.h"
-#include "datasets/sample_builder.h"
+#include "datasets/generation/sample_builder.h"
+#include "datasets/pairs/pair_reader.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"

@@ -7,8 +7,8 @@
 #include <fstream>
 
 #include "datasets/generate.h"
-#include "datasets/pair_loader.h"
-#include "datasets/verify.h"
+#include "datasets/loading/pair_loader.h"
+#include "datasets/pairs/verify.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"

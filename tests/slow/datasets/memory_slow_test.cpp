@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "datasets/generate.h"
-#include "datasets/pair_loader.h"
+#include "datasets/loading/pair_loader.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/io/system.h"

@@ -6,7 +6,7 @@
 
 #include "kvlingua/model/causal_lm.h"
 #include "kvlingua/text/tokenizer.h"
-#include "trainers/lm_validation.h"
+#include "trainers/nano_lm/lm_validation.h"
 
 namespace kvlingua {
 namespace {

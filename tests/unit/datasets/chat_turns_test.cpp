@@ -1,6 +1,6 @@
 // Conversations as two templates write them: where contents stand, and how their tokens are
 // aligned.
-#include "datasets/chat_turns.h"
+#include "datasets/corpus/chat_turns.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include <fstream>
 
 #include "datasets/generate.h"
-#include "datasets/pair_reader.h"
-#include "datasets/sample_builder.h"
+#include "datasets/generation/sample_builder.h"
+#include "datasets/pairs/pair_reader.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "support/temp_dir.h"

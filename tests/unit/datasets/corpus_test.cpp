@@ -1,6 +1,6 @@
 // Corpora: every kind reads what its files say, in any order, and names file and line of what it
 // cannot read.
-#include "datasets/corpus.h"
+#include "datasets/corpus/corpus.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <functional>
 #include <set>
 
-#include "datasets/corpus_file.h"
+#include "datasets/corpus/corpus_file.h"
 #include "kvlingua/base/error.h"
 #include "support/pair_fixtures.h"
 

@@ -1,10 +1,10 @@
-#include "datasets/families.h"
+#include "datasets/corpus/families.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "datasets/synthetic_language.h"
+#include "datasets/corpus/synthetic_language.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {

@@ -10,10 +10,10 @@
 #include <fstream>
 #include <thread>
 
-#include "datasets/pair_manifest.h"
-#include "datasets/pair_reader.h"
-#include "datasets/sample_builder.h"
-#include "datasets/verify.h"
+#include "datasets/generation/sample_builder.h"
+#include "datasets/pairs/pair_manifest.h"
+#include "datasets/pairs/pair_reader.h"
+#include "datasets/pairs/verify.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"

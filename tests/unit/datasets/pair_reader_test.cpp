@@ -1,6 +1,6 @@
 // A pair set as a whole: what was published is what is read, and damage is named before HDF5 sees
 // it.
-#include "datasets/pair_reader.h"
+#include "datasets/pairs/pair_reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

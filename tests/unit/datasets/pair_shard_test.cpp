@@ -1,5 +1,5 @@
 // A shard read back equals what was written, for every storage type; damage and misfits are named.
-#include "datasets/pair_shard.h"
+#include "datasets/pairs/pair_shard.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "datasets/pair_reader.h"
+#include "datasets/pairs/pair_reader.h"
 #include "kvlingua/base/error.h"
 #include "support/pair_fixtures.h"
 

@@ -1,10 +1,10 @@
-#include "datasets/synthetic_corpus.h"
+#include "datasets/corpus/synthetic_corpus.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "datasets/families.h"
+#include "datasets/corpus/families.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {

@@ -1,6 +1,6 @@
 // Stage c2c on two tiny random models: it learns, resumes to the same bits wherever it is stopped,
 // runs a Cache-to-Cache recipe as it is, and goes on from a Cache-to-Cache folder.
-#include "trainers/c2c_run.h"
+#include "trainers/c2c/c2c_run.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -19,7 +19,7 @@
 #include "kvlingua/projector/c2c.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
-#include "trainers/fusion_batches.h"
+#include "trainers/c2c/fusion_batches.h"
 
 namespace kvlingua {
 namespace {

@@ -1,6 +1,6 @@
 // Distillation items from any text: context, first word and answer are the text, in order; what is
 // kept for validation stays apart.
-#include "trainers/continuation_items.h"
+#include "trainers/stages/continuation_items.h"
 
 #include <gtest/gtest.h>
 

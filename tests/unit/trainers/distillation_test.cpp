@@ -1,6 +1,6 @@
 // Distillation on tiny random models: a lossless projector has no loss, gradients are those of the
 // loss, training lowers it, and a resumed run is the same run.
-#include "trainers/distillation.h"
+#include "trainers/stages/distillation.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -12,7 +12,7 @@
 #include "kvlingua/projector/identity.h"
 #include "kvlingua/projector/ridge.h"
 #include "support/tiny_model.h"
-#include "trainers/trainer.h"
+#include "trainers/engine/trainer.h"
 
 namespace kvlingua {
 namespace {

@@ -1,11 +1,11 @@
-#include "trainers/lm_optimizer.h"
+#include "trainers/nano_lm/lm_optimizer.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "kvlingua/base/error.h"
-#include "trainers/lm_trainer.h"
+#include "trainers/nano_lm/lm_trainer.h"
 
 namespace kvlingua {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainers/lm_trainer.h"
+#include "trainers/nano_lm/lm_trainer.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -11,9 +11,9 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json_lines.h"
 #include "kvlingua/io/sha256.h"
-#include "trainers/lm_batches.h"
-#include "trainers/lm_questions.h"
-#include "trainers/lm_tokenizer.h"
+#include "trainers/nano_lm/lm_batches.h"
+#include "trainers/nano_lm/lm_questions.h"
+#include "trainers/nano_lm/lm_tokenizer.h"
 
 namespace kvlingua {
 namespace {

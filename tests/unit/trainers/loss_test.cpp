@@ -1,11 +1,11 @@
-#include "trainers/loss.h"
+#include "trainers/stages/loss.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/synthetic_rows.h"
-#include "trainers/validation.h"
+#include "trainers/engine/validation.h"
 
 namespace kvlingua {
 namespace {

@@ -5,7 +5,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/projector/mlp.h"
 #include "support/synthetic_rows.h"
-#include "trainers/regression.h"
+#include "trainers/stages/regression.h"
 
 namespace kvlingua {
 namespace {

@@ -15,9 +15,9 @@
 #include "kvlingua/projector/ridge.h"
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
-#include "trainers/pair_source.h"
-#include "trainers/ridge_fit.h"
-#include "trainers/validation.h"
+#include "trainers/engine/pair_source.h"
+#include "trainers/engine/validation.h"
+#include "trainers/stages/ridge_fit.h"
 
 namespace kvlingua {
 namespace {

@@ -1,6 +1,6 @@
 // The loop of the gradient stages: arithmetic of the optimizer, accumulation, exact resume,
 // divergence, early stopping.
-#include "trainers/trainer.h"
+#include "trainers/engine/trainer.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -14,8 +14,8 @@
 #include "kvlingua/projector/factory.h"
 #include "kvlingua/projector/mlp.h"
 #include "tests/support/synthetic_rows.h"
-#include "trainers/regression.h"
-#include "trainers/schedule.h"
+#include "trainers/engine/schedule.h"
+#include "trainers/stages/regression.h"
 
 namespace kvlingua {
 namespace {

@@ -1,0 +1,224 @@
+#include "datasets/generation/sample_builder.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "datasets/corpus/chat_turns.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
+#include "kvlingua/base/utf8.h"
+#include "kvlingua/text/chat_template.h"
+
+namespace kvlingua {
+namespace {
+
+// Byte offset of the code point numbered `n`.
+size_t byte_of(const std::string& text, int64_t n) {
+  size_t i = 0;
+  for (; i < text.size(); ++i) {
+    if (begins_character(text[i]) && n-- == 0) break;
+  }
+  return i;
+}
+
+// `count` of [0, n), ascending.
+std::vector<int32_t> choose(int64_t n, int64_t count, uint64_t seed) {
+  std::vector<int32_t> all(static_cast<size_t>(n));
+  std::iota(all.begin(), all.end(), 0);
+  if (count <= 0 || count >= n) return all;
+  Random(seed).shuffle(all);
+  all.resize(static_cast<size_t>(count));
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+std::vector<int32_t> all_of(size_t n) { return choose(static_cast<int64_t>(n), 0, 0); }
+
+}  // namespace
+
+bool renders_turns(const DataOptions& data) {
+  return data.chat && (data.kind == "chat" || data.kind == "sharegpt");
+}
+
+SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
+                            int64_t max_positions, bool turns) {
+  SpanReader reader{.tokenizer = &tokenizer, .model = model.name, .max_positions = max_positions};
+  if (chat) {
+    ChatFamily family;
+    if (model.chat == "auto") {
+      family = recognise_chat_family(tokenizer);
+    } else if (const auto named = chat_family_from_name(model.chat)) {
+      family = *named;
+    } else {
+      throw Error({.code = ExitCode::kUsage,
+                   .where = "pair",
+                   .what = "unknown chat template family",
+                   .got = printable(model.chat)});
+    }
+    ChatOptions options;
+    options.enable_thinking = model.thinking;
+    reader.chat = to_string(family);
+    if (turns) {
+      reader.turns = family;
+      reader.system = model.system;
+      reader.options = options;
+    } else {
+      reader.prefix = chat_frame(family, model.system, options).before;
+    }
+  }
+  reader.prefix_ids =
+      prepend_bos(tokenizer, reader.prefix.empty() ? std::vector<int64_t>{}
+                                                   : tokenizer.encode(reader.prefix, false).ids);
+  return reader;
+}
+
+SampleBuilder::SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data,
+                             AlignmentKind alignment, uint64_t seed)
+    : source_(std::move(source)),
+      target_(std::move(target)),
+      data_(data),
+      alignment_(alignment),
+      seed_(seed) {}
+
+void SampleBuilder::cut(std::string& text, Encoding& target) const {
+  const auto limit = static_cast<size_t>(data_.max_length);
+  // A cut may tokenise differently at its end: again until it fits. Every round is shorter by a
+  // character at least.
+  while (target.ids.size() > limit) {
+    size_t end = std::min(byte_of(text, target.offsets[limit].first), text.size() - 1);
+    while (end > 0 && !begins_character(text[end])) --end;
+    text.resize(end);
+    target = target_.tokenizer->encode(text, false);
+  }
+}
+
+void SampleBuilder::check_length(const SpanReader& reader, size_t tokens, int64_t number) const {
+  const auto total = static_cast<int64_t>(reader.prefix_ids.size() + tokens);
+  if (total <= reader.max_positions) return;
+  throw Error({.code = ExitCode::kInput,
+               .where = cat("document ", number),
+               .what = cat("longer than ", reader.model, " allows"),
+               .got = cat(total, " tokens with the chat prefix"),
+               .expected = cat("at most ", reader.max_positions),
+               .remedy = "lower data.max_length"});
+}
+
+Alignment SampleBuilder::aligned(const Encoding& source, const Encoding& target,
+                                 int64_t number) const {
+  try {
+    return align(source, target, alignment_);
+  } catch (const Error& error) {
+    if (alignment_ != AlignmentKind::kIdentity) throw;
+    throw Error({.code = ExitCode::kInput,
+                 .where = cat("document ", number),
+                 .what = "pair.alignment is identity, but the two tokenizers read it differently",
+                 .got = error.parts().got.empty() ? error.parts().what : error.parts().got,
+                 .expected = error.parts().expected,
+                 .remedy = "pair.alignment: last_char"});
+  }
+}
+
+// The document's text, the same for both models. None: too short.
+std::optional<SampleBuilder::Read> SampleBuilder::read_text(const Document& document,
+                                                            BuiltSample& sample) const {
+  sample.text = document.text;
+  Encoding target = target_.tokenizer->encode(sample.text, false);
+  cut(sample.text, target);
+  if (static_cast<int64_t>(target.size()) < data_.min_length) return std::nullopt;
+  return Read{source_.tokenizer->encode(sample.text, false), std::move(target), 0};
+}
+
+// The conversation as each model's template writes it; the last turns are left out where it is too
+// long, and where one turn alone is, its end is.
+std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& document,
+                                                             int64_t number,
+                                                             BuiltSample& sample) const {
+  std::vector<ChatMessage> messages = document.messages;
+  const auto render = [&](const SpanReader& reader) {
+    try {
+      return render_turns(*reader.turns, messages, reader.system, reader.options);
+    } catch (const Error& error) {
+      ErrorParts parts = error.parts();
+      parts.where = cat("document ", number, ", ", parts.where);
+      throw Error(parts);
+    }
+  };
+  while (true) {
+    const RenderedTurns target = render(target_);
+    Encoding read = target_.tokenizer->encode(target.text, false);
+    if (static_cast<int64_t>(read.size()) > data_.max_length) {
+      std::string& last = messages.back().content;
+      if (messages.size() > 1) {
+        messages.pop_back();
+      } else if (last.size() < 2) {
+        return std::nullopt;  // the markup alone is too long
+      } else {
+        const size_t share = last.size() * static_cast<size_t>(data_.max_length) / read.size();
+        size_t end = std::min(share, last.size() - 1);
+        while (end > 0 && !begins_character(last[end])) --end;
+        last.resize(end);
+      }
+      continue;
+    }
+    if (static_cast<int64_t>(read.size()) < data_.min_length) return std::nullopt;
+    const RenderedTurns source = render(source_);
+    sample.text = target.text;
+    return Read{in_coordinates_of(target, source, source_.tokenizer->encode(source.text, false)),
+                std::move(read), target.first_content()};
+  }
+}
+
+std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_t number,
+                                                bool split_by_construction) const {
+  if (document.text.empty()) return std::nullopt;
+  if (!split_by_construction && data_.split != "all") {
+    if ((split_of(document.group) == Split::kHeldOut) != (data_.split == "heldout"))
+      return std::nullopt;
+  }
+  BuiltSample sample;
+  const bool turns = source_.turns && target_.turns && !document.messages.empty();
+  const std::optional<Read> read =
+      turns ? read_turns(document, number, sample) : read_text(document, sample);
+  if (!read || read->source.size() == 0 || read->target.size() == 0) return std::nullopt;
+  check_length(source_, read->source.size(), number);
+  check_length(target_, read->target.size(), number);
+
+  const uint64_t group = hash_name(document.group);
+  sample.validation =
+      static_cast<double>(mix(mix(seed_, hash_name("validation")), group) >> 11) * 0x1.0p-53 <
+      data_.validation;
+  const Alignment alignment = aligned(read->source, read->target, number);
+  sample.alignment.assign(alignment.source_index.begin(), alignment.source_index.end());
+  sample.alignment_covered = alignment.covered;
+  choose_rows(*read, mix(mix(seed_, static_cast<uint64_t>(number)), group), sample);
+  sample.source.ids = read->source.ids;
+  sample.target.ids = read->target.ids;
+  return sample;
+}
+
+void SampleBuilder::choose_rows(const Read& read, uint64_t seed, BuiltSample& sample) const {
+  int64_t first = 0;
+  const auto tokens = static_cast<int64_t>(read.target.size());
+  while (first < tokens &&
+         read.target.offsets[static_cast<size_t>(first)].first < read.first_content)
+    ++first;
+  sample.target.row_token = choose(tokens - first, data_.tokens_per_sample, seed);
+  for (int32_t& token : sample.target.row_token) token += static_cast<int32_t>(first);
+  if (data_.tokens_per_sample == 0 && first == 0) {
+    sample.source.row_token = all_of(read.source.size());
+    sample.target_source_row = sample.alignment;
+    return;
+  }
+  auto& rows = sample.source.row_token;
+  for (int32_t token : sample.target.row_token)
+    rows.push_back(sample.alignment[static_cast<size_t>(token)]);
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  for (int32_t token : sample.target.row_token) {
+    const auto at =
+        std::lower_bound(rows.begin(), rows.end(), sample.alignment[static_cast<size_t>(token)]);
+    sample.target_source_row.push_back(static_cast<int32_t>(at - rows.begin()));
+  }
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,42 @@
+// Stored rows: the numbers of keys and values in a storage type, and back.
+//
+// Rows are [rows, layers, kv_heads, head_dim] (RLHD). Works on any device, so that a GPU halves the
+// bytes before they are copied to the host.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "datasets/pairs/pair_schema.h"
+
+namespace kvlingua {
+
+// Keys and values of some tokens of one model as they are stored. Scales (float32 [R, L, H]) only
+// for int8.
+struct StoredRows {
+  at::Tensor keys, values;
+  at::Tensor key_scales, value_scales;
+
+  int64_t count() const { return keys.defined() ? keys.size(0) : 0; }
+  int64_t bytes() const;
+};
+
+// x: [R, L, H, D] of any floating type. Results are contiguous. `scales` is set for int8 only.
+at::Tensor encode_rows(const at::Tensor& x, StorageType type, at::Tensor* scales);
+// The inverse, up to rounding; contiguous, of type `dtype`.
+at::Tensor decode_rows(const at::Tensor& stored, const at::Tensor& scales, at::ScalarType dtype);
+
+// How far decode(encode(x)) is from x: root mean square of the error over that of x, and the
+// largest difference.
+struct StorageError {
+  double relative_rms = 0.0;
+  double max_abs = 0.0;
+};
+StorageError storage_error(const at::Tensor& x, const at::Tensor& stored, const at::Tensor& scales);
+
+// Index of the first NaN or infinity in a contiguous CPU tensor of float, half, bfloat16 (others:
+// none); -1 when all are finite. Looks at exponent bits, at memory speed.
+int64_t first_non_finite(const at::Tensor& x);
+
+}  // namespace kvlingua

@@ -1,0 +1,95 @@
+#include "trainers/engine/run_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/atomic_file.h"
+
+namespace kvlingua {
+
+namespace fs = std::filesystem;
+using OrderedJson = nlohmann::ordered_json;
+
+void RunFolder::open(const std::vector<std::string>& stages) {
+  const fs::path& run = context_.paths.run;
+  store_ = std::make_unique<CheckpointStore>(run, recipe_.checkpoint);
+  if (context_.restart) store_->clear(stages);
+  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
+  observers_.push_back(make_console_observer());
+  observers_.push_back(make_json_lines_observer(run));
+  if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
+}
+
+void RunFolder::remark(const std::string& lines) const {
+  for (size_t begin = 0, end; begin < lines.size(); begin = end + 1) {
+    end = std::min(lines.find('\n', begin), lines.size());
+    for (const auto& observer : observers_) observer->remark(lines.substr(begin, end - begin));
+  }
+}
+
+std::string RunFolder::find(const std::string& stage, const Peers& peers) const {
+  std::string path;
+  if (peers.main()) {
+    std::vector<std::string> skipped;
+    if (const auto found = find_checkpoint(context_.paths.run, &skipped, stage))
+      path = found->path.string();
+    for (const std::string& line : skipped) log_warning("skipped a damaged checkpoint: " + line);
+  }
+  return peers.broadcast(path);
+}
+
+void RunFolder::resume(const Checkpoint& from, const std::string& where) const {
+  const TrainState& state = from.state;
+  if (from.recipe_yaml != recipe_.to_yaml()) {
+    log_warning(state.stage + ": the recipe has changed since the checkpoint that it goes on from");
+  }
+  remark(cat(state.stage, ": goes on from step ", state.step, ", ", where));
+}
+
+void RunFolder::finish(TrainState& state) {
+  OrderedJson result;
+  result["stage"] = state.stage;
+  result["steps"] = state.step;
+  result["tokens"] = state.tokens;
+  result["seconds"] = state.seconds;
+  result["tokens_per_second"] =
+      state.seconds > 0 ? static_cast<double>(state.tokens) / state.seconds : 0.0;
+  result["first_loss"] = state.first_loss;
+  result["last_loss"] = state.last_loss;
+  OrderedJson validation = OrderedJson::object();
+  for (const char* name :
+       {"key_r2", "value_r2", "key_cosine", "value_cosine", "attention_output_cosine", "kl",
+        "cross_entropy", "baselines", "per_layer"}) {
+    if (state.validation.is_object() && state.validation.contains(name))
+      validation[name] = state.validation[name];
+  }
+  result["validation"] = validation;
+  result["checkpoint"] = (context_.paths.run / state.stage).string();
+  state.results.push_back(nlohmann::json::parse(result.dump()));
+  results_.push_back(result);
+}
+
+void RunFolder::adopt(const Checkpoint& finished, const std::string& where) {
+  remark(cat(finished.state.stage, ": done already, ", where));
+  results_.push_back(OrderedJson::parse(finished.state.results.back().dump()));
+}
+
+void RunFolder::measured(const OrderedJson& took) {
+  if (!results_.empty()) results_.back().update(took);
+}
+
+std::string RunFolder::save(const Checkpoint& checkpoint) {
+  const fs::path path = store_->save(checkpoint);
+  // A stop exits next: what it names must be there. Other processes wait for it too.
+  if (stop_requested() || !context_.world.alone()) store_->wait();
+  return path.string();
+}
+
+void RunFolder::wait() {
+  if (store_) store_->wait();
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,55 @@
+// RunFolder: what every training run does around its steps. It opens the run's folder (one process
+// at a time), names what it does to the observers, finds the stages that are finished or begun, and
+// keeps the result line of each. Format of the folder: checkpoints/README.md.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoints/store.h"
+#include "kvlingua/config/recipe.h"
+#include "kvlingua/config/run_context.h"
+#include "trainers/engine/observer.h"
+#include "trainers/engine/peers.h"
+
+namespace kvlingua {
+
+class RunFolder {
+ public:
+  RunFolder(const Recipe& recipe, const RunContext& context) : recipe_(recipe), context_(context) {}
+
+  // Takes the folder's lock, writes recipe.yaml and attaches the observers; with --restart first
+  // removes the checkpoints of these stages (none named: of all). Throws Error when another process
+  // trains there. Without this call (other processes of a run) nothing is written.
+  void open(const std::vector<std::string>& stages);
+  void remark(const std::string& lines) const;
+  // The newest whole checkpoint of a stage as process 0 finds it, empty when there is none; warns
+  // of the damaged ones that it passes over.
+  std::string find(const std::string& stage, const Peers& peers) const;
+  // Warns where the recipe is another one than when this stage began.
+  void resume(const Checkpoint& from, const std::string& where) const;
+  // Adds the result line of a finished stage to `state` and to what --json prints.
+  void finish(TrainState& state);
+  // The same of a stage that was finished before.
+  void adopt(const Checkpoint& finished, const std::string& where);
+  // Adds what the last finished stage took (stage_meter.h) to its line for --json.
+  void measured(const nlohmann::ordered_json& took);
+  // Writes a checkpoint, in the background where nothing waits for it; returns its folder.
+  std::string save(const Checkpoint& checkpoint);
+
+  void wait();  // for checkpoints that are being written
+  Observers& observers() { return observers_; }
+  const nlohmann::ordered_json& results() const { return results_; }
+
+ private:
+  const Recipe& recipe_;
+  const RunContext& context_;
+  std::unique_ptr<CheckpointStore> store_;
+  Observers observers_;
+  nlohmann::ordered_json results_ = nlohmann::ordered_json::array();
+};
+
+}  // namespace kvlingua

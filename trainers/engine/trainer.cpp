@@ -1,0 +1,259 @@
+#include "trainers/engine/trainer.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <csignal>
+#include <map>
+#include <utility>
+
+#include "kvlingua/base/clock.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/system.h"
+#include "trainers/engine/schedule.h"
+
+namespace kvlingua {
+namespace {
+
+std::vector<bool> decay_flags(const NamedTensors& parameters, bool all) {
+  std::vector<bool> flags;
+  for (const auto& [name, tensor] : parameters) flags.push_back(all || decays(name));
+  return flags;
+}
+
+}  // namespace
+
+// What happened since the last report.
+struct Trainer::Meter {
+  double since = wall_seconds();
+  int64_t steps = 0, tokens = 0;
+  at::Tensor loss, gradient_norm;
+  double lr = 0;
+  std::vector<std::pair<std::string, at::Tensor>> parts;
+};
+
+bool decays(const std::string& name) {
+  return !(name == "weight" || name == "base.weight" || name.ends_with("bias"));
+}
+
+NamedTensors trainable_parameters(const Projector& projector, bool train_base) {
+  NamedTensors chosen;
+  for (const auto& [name, tensor] : projector.parameters()) {
+    if (train_base || !name.starts_with("base.")) chosen.emplace_back(name, tensor);
+  }
+  return chosen;
+}
+
+Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOptions& options,
+                 Observers& observers, Save save)
+    : projector_(projector),
+      objective_(objective),
+      options_(options),
+      observers_(observers),
+      save_(std::move(save)),
+      optimizer_(
+          trainable_parameters(projector, options.train_base),
+          decay_flags(trainable_parameters(projector, options.train_base), options.decay_all),
+          options.optimizer, options.master_copy) {
+  // The same weights everywhere, whatever each process has read or drawn.
+  if (options_.peers.alone()) return;
+  options_.peers.broadcast(optimizer_.weights());
+  optimizer_.write_weights();
+}
+
+void Trainer::resume(const Checkpoint& from, const std::string& where) {
+  const std::map<std::string, at::Tensor> tensors = by_name(from.optimizer);
+  optimizer_.load_state(tensors, where);
+  if (const auto best = tensors.find("best_weights"); best != tensors.end()) {
+    best_ = best->second.to(projector_.device());
+  }
+  objective_.restore(from.state.loader);
+  from.rng.restore();
+  last_saved_ = where;
+}
+
+template <class Work>
+void Trainer::metered(const char* phase, double units, const Work& work) {
+  const double begin = StageMeter::now();
+  const Objective::Preparation before = objective_.prepared_so_far();
+  work();
+  if (options_.meter == nullptr) return;
+  const Objective::Preparation after = objective_.prepared_so_far();
+  const double preparing = after.seconds - before.seconds;
+  options_.meter->add(phase, units, StageMeter::now() - begin - preparing);
+  if (after.items > before.items)
+    options_.meter->add("prepare", static_cast<double>(after.items - before.items), preparing);
+}
+
+void Trainer::fit(TrainState& state) {
+  projector_.set_training(true);
+  Meter meter;
+  bool first = true;
+  while (!finished(state)) {
+    const bool last = state.step + 1 == options_.total_steps;
+    // The first step is slower: memory is touched and kernels are made for the first time.
+    metered(std::exchange(first, false) ? "first_step" : "steps", 1, [&] {
+      optimize(state, meter);
+      if (state.step % options_.log_every == 0 || last) report(state, meter);
+    });
+    if (!last && options_.validate_every > 0 && state.step % options_.validate_every == 0) {
+      validate(state);
+    }
+    if (options_.peers.alone() ? stop_requested() : stopping_) {
+      save(state);
+      throw stopped_error("saved " + last_saved_);
+    }
+    if (!last && options_.save_every > 0 && state.step % options_.save_every == 0) save(state);
+  }
+  validate(state);
+  if (best_.defined() && state.best_step != state.step) {
+    optimizer_.set_weights(best_);
+    validate(state);
+  }
+  projector_.set_training(false);
+  state.stage_finished = true;
+  save(state);
+}
+
+bool Trainer::finished(const TrainState& state) const {
+  return state.step >= options_.total_steps ||
+         (options_.patience > 0 && state.validations_without_gain >= options_.patience);
+}
+
+// One optimizer step over `accumulation` micro-batches.
+void Trainer::optimize(TrainState& state, Meter& meter) {
+  const double begin = wall_seconds();
+  const int64_t ordinal = state.step + 1;
+  const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
+  optimizer_.zero_grad();
+  at::Tensor loss;
+  int64_t tokens = 0;
+  const std::vector<double> window = objective_.window(options_.accumulation);
+  for (size_t i = 0; i < window.size(); ++i) {
+    MicroBatch micro = objective_.next(logging && i + 1 == window.size());
+    const at::Tensor share = micro.loss * window[i];
+    share.backward();
+    optimizer_.collect_grad();
+    loss = loss.defined() ? loss + share.detach() : share.detach();
+    tokens += micro.tokens;
+    meter.parts = std::move(micro.parts);
+  }
+  // Of several processes one may have no part in a step.
+  if (!loss.defined()) loss = at::zeros({}, optimizer_.gradient().options().dtype(at::kFloat));
+  agree(loss, tokens);
+  state.tokens += tokens;
+  meter.tokens += tokens;
+  // On the CPU looking costs nothing, so no step is taken with a broken loss. On a GPU log steps
+  // look, and save() looks before it writes.
+  if (loss.is_cpu() || logging) refuse_divergence(state, loss);
+  meter.gradient_norm = optimizer_.clip(options_.optimizer.clip);
+  const auto rate = options_.transformers_schedule ? transformers_learning_rate : learning_rate;
+  meter.lr = rate(options_.optimizer, state.step, options_.total_steps);
+  optimizer_.step(meter.lr);
+  objective_.stepped(ordinal);
+  meter.loss = loss;
+  ++meter.steps;
+  ++state.step;
+  ++state.global_step;
+  state.seconds += wall_seconds() - begin;
+}
+
+void Trainer::agree(at::Tensor& loss, int64_t& tokens) {
+  if (options_.peers.alone()) return;
+  // Every process sees a loss that is not finite, and a signal that only one was sent.
+  at::Tensor shared = at::tensor({loss.item<double>() / static_cast<double>(options_.peers.size()),
+                                  static_cast<double>(tokens), stop_requested() ? 1.0 : 0.0},
+                                 at::kDouble);
+  options_.peers.sum(shared);
+  const double* all = shared.const_data_ptr<double>();
+  loss = at::full({}, all[0], loss.options());
+  tokens = static_cast<int64_t>(all[1]);
+  stopping_ = all[2] > 0;
+  if (stopping_ && !stop_requested()) request_stop(SIGTERM);  // this process stops with the others
+  options_.peers.mean(optimizer_.gradient());
+}
+
+void Trainer::refuse_divergence(const TrainState& state, const at::Tensor& loss) const {
+  const double value = loss.item<double>();
+  if (std::isfinite(value)) return;
+  const std::string good = last_saved_.empty() ? "none of this stage" : last_saved_;
+  throw Error(
+      {.code = ExitCode::kFailed,
+       .where = cat(state.stage, ", step ", state.step + 1),
+       .what = "the loss is not finite any more",
+       .got = cat(value),
+       .remedy = cat("lower train.", state.stage, ".optimizer.lr; last good checkpoint: ", good)});
+}
+
+void Trainer::report(TrainState& state, Meter& meter) {
+  StepReport r{.stage = state.stage,
+               .step = state.step,
+               .total_steps = options_.total_steps,
+               .global_step = state.global_step,
+               .loss = meter.loss.item<double>(),
+               .lr = meter.lr,
+               .gradient_norm = meter.gradient_norm.item<double>(),
+               .tokens = meter.tokens,
+               .steps = meter.steps,
+               .seconds = wall_seconds() - meter.since,
+               .memory_bytes = current_rss_bytes()};
+  for (const auto& [name, tensor] : meter.parts) r.parts.emplace_back(name, tensor.item<double>());
+  if (state.step <= options_.log_every) state.first_loss = r.loss;
+  state.last_loss = r.loss;
+  for (auto& observer : observers_) observer->step(r);
+  meter = Meter();
+}
+
+void Trainer::validate(TrainState& state) {
+  metered("validate", objective_.validation_units(), [&] { validate_now(state); });
+}
+
+void Trainer::validate_now(TrainState& state) {
+  const RngState rng = RngState::capture();  // what is drawn here must not shift training
+  projector_.set_training(false);
+  if (optimizer_.averaging()) optimizer_.swap_average();
+  ValidationResult result;
+  if (options_.peers.main()) result = objective_.validate();
+  result.score = options_.peers.broadcast(result.score);
+  state.validation = result.numbers;
+  const bool best = !state.best_score || result.score < *state.best_score;
+  if (best) {
+    state.best_score = result.score;
+    state.best_step = state.step;
+    if (options_.patience > 0) best_ = optimizer_.copy_weights();
+  }
+  state.validations_without_gain = best ? 0 : state.validations_without_gain + 1;
+  if (optimizer_.averaging()) optimizer_.swap_average();
+  projector_.set_training(true);
+  rng.restore();
+  for (auto& observer : observers_) observer->validation(state, result.numbers);
+}
+
+void Trainer::save(TrainState& state) {
+  metered("save", 1, [&] { save_now(state); });
+}
+
+void Trainer::save_now(TrainState& state) {
+  state.loader = objective_.state();
+  for (auto& observer : observers_) observer->before_save(state);
+  Checkpoint checkpoint;
+  checkpoint.state = state;
+  checkpoint.projector_config = projector_.config();
+  checkpoint.rng = RngState::capture();
+  // Evaluation loads the averaged weights; the optimizer's own "weights" are what goes on.
+  if (optimizer_.averaging()) optimizer_.swap_average();
+  checkpoint.projector = projector_.state();
+  if (optimizer_.averaging()) {
+    for (auto& [name, tensor] : checkpoint.projector) tensor = tensor.detach().clone();
+    optimizer_.swap_average();
+  }
+  checkpoint.optimizer = optimizer_.state();
+  if (best_.defined()) checkpoint.optimizer.emplace_back("best_weights", best_);
+  for (const auto& [name, tensor] : checkpoint.projector) {
+    if (tensor.is_floating_point()) refuse_divergence(state, tensor.detach().sum());
+  }
+  last_saved_ = options_.peers.main() ? save_(checkpoint) : "that of process 0";
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,96 @@
+// Trainer: the loop of every gradient stage. Read fit() in trainer.cpp; it fits on a page.
+//
+// Exact resume: a checkpoint holds weights, moments, schedule position, torch's generators and the
+// data stream's position, all taken between two steps. On the CPU a run that was stopped and
+// resumed ends with the same bits as one that was not.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "checkpoints/checkpoint.h"
+#include "kvlingua/cache/stage_meter.h"
+#include "kvlingua/config/train_options.h"
+#include "kvlingua/projector/projector.h"
+#include "trainers/engine/flat_adamw.h"
+#include "trainers/engine/objective.h"
+#include "trainers/engine/observer.h"
+#include "trainers/engine/peers.h"
+
+namespace kvlingua {
+
+struct TrainerOptions {
+  OptimizerOptions optimizer;
+  int64_t accumulation = 1;
+  int64_t total_steps = 0;
+  int64_t validate_every = 0;  // 0: only at the end
+  int64_t patience = 0;        // validations without gain before stopping; 0: never
+  int64_t save_every = 0;      // 0: only at the end
+  int64_t log_every = 10;
+  bool train_base = true;  // of mlp: the ridge map too
+  Peers peers;             // who trains together; gradients are averaged over all
+  // Cache-to-Cache's training (c2c_run.h).
+  bool transformers_schedule = false;  // transformers_learning_rate()
+  bool decay_all = false;              // weight decay on biases, norms and gates too
+  bool master_copy = true;             // float32 masters of half weights
+  StageMeter* meter = nullptr;         // told of steps, validations and checkpoints
+};
+
+class Trainer {
+ public:
+  // Writes a checkpoint and says where; the tensors are only valid during the call.
+  using Save = std::function<std::string(const Checkpoint&)>;
+
+  Trainer(Projector& projector, Objective& objective, const TrainerOptions& options,
+          Observers& observers, Save save);
+
+  // Goes on from a checkpoint of this stage, whose projector has been loaded already.
+  void resume(const Checkpoint& from, const std::string& where);
+  // Named in the error of a divergence until this stage has a checkpoint of its own.
+  void set_last_good(const std::string& where) { last_saved_ = where; }
+  // Moments of another program's run, first and second by parameter name, after `steps` steps.
+  void adopt_moments(const std::map<std::string, std::pair<at::Tensor, at::Tensor>>& moments,
+                     int64_t steps) {
+    optimizer_.adopt_moments(moments, steps);
+  }
+  // Runs the stage to its end. Throws Error: kFailed when the loss stops being finite (naming step
+  // and last good checkpoint), kTerminated / kInterrupted after saving when asked to stop.
+  void fit(TrainState& state);
+
+  int64_t training_bytes() const { return optimizer_.bytes(); }
+
+ private:
+  struct Meter;
+  void optimize(TrainState& state, Meter& meter);
+  void report(TrainState& state, Meter& meter);
+  void validate(TrainState& state);
+  void validate_now(TrainState& state);
+  void save(TrainState& state);
+  void save_now(TrainState& state);
+  // Times `work`; what the objective prepares meanwhile counts as that.
+  template <class Work>
+  void metered(const char* phase, double units, const Work& work);
+  bool finished(const TrainState& state) const;
+  // Exchanges with the other processes what all must agree on, and averages the gradients.
+  void agree(at::Tensor& loss, int64_t& tokens);
+  void refuse_divergence(const TrainState& state, const at::Tensor& loss) const;
+
+  Projector& projector_;
+  Objective& objective_;
+  TrainerOptions options_;
+  Observers& observers_;
+  Save save_;
+  FlatAdamW optimizer_;
+  bool stopping_ = false;  // somebody was asked to stop
+  at::Tensor best_;        // flat weights of the best validation; only with patience
+  std::string last_saved_;
+};
+
+// Which of a projector's parameters a stage trains, and which of those decay: the linear map is not
+// pulled to zero, nor are biases.
+NamedTensors trainable_parameters(const Projector& projector, bool train_base);
+bool decays(const std::string& parameter_name);
+
+}  // namespace kvlingua

@@ -1,0 +1,315 @@
+#include "trainers/stages/distillation.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
+#include "kvlingua/cache/stage_meter.h"
+#include "trainers/stages/loss.h"
+
+namespace kvlingua {
+namespace {
+
+constexpr int64_t kBlock = 16;  // kept items that are prepared together
+
+KvCache prefix_of(const CausalLM& model, const std::vector<int64_t>& before) {
+  if (before.empty()) return {};
+  const c10::NoGradGuard no_grad;
+  return model.prefill(TokenBatch::from_rows({before})).cache;
+}
+
+KvCache repeated(const KvCache& row, int64_t count) {
+  if (row.empty()) return {};
+  std::vector<int64_t> sizes = row.keys().sizes().vec();
+  sizes[1] = count;
+  return KvCache(row.keys().expand(sizes), row.values().expand(sizes),
+                 row.positions().expand({count, row.tokens()}).contiguous(), row.rope());
+}
+
+// Rows of different length behind `begin`: positions begin[r] + 0, 1, ...; padding repeats the last
+// one.
+TokenBatch rows_at(const std::vector<std::vector<int64_t>>& rows,
+                   const std::vector<int64_t>& begin) {
+  TokenBatch batch = TokenBatch::from_rows(rows);
+  batch.positions_BT = at::empty_like(batch.ids_BT);
+  const int64_t width = batch.ids_BT.size(1);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    auto* row = batch.positions_BT.mutable_data_ptr<int64_t>() + static_cast<int64_t>(r) * width;
+    const auto last = static_cast<int64_t>(rows[r].size()) - 1;
+    for (int64_t t = 0; t < width; ++t) row[t] = begin[r] + std::min(t, last);
+  }
+  return batch;
+}
+
+template <class T>
+std::vector<T> joined(std::vector<T> a, const std::vector<T>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// All but the last token of an answer are read; each, and the last, is predicted.
+std::vector<int64_t> read_part(const std::vector<int64_t>& answer) {
+  return {answer.begin(), answer.end() - 1};
+}
+
+// (row, place) pairs of the logits that predict the answers, when `before[r]` tokens of row r stand
+// before the first predicted one.
+at::Tensor answer_places(const std::vector<int64_t>& before, const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> places;
+  for (size_t r = 0; r < before.size(); ++r) {
+    for (int64_t t = 0; t < lengths[r]; ++t) {
+      places.push_back(static_cast<int64_t>(r));
+      places.push_back(before[r] - 1 + t);
+    }
+  }
+  return at::tensor(places, at::kLong).view({-1, 2});
+}
+
+int64_t size(const std::vector<int64_t>& v) { return static_cast<int64_t>(v.size()); }
+
+}  // namespace
+
+DistillationObjective::DistillationObjective(const Projector& projector, const FrozenPair& models,
+                                             std::vector<DistillationItem> items,
+                                             const ChannelStatistics& target_statistics,
+                                             const DistillationOptions& options, uint64_t seed,
+                                             std::shared_ptr<const Validation> validation,
+                                             int64_t rank, int64_t world, int64_t cache_bytes)
+    : projector_(projector),
+      models_(models),
+      items_(std::move(items)),
+      statistics_(target_statistics.to(projector.device())),
+      options_(options),
+      rank_(rank),
+      world_(world),
+      train_items_(static_cast<int64_t>(items_.size()) -
+                   std::min<int64_t>(64, static_cast<int64_t>(items_.size()) / 10)),
+      stream_(train_items_, mix(seed, hash_name("distillation order"))),
+      validation_(std::move(validation)),
+      source_prefix_(prefix_of(*models.source, models.source_before)),
+      target_prefix_(prefix_of(*models.target, models.target_before)) {
+  if (projector.fuses()) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train.stages: distillation",
+                 .what = cat("kind ", projector.kind(), " needs the target to read the context"),
+                 .expected = "a kind that translates (ridge, mlp)"});
+  }
+  if (options.batch.size % world != 0) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "train.distillation.batch.size",
+                 .what = "the batch cannot be dealt to the processes",
+                 .got = cat("batch of ", options.batch.size, ", ", world, " processes"),
+                 .expected = "a multiple of their number"});
+  }
+  double bytes = 0;
+  const double row = static_cast<double>(projector.source_row_shape().bytes_per_token(4) +
+                                         projector.target_shape().bytes_per_token(4));
+  for (const DistillationItem& item : items_) {
+    bytes += row * static_cast<double>(item.span.size()) +
+             4.0 * static_cast<double>(item.answer.size()) *
+                 static_cast<double>(models.target->config().vocab_size);
+  }
+  keep_ = bytes <= static_cast<double>(cache_bytes);
+  prepared_.resize(items_.size());
+}
+
+int64_t DistillationObjective::micro_batches_per_epoch() const {
+  return std::max<int64_t>(1, train_items_ / options_.batch.size);
+}
+
+const DistillationObjective::Prepared& DistillationObjective::prepared(int64_t item) {
+  if (!prepared_[static_cast<size_t>(item)]) {
+    std::vector<int64_t> block;
+    const int64_t first = item / kBlock * kBlock, count = static_cast<int64_t>(items_.size());
+    for (int64_t i = first; i < std::min(first + kBlock, count); ++i) block.push_back(i);
+    prepare(block);
+  }
+  return *prepared_[static_cast<size_t>(item)];
+}
+
+void DistillationObjective::prepare(const std::vector<int64_t>& items) {
+  const double begin = StageMeter::now();
+  const auto count = static_cast<int64_t>(items.size());
+  const c10::NoGradGuard no_grad;
+  std::vector<std::vector<int64_t>> source_rows, target_rows;
+  std::vector<int64_t> before, lengths;
+  for (const int64_t i : items) {
+    const DistillationItem& item = items_[static_cast<size_t>(i)];
+    source_rows.push_back(item.source_span);
+    target_rows.push_back(joined(joined(item.span, item.rest), read_part(item.answer)));
+    before.push_back(size(item.span) + size(item.rest));
+    lengths.push_back(size(item.answer));
+  }
+  const KvCache source_past = repeated(source_prefix_, count),
+                target_past = repeated(target_prefix_, count);
+  const auto past = [](const KvCache& cache) { return cache.empty() ? nullptr : &cache; };
+  const KvCache source =
+      models_.source->prefill(TokenBatch::from_rows(source_rows), past(source_past))
+          .cache.unrotated();
+  PrefillOptions want;
+  want.logits = LogitsAt::kPositions;
+  want.logit_positions = answer_places(before, lengths);
+  const PrefillResult teacher =
+      models_.target->prefill(TokenBatch::from_rows(target_rows), past(target_past), want);
+  const KvCache target = teacher.cache.unrotated();
+  const at::Tensor log_probs =
+      at::log_softmax(teacher.logits.to(at::kFloat) / options_.temperature, -1);
+  int64_t at_row = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto number = static_cast<size_t>(items[static_cast<size_t>(i)]);
+    const DistillationItem& item = items_[number];
+    const auto one = [&](const KvCache& cache, const at::Tensor& tokens, int64_t previous) {
+      const KvCache row = cache.select_batch(at::tensor({i}, at::kLong));
+      return rows_of(row, tokens.unsqueeze(0), previous).to(projector_.device(), at::kFloat);
+    };
+    const int64_t answer = size(item.answer);
+    prepared_[number] = Prepared{.source = one(source, at::tensor(item.source_index, at::kLong),
+                                               projector_.previous_tokens()),
+                                 .target = one(target, at::arange(size(item.span)), 0),
+                                 .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()};
+    at_row += answer;
+  }
+  so_far_.items += count;
+  so_far_.seconds += StageMeter::now() - begin;
+}
+
+// The spans of these items as one padded cache, rotated to stand after the target's prefix.
+// `predicted`: the rows of all items one after the other.
+KvCache DistillationObjective::translated(const std::vector<const Prepared*>& items,
+                                          CacheRows& predicted) const {
+  std::vector<at::Tensor> keys, values;
+  int64_t longest = 0;
+  for (const Prepared* p : items) {
+    keys.push_back(p->source.keys_NLHD);
+    values.push_back(p->source.values_NLHD);
+    longest = std::max(longest, p->source.rows());
+  }
+  predicted = projector_.translate_rows({at::cat(keys), at::cat(values)});
+  const auto count = static_cast<int64_t>(items.size());
+  at::Tensor index = at::zeros({count, longest}, at::kLong),
+             mask = at::zeros({count, longest}, at::kBool);
+  int64_t first = 0;
+  for (int64_t b = 0; b < count; ++b) {
+    const int64_t tokens = items[static_cast<size_t>(b)]->source.rows();
+    index[b].narrow(0, 0, tokens).copy_(at::arange(first, first + tokens));
+    mask[b].narrow(0, 0, tokens).fill_(true);
+    first += tokens;
+  }
+  const at::Device device = models_.target->device();
+  const at::Tensor rows = index.flatten().to(predicted.keys_NLHD.device());
+  const CacheRows padded{predicted.keys_NLHD.index_select(0, rows),
+                         predicted.values_NLHD.index_select(0, rows)};
+  const at::Tensor positions =
+      (at::arange(longest) + (target_prefix_.empty() ? 0 : target_prefix_.tokens()))
+          .expand({count, longest})
+          .contiguous()
+          .to(device);
+  const KvCache cache =
+      cache_of(padded.to(device, models_.target->dtype()), positions, mask.to(device));
+  return cache.rotated_to(models_.target->rope(), positions);
+}
+
+DistillationObjective::Losses DistillationObjective::losses(const std::vector<int64_t>& chosen) {
+  std::vector<const Prepared*> items;
+  std::vector<std::vector<int64_t>> rows;
+  std::vector<int64_t> begin, before, lengths, gold;
+  std::vector<float> weights;
+  const int64_t prefix = target_prefix_.empty() ? 0 : target_prefix_.tokens();
+  if (!keep_) prepare(chosen);
+  for (const int64_t i : chosen) {
+    const DistillationItem& item = items_[static_cast<size_t>(i)];
+    items.push_back(&prepared(i));
+    rows.push_back(joined(item.rest, read_part(item.answer)));
+    begin.push_back(prefix + size(item.span));
+    before.push_back(size(item.rest));
+    lengths.push_back(size(item.answer));
+    gold.insert(gold.end(), item.answer.begin(), item.answer.end());
+    weights.insert(
+        weights.end(), item.answer.size(),
+        1.0f / (static_cast<float>(item.answer.size()) * static_cast<float>(chosen.size())));
+  }
+  CacheRows predicted;
+  const KvCache span = translated(items, predicted);
+  const KvCache past =
+      target_prefix_.empty() ? span : KvCache::concat(repeated(target_prefix_, span.batch()), span);
+  PrefillOptions want;
+  want.logits = LogitsAt::kPositions;
+  want.logit_positions = answer_places(before, lengths);
+  want.want_cache = false;
+  want.checkpoint_activations = options_.checkpoint_activations;
+  const at::Tensor logits =
+      models_.target->prefill(rows_at(rows, begin), &past, want).logits.to(at::kFloat);
+
+  // Every item counts alike, however long its answer: then accumulation does not change the loss.
+  const at::Tensor weight = at::tensor(weights).to(logits.device());
+  std::vector<at::Tensor> teachers, target_keys, target_values, row_weights;
+  for (const Prepared* p : items) {
+    const int64_t tokens = p->target.rows();
+    row_weights.push_back(
+        at::full({tokens}, 1.0 / static_cast<double>(tokens * static_cast<int64_t>(items.size()))));
+    teachers.push_back(p->teacher_log_probs);
+    target_keys.push_back(p->target.keys_NLHD);
+    target_values.push_back(p->target.values_NLHD);
+  }
+  const at::Tensor teacher = at::cat(teachers),
+                   student = at::log_softmax(logits / options_.temperature, -1);
+  Losses out;
+  out.tokens = predicted.rows();
+  out.kl = ((teacher.exp() * (teacher - student)).sum(-1) * weight).sum() *
+           (options_.temperature * options_.temperature);
+  if (options_.ce_weight > 0) {
+    const at::Tensor log_probs = at::log_softmax(logits, -1);
+    const at::Tensor ids = at::tensor(gold, at::kLong).to(logits.device()).unsqueeze(1);
+    out.cross_entropy = -(log_probs.gather(1, ids).squeeze(1) * weight).sum();
+  }
+  if (options_.anchor > 0) {
+    const NormalisedError error =
+        normalised_error(predicted, {at::cat(target_keys), at::cat(target_values)}, statistics_,
+                         at::cat(row_weights));
+    out.anchor = (error.keys + error.values) / 2;
+  }
+  if (!keep_) {
+    for (const int64_t i : chosen) prepared_[static_cast<size_t>(i)].reset();
+  }
+  return out;
+}
+
+MicroBatch DistillationObjective::next(bool want_parts) {
+  const std::vector<int64_t> batch = stream_.next(options_.batch.size);
+  const int64_t share = options_.batch.size / world_;
+  const auto mine = batch.begin() + rank_ * share;
+  const Losses l = losses({mine, mine + share});
+  MicroBatch micro{.loss = l.kl * options_.kl_weight, .tokens = l.tokens};
+  if (l.cross_entropy.defined()) micro.loss = micro.loss + options_.ce_weight * l.cross_entropy;
+  if (l.anchor.defined()) micro.loss = micro.loss + options_.anchor * l.anchor;
+  if (want_parts) {
+    micro.parts.emplace_back("kl", l.kl.detach());
+    if (l.cross_entropy.defined()) micro.parts.emplace_back("ce", l.cross_entropy.detach());
+    if (l.anchor.defined()) micro.parts.emplace_back("anchor", l.anchor.detach());
+  }
+  return micro;
+}
+
+ValidationResult DistillationObjective::validate() {
+  const c10::NoGradGuard no_grad;
+  ValidationResult result;
+  result.numbers = validation_ != nullptr && validation_->rows() > 0 ? validation_->run(projector_)
+                                                                     : nlohmann::json::object();
+  const auto held = static_cast<int64_t>(items_.size()) - train_items_;
+  double kl = 0;
+  for (int64_t first = 0; first < held; first += options_.batch.size) {
+    std::vector<int64_t> batch;
+    for (int64_t i = first; i < std::min(held, first + options_.batch.size); ++i)
+      batch.push_back(train_items_ + i);
+    kl += losses(batch).kl.item<double>() * static_cast<double>(batch.size()) /
+          static_cast<double>(held);
+  }
+  if (held > 0) result.numbers["kl"] = kl;
+  result.score = kl;
+  return result;
+}
+
+}  // namespace kvlingua

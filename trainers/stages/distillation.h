@@ -1,0 +1,94 @@
+// The distillation stage's objective, in translate mode: the source alone reads the context, and
+// the frozen target answers from the translated cache as if it had read it.
+//
+//   teacher   target reads  before + span + rest + answer                 -> logits at the answer
+//   student   target reads  before | translated span | rest + answer      -> logits at the answer
+//   loss      kl_weight KL(teacher || student) + ce_weight CE(answer) + anchor * normalised error
+//   of K and V
+// Gradients run through the frozen target into the projector. KL alone stays at the target's own
+// level and is the honest measure of transfer; cross-entropy on the gold answer teaches beyond it.
+//
+// What does not depend on the projector (the source's rows, the teacher's logits) is computed once
+// an item and kept where all of it fits in `cache_bytes`, in fixed blocks of items so that a
+// resumed run computes the same bits; else once a batch, for its items together. Memory of a step
+// is bounded by the micro-batch; checkpoint_activations trades it for time.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kvlingua/config/train_options.h"
+#include "kvlingua/model/causal_lm.h"
+#include "kvlingua/projector/projector.h"
+#include "kvlingua/projector/statistics.h"
+#include "trainers/engine/index_stream.h"
+#include "trainers/engine/objective.h"
+#include "trainers/engine/validation.h"
+#include "trainers/stages/distillation_items.h"
+
+namespace kvlingua {
+
+// The two frozen models and the tokens each reads before every span.
+struct FrozenPair {
+  const CausalLM* source = nullptr;
+  const CausalLM* target = nullptr;
+  std::vector<int64_t> source_before, target_before;
+};
+
+class DistillationObjective : public Objective {
+ public:
+  // The last tenth of `items` (at most 64) is held out. `validation` may be null. Of every batch
+  // this process (`rank` of `world`) takes its share. Throws Error (kUsage) for projectors that
+  // need the target's own cache and for batches that cannot be dealt.
+  DistillationObjective(const Projector& projector, const FrozenPair& models,
+                        std::vector<DistillationItem> items,
+                        const ChannelStatistics& target_statistics,
+                        const DistillationOptions& options, uint64_t seed,
+                        std::shared_ptr<const Validation> validation, int64_t rank = 0,
+                        int64_t world = 1, int64_t cache_bytes = int64_t{1} << 30);
+
+  MicroBatch next(bool want_parts) override;
+  ValidationResult validate() override;
+  double validation_units() const override {
+    return static_cast<double>(static_cast<int64_t>(items_.size()) - train_items_);
+  }
+  Preparation prepared_so_far() const override { return so_far_; }
+  nlohmann::json state() const override { return stream_.state(); }
+  void restore(const nlohmann::json& state) override { stream_.restore(state); }
+  int64_t micro_batches_per_epoch() const override;
+
+  // The losses of these items with the projector as it is: for tests and validation.
+  struct Losses {
+    at::Tensor kl, cross_entropy, anchor;  // scalars: means over items of means over their tokens
+    int64_t tokens = 0;                    // of the translated spans
+  };
+  Losses losses(const std::vector<int64_t>& items);
+
+ private:
+  // What is constant of one item.
+  struct Prepared {
+    CacheRows source;              // [span tokens, ...] aligned, un-rotated
+    CacheRows target;              // the target's own, for the anchor
+    at::Tensor teacher_log_probs;  // [answer tokens, vocabulary], of tempered logits
+  };
+  const Prepared& prepared(int64_t item);
+  void prepare(const std::vector<int64_t>& items);
+  KvCache translated(const std::vector<const Prepared*>& items, CacheRows& predicted) const;
+
+  const Projector& projector_;
+  FrozenPair models_;
+  std::vector<DistillationItem> items_;
+  ChannelStatistics statistics_;
+  DistillationOptions options_;
+  int64_t rank_ = 0, world_ = 1;
+  int64_t train_items_ = 0;
+  IndexStream stream_;
+  std::shared_ptr<const Validation> validation_;
+  KvCache source_prefix_, target_prefix_;  // one row each; empty when there is no prefix
+  bool keep_ = true;
+  std::vector<std::optional<Prepared>> prepared_;
+  Preparation so_far_;
+};
+
+}  // namespace kvlingua

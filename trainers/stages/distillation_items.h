@@ -1,0 +1,64 @@
+// What distillation trains on: contexts with a question (or the beginning of an answer), in tokens
+// of both models.
+//
+//   target:  before + span + rest + answer        source:  before + source_span
+// The pieces are tokenised apart, as everywhere (chat_template.h). The answer ends with the token
+// that ends the turn, so that stopping is taught as well.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "datasets/corpus/families.h"
+#include "datasets/generation/sample_builder.h"
+#include "kvlingua/config/recipe.h"
+#include "kvlingua/text/alignment.h"
+#include "kvlingua/text/tokenizer.h"
+
+namespace kvlingua {
+
+struct DistillationItem {
+  std::vector<int64_t> source_span, span, rest, answer;  // token ids
+  std::vector<int64_t> source_index;                     // [span] the source token each takes
+};
+
+// A model as the trainer reads with it.
+struct DistillationReader {
+  const Tokenizer* tokenizer = nullptr;
+  std::vector<int64_t> before;  // BOS and chat prefix
+  std::string after;            // text that ends the user's turn and opens the assistant's
+  int64_t end_of_turn = -1;
+  int64_t max_positions = 0;
+};
+DistillationReader make_distillation_reader(const Tokenizer& tokenizer, const ModelOptions& model,
+                                            bool chat, const std::vector<int64_t>& eos_ids,
+                                            int64_t max_positions);
+
+// Items of the train split of the template families (both forms), as many as `options.items`;
+// answers are cut at options.max_answer tokens. Items too long for a model are left out. Throws
+// Error (kInput) when none is left.
+std::vector<DistillationItem> make_distillation_items(const DistillationOptions& options,
+                                                      const std::string& style, uint64_t seed,
+                                                      const DistillationReader& source,
+                                                      const DistillationReader& target,
+                                                      AlignmentKind alignment);
+
+// Whether no piece is empty and both models have positions for all of it.
+bool can_be_read(const DistillationItem& item, const DistillationReader& source,
+                 const DistillationReader& target);
+
+// A control: every item gets the source of the next one, token by token. Nothing can be learnt.
+void deal_sources_on(std::vector<DistillationItem>& items);
+
+// What an item's pieces are in text.
+struct DistillationText {
+  std::string context, rest, answer;
+  bool ends_turn = false;  // the answer ends with the token that ends the turn
+};
+// One item from text; empty spans or answers give an item without an answer.
+DistillationItem make_distillation_item(const DistillationText& text,
+                                        const DistillationReader& source,
+                                        const DistillationReader& target, AlignmentKind alignment,
+                                        int64_t max_answer);
+
+}  // namespace kvlingua

@@ -1,0 +1,52 @@
+#include "trainers/stages/frozen_models.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/cache/device.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/io/hub.h"
+
+namespace kvlingua {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const PairSetInfo& info,
+                                                 at::Device device) {
+  const auto load = [&](const ModelOptions& options, const ModelRecord& record, const char* role) {
+    const fs::path directory = resolve_model(resolve_path(options.name));
+    LoadOptions how{.device = device,
+                    .dtype = resolve_dtype(options.dtype, device),
+                    .layer_streaming = options.layer_streaming};
+    CausalLM model = CausalLM::load(directory, how);
+    if (!record.weights.empty() && model.fingerprint() != record.weights) {
+      throw Error({.code = ExitCode::kInput,
+                   .where = cat("pair.", role, ".name"),
+                   .what = "not the model the pairs were generated with",
+                   .got = cat(options.name, ", ", model.fingerprint().substr(0, 16)),
+                   .expected = cat(record.name, ", ", record.weights.substr(0, 16)),
+                   .remedy = "generate the pairs again"});
+    }
+    return std::pair{std::move(model), Tokenizer::from_directory(directory)};
+  };
+  auto [source, source_tokenizer] = load(recipe.pair.source, info.source, "source");
+  auto [target, target_tokenizer] = load(recipe.pair.target, info.target, "target");
+  auto models = std::make_unique<FrozenModels>(FrozenModels{std::move(source),
+                                                            std::move(target),
+                                                            std::move(source_tokenizer),
+                                                            std::move(target_tokenizer),
+                                                            {},
+                                                            {}});
+  FrozenModels& m = *models;
+  const auto reader = [&](const CausalLM& model, const Tokenizer& tokenizer,
+                          const ModelOptions& options) {
+    return make_distillation_reader(tokenizer, options, recipe.data.chat, model.config().eos_ids,
+                                    model.config().max_position_embeddings);
+  };
+  m.source_reader = reader(m.source, m.source_tokenizer, recipe.pair.source);
+  m.target_reader = reader(m.target, m.target_tokenizer, recipe.pair.target);
+  return models;
+}
+
+}  // namespace kvlingua
