@@ -56,7 +56,7 @@ struct ModelFiles {
         config(ModelConfig::from_directory(directory)),
         tokenizer(Tokenizer::from_directory(directory)) {
     load.device = device;
-    load.dtype = resolve_dtype(o.dtype, device);
+    load.dtype = resolve_dtype(o.dtype, device, config.parameter_count());
     load.layer_streaming = o.layer_streaming;
   }
   ModelRecord record(const SpanReader& reader) const {

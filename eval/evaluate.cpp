@@ -36,9 +36,10 @@ Side load_side(const ModelOptions& options, at::Device device) {
   const std::string name = resolve_path(options.name);
   side.directory = resolve_model(
       options.revision == "main" || fs::exists(name) ? name : name + "@" + options.revision);
+  const int64_t parameters = ModelConfig::from_directory(side.directory).parameter_count();
   side.model = std::make_shared<CausalLM>(
       CausalLM::load(side.directory, {.device = device,
-                                      .dtype = resolve_dtype(options.dtype, device),
+                                      .dtype = resolve_dtype(options.dtype, device, parameters),
                                       .layer_streaming = options.layer_streaming}));
   side.tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_directory(side.directory));
   return side;

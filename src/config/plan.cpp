@@ -282,16 +282,20 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   return plan;
 }
 
+constexpr double kMergedBatches = 4;
+
 StagePlan evaluate_stage(const Inputs& in, double parameters) {
   const EvalOptions& eval = in.recipe.eval;
   const double weights = resident_weights(in, false) + parameters * 4;
   const double length = in.length() + 24 + d(eval.max_new_tokens);
   const auto memory = [&, weights, length](double items) {
-    const double caches = items * length *
+    const double rows =
+        kMergedBatches * items;  // of several conditions that decode together (eval/runner.h)
+    const double caches = rows * length *
                           (in.source.kv_bytes(d(in.source.compute_bytes)) +
                            3 * in.target.kv_bytes(d(in.target.compute_bytes)));
-    return weights + caches + activation_bytes(in.target, items * length) +
-           2 * items * d(in.target.vocab) * 4;
+    return weights + caches + activation_bytes(in.target, rows * length) +
+           2 * rows * d(in.target.vocab) * 4;
   };
   StagePlan plan = stage(in, "evaluate", memory, "eval.batch_size", eval.batch_size);
   const double per_condition =

@@ -11,7 +11,6 @@ double d(int64_t value) { return static_cast<double>(value); }
 // Of trainers/train_inputs.cpp: rows that validation and its baselines read at most.
 constexpr double kValidationRows = 4096, kTokenMeanRows = 20000, kValidationBytes = 256 << 20;
 constexpr double kFidelityItems = 96;  // eval/fidelity.h
-constexpr int64_t kBlockItems = 32;    // eval/block.h, make_blocks
 constexpr int64_t kCases = 5;          // phase 2a's
 
 struct Rows {
@@ -86,15 +85,11 @@ PhaseUnits evaluation(const EvalOptions& eval) {
   const auto groups = static_cast<int64_t>(eval.families.size() * eval.forms.size());
   const int64_t items = eval.items * static_cast<int64_t>(eval.seeds.size());
   const double all = d(groups * items + (eval.cases ? kCases : 0));
-  const auto batches_of = [&](int64_t n) { return (n + eval.batch_size - 1) / eval.batch_size; };
-  const int64_t batches =
-      items / kBlockItems * batches_of(kBlockItems) + batches_of(items % kBlockItems);
   PhaseUnits units{{"probes", all},
                    {"fidelity", eval.fidelity ? std::min(kFidelityItems, d(groups * items)) : 0}};
   const std::vector<std::string> conditions = conditions_of(eval);
   for (const std::string& name : conditions) {
-    units["give " + name] = units["read " + name] = all;
-    units["decode " + name] = d(groups * batches + (eval.cases ? 1 : 0));
+    units["give " + name] = units["read " + name] = units["decode " + name] = all;
   }
   units["judge"] = all * d(static_cast<int64_t>(conditions.size()));
   return units;

@@ -16,8 +16,9 @@ std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const Pai
                                                  at::Device device) {
   const auto load = [&](const ModelOptions& options, const ModelRecord& record, const char* role) {
     const fs::path directory = resolve_model(resolve_path(options.name));
+    const int64_t parameters = ModelConfig::from_directory(directory).parameter_count();
     LoadOptions how{.device = device,
-                    .dtype = resolve_dtype(options.dtype, device),
+                    .dtype = resolve_dtype(options.dtype, device, parameters),
                     .layer_streaming = options.layer_streaming};
     CausalLM model = CausalLM::load(directory, how);
     if (!record.weights.empty() && model.fingerprint() != record.weights) {
