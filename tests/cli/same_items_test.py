@@ -12,12 +12,12 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HASHES = """
-            a07c4ea55de03098ULL, 844d43767b9df060ULL, 75e0e19edab31c72ULL, 64ae6640011b6e8aULL,
-            4388bb2590de022dULL, 51afa1844f04b9dfULL, f84c74fc754970a7ULL, dd4cfb6eb1e36d98ULL,
-            dd24f2cd66841b99ULL, 0759650eacf9b6cbULL, 7b525e8d786e90bfULL, 2ac699a84e8a4021ULL,
-            2d951034a660a88fULL, d22292b6d0c4d174ULL, 3117fcff49a0f92eULL, 631b496819c9c6dcULL,
-            653aa52970bd860cULL, f63db60d30d3eb5fULL, 075019159db39451ULL, 13ae77fa1cf53c04ULL,
-            6f892d2fc99e93a4ULL, fbe39db52fab3530ULL, 13fe7b6a7776c23eULL, 32dcc4e2b795c617ULL,
+            a07c4ea55de03098 844d43767b9df060 75e0e19edab31c72 64ae6640011b6e8a
+            4388bb2590de022d 51afa1844f04b9df f84c74fc754970a7 dd4cfb6eb1e36d98
+            dd24f2cd66841b99 0759650eacf9b6cb 7b525e8d786e90bf 2ac699a84e8a4021
+            2d951034a660a88f d22292b6d0c4d174 3117fcff49a0f92e 631b496819c9c6dc
+            653aa52970bd860c f63db60d30d3eb5f 075019159db39451 13ae77fa1cf53c04
+            6f892d2fc99e93a4 fbe39db52fab3530 13fe7b6a7776c23e 32dcc4e2b795c617
             91c7b942b899ae40
 """.split()
 SOURCES = [ROOT / "tests/support/same_items/same_items.cpp", ROOT / "src/base/error.cpp"] + [
