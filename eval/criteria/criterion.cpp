@@ -72,6 +72,7 @@ void add_controls(const CriterionInput& input, const std::vector<Triple>& items,
     if (!successes(input, name, items, succeeded, c.first)) continue;
     const auto interval = stats::clustered_share(
         c, {.resamples = input.resamples, .confidence = input.confidence, .seed = input.seed});
+    if (!std::isfinite(interval.estimate)) continue;  // no gap: the criterion says so
     result.controls.push_back({name, interval.estimate, interval.low, interval.high, interval.n,
                                interval.high < input.threshold});
   }

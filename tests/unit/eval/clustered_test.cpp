@@ -34,7 +34,8 @@ TEST(ClusteredRate, NeverIsNotZeroAndAlwaysIsNotOne) {
 }
 
 TEST(ClusteredRate, SinglesAreWilsonWithStudentsQuantile) {
-  const auto ours = clustered_rate(items(400, 300, 0)), wilson95 = wilson(300, 400);
+  const auto ours = clustered_rate(items(400, 300, 0));
+  const Interval wilson95 = wilson(300, 400);
   EXPECT_EQ(ours.design_effect, 1);
   EXPECT_NEAR(ours.low, wilson95.low, 3e-4);
   EXPECT_LE(ours.low, wilson95.low);
