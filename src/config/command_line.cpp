@@ -83,6 +83,10 @@ void add_train(CLI::App& app, CommandLine& c) {
   app.add_option("--checkpoint", c.checkpoint,
                  "start from this checkpoint instead of the run's latest")
       ->type_name("DIR");
+  app.add_option("--seeds", c.seeds,
+                 "train N times with seeds one apart, into <run>/seeds/; for evaluate --confirm")
+      ->check(CLI::Range(1, 100))
+      ->type_name("N");
 }
 void add_evaluate(CLI::App& app, CommandLine& c) {
   recipe_argument(app, c);
@@ -90,6 +94,8 @@ void add_evaluate(CLI::App& app, CommandLine& c) {
   app.add_option("--checkpoint", c.checkpoint, "judge this checkpoint instead of the run's latest")
       ->type_name("DIR");
   limit_option(app, c, "first N items of each family only (marked so in the report)");
+  app.add_flag("--confirm", c.confirm,
+               "one look at fresh items by several training seeds; else a run is exploratory");
   app.add_option("--compare", c.compare, "two checkpoints side by side, paired")
       ->expected(2)
       ->type_name("A B");

@@ -60,6 +60,8 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   context.stage = command.stage;
   context.checkpoint = command.checkpoint;
   context.compare = command.compare;
+  context.confirm = command.confirm;
+  context.seeds = command.seeds;
   return context;
 }
 

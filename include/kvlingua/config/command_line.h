@@ -24,6 +24,8 @@ struct CommandLine {
   bool resume = false, restart = false, dry_run = false, skip_bad = false;
   std::string checkpoint;
   std::vector<std::string> compare;
+  bool confirm = false;
+  int64_t seeds = 1;
   int64_t limit = 0;
 
   // inspect
