@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "checkpoints/load_projector.h"
+#include "checkpoints/provenance.h"
 #include "datasets/corpus/corpus.h"
 #include "eval/benchmarks/benchmark.h"
 #include "eval/evaluation.h"
@@ -33,9 +34,7 @@ struct Side {
 
 Side load_side(const ModelOptions& options, at::Device device) {
   Side side;
-  const std::string name = resolve_path(options.name);
-  side.directory = resolve_model(
-      options.revision == "main" || fs::exists(name) ? name : name + "@" + options.revision);
+  side.directory = resolve_model(resolve_path(options.name), options.revision);
   side.model = std::make_shared<CausalLM>(
       CausalLM::load(side.directory, {.device = device,
                                       .dtype = resolve_dtype(options.dtype, device),
@@ -78,7 +77,8 @@ struct Checkpoints {
   std::map<std::string, NamedProjector> named;
   std::vector<std::unique_ptr<Projector>> owned;
   std::vector<Finding> findings;
-  std::string hashes;  // of every projector's tensors
+  std::string hashes;              // of every projector's tensors
+  const Recipe* recipe = nullptr;  // what they should have been trained by
 
   void add(const std::string& condition, std::unique_ptr<Projector> projector,
            const std::string& where) {
@@ -107,6 +107,22 @@ struct Checkpoints {
     loaded->check_models(*source.model, *target.model);
     for (const auto& skipped : loaded->skipped)
       findings.push_back({"damaged_checkpoint", skipped, false});
+    if (!loaded->stage_finished)
+      findings.push_back({"stage_not_finished",
+                          cat(condition, ": stage ", loaded->stage, " is at step ", loaded->step,
+                              " of ", loaded->total_steps),
+                          false});
+    if (recipe != nullptr && !loaded->stage.empty()) {
+      // The seed of training is no part of what is judged: --seed here draws the items.
+      nlohmann::json asked = stage_recipe(*recipe, loaded->stage, 0);
+      asked.erase("train.seed");
+      const auto difference = recipe_difference(loaded->made_by, asked);
+      if (difference)
+        findings.push_back({"recipe_differs",
+                            cat(condition, ": was trained with ", difference->field, " ",
+                                difference->made_with, ", the recipe says ", difference->asked),
+                            false});
+    }
     add(condition, std::move(loaded->projector), loaded->path.string());
     return true;
   }
@@ -122,9 +138,10 @@ struct Checkpoints {
 
 // A condition without a checkpoint is left out and said; the last stage there is becomes the gated
 // one when it is that.
-Checkpoints load_checkpoints(const RunContext& context, const Side& source, const Side& target,
-                             EvalOptions& options) {
+Checkpoints load_checkpoints(const Recipe& recipe, const RunContext& context, const Side& source,
+                             const Side& target, EvalOptions& options) {
   Checkpoints result;
+  result.recipe = &recipe;
   if (!context.checkpoint.empty()) {
     // One checkpoint: the judged condition is this one, other stages are not looked for.
     for (const auto& [condition, stage] : stages_of_conditions())
@@ -260,6 +277,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   auto loading = meter.time("load");
   const Side source = load_side(recipe.pair.source, device);
   const bool one_model = recipe.pair.source.name == recipe.pair.target.name &&
+                         recipe.pair.source.revision == recipe.pair.target.revision &&
                          recipe.pair.source.dtype == recipe.pair.target.dtype;
   const Side target = one_model ? source : load_side(recipe.pair.target, device);
   const Reader source_reader = reader_of(source, recipe.pair.source),
@@ -267,7 +285,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
 
   const bool comparing = !context.compare.empty();
   Checkpoints checkpoints = comparing ? load_compared(context, source, target, options)
-                                      : load_checkpoints(context, source, target, options);
+                                      : load_checkpoints(recipe, context, source, target, options);
   loading.stop();
   auto making = meter.time("probes");
   std::vector<Probe> probes = make_probes(options, options.seeds, style_of(recipe), context.limit);
@@ -286,10 +304,11 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
       .resume = context.resume && !context.restart,
       .world = context.world,
       .limit = context.limit,
-      .fingerprint = cat(source.model->fingerprint(), target.model->fingerprint(),
-                         source.tokenizer->fingerprint(), target.tokenizer->fingerprint(),
-                         at::toString(target.model->dtype()), checkpoints.hashes,
-                         recipe.pair.source.system, recipe.pair.target.system),
+      .fingerprint = cat(
+          source.model->fingerprint(), target.model->fingerprint(), source.tokenizer->fingerprint(),
+          target.tokenizer->fingerprint(), at::toString(target.model->dtype()), checkpoints.hashes,
+          recipe.pair.source.system, recipe.pair.target.system, recipe.pair.source.chat,
+          recipe.pair.source.thinking, recipe.pair.target.chat, recipe.pair.target.thinking),
       .findings = checkpoints.findings,
       .meter = &meter};
   if (context.dry_run) {
