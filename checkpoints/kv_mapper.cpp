@@ -122,7 +122,8 @@ Json model_of(const ModelIdentity& model, const KvShape& shape) {
 
 void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
                      const std::filesystem::path& folder) {
-  const auto projector = projector_from_config(checkpoint.projector_config, where);
+  const auto projector =
+      projector_from_config(checkpoint.projector_config, where, numbers_in(checkpoint.projector));
   auto* ridge = dynamic_cast<RidgeProjector*>(projector.get());
   if (ridge == nullptr) {
     throw Error({.code = ExitCode::kUsage,

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "datasets/generation/batch_plan.h"
@@ -52,7 +53,7 @@ struct ModelFiles {
 
   ModelFiles(const ModelOptions& o, at::Device device)
       : options(o),
-        directory(resolve_model(resolve_path(o.name))),
+        directory(resolve_model(resolve_path(o.name), o.revision)),
         config(ModelConfig::from_directory(directory)),
         tokenizer(Tokenizer::from_directory(directory)) {
     load.device = device;
@@ -68,6 +69,7 @@ struct ModelFiles {
             .shape = config.kv_shape(),
             .query_heads = config.num_heads,
             .rope = config.rope,
+            .vocab_size = std::max(config.vocab_size, tokenizer.vocab_size()),
             .chat = reader.chat,
             .prefix = reader.prefix,
             .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
@@ -102,9 +104,7 @@ void refuse_other_recipe(const fs::path& directory, const PairSetInfo& there,
 void remove_set(const fs::path& directory) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(directory, ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("manifest.") || name.starts_with("shard-") || name == ".stage")
-      fs::remove_all(entry.path(), ignored);
+    if (is_pair_set_file(entry.path().filename().string())) fs::remove_all(entry.path(), ignored);
   }
 }
 
@@ -197,6 +197,7 @@ void Generation::make_info() {
                 {"max_tokens", data_.max_tokens},
                 {"batch_tokens", data_.batch_tokens},
                 {"shard_bytes", data_.shard_bytes}};
+  if (data_.split_control_tokens) info_.plan["split_control_tokens"] = true;
   info_.recipe_yaml = recipe_.to_yaml();
   info_.recipe_sha256 = recipe_.recipe_sha256();
 }
@@ -213,6 +214,12 @@ void Generation::make_plan() {
                          if (stop_requested()) throw stopped_error("nothing was begun");
                          progress.advance(documents - std::exchange(seen, documents));
                        });
+  if (plan_.control_tokens > 0) {
+    log_warning(cat(plan_.documents_with_control, " documents hold control tokens of the target (",
+                    plan_.control_tokens, " in all, first ", plan_.control_place,
+                    "): they are read as control, as Hugging Face does; "
+                    "data.split_control_tokens: true reads them as text"));
+  }
 }
 
 int64_t Generation::remaining_bytes() const {

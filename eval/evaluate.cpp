@@ -7,11 +7,12 @@
 #include <optional>
 
 #include "checkpoints/load_projector.h"
+#include "checkpoints/provenance.h"
 #include "eval/benchmarks/benchmark.h"
 #include "eval/confirmation.h"
 #include "eval/evaluation.h"
 #include "eval/looks.h"
-#include "eval/provenance.h"
+#include "eval/training_record.h"
 #include "eval/report/report.h"
 #include "eval/summary.h"
 #include "kvlingua/base/log.h"
@@ -35,9 +36,7 @@ struct Side {
 
 Side load_side(const ModelOptions& options, at::Device device) {
   Side side;
-  const std::string name = resolve_path(options.name);
-  side.directory = resolve_model(
-      options.revision == "main" || fs::exists(name) ? name : name + "@" + options.revision);
+  side.directory = resolve_model(resolve_path(options.name), options.revision);
   const int64_t parameters = ModelConfig::from_directory(side.directory).parameter_count();
   side.model = std::make_shared<CausalLM>(
       CausalLM::load(side.directory, {.device = device,
@@ -81,7 +80,7 @@ struct Checkpoints {
   std::map<std::string, NamedProjector> named;
   std::vector<std::unique_ptr<Projector>> owned;
   std::vector<Finding> findings;
-  std::vector<Provenance> trained;             // what made each of them
+  std::vector<TrainingRecord> trained;             // what made each of them
   std::vector<std::string> replicas;           // conditions: the gated one by other training seeds
   std::map<std::string, std::string> hash_of;  // by condition, of the projector's tensors
   std::string hashes;                          // of all
@@ -114,7 +113,23 @@ struct Checkpoints {
     loaded->check_models(*source.model, *target.model);
     for (const auto& skipped : loaded->skipped)
       findings.push_back({"damaged_checkpoint", skipped, false});
-    trained.push_back(provenance_of(condition, *loaded, recipe, findings));
+    trained.push_back(training_record_of(condition, *loaded, recipe, findings));
+    if (!loaded->stage_finished)
+      findings.push_back({"stage_not_finished",
+                          cat(condition, ": stage ", loaded->stage, " is at step ", loaded->step,
+                              " of ", loaded->total_steps),
+                          false});
+    if (!loaded->stage.empty()) {
+      // The seed of training is no part of what is judged: --seed here draws the items.
+      nlohmann::json asked = stage_recipe(recipe, loaded->stage, 0);
+      asked.erase("train.seed");
+      const auto difference = recipe_difference(loaded->made_by, asked);
+      if (difference)
+        findings.push_back({"recipe_differs",
+                            cat(condition, ": was trained with ", difference->field, " ",
+                                difference->made_with, ", the recipe says ", difference->asked),
+                            false});
+    }
     add(condition, std::move(loaded->projector), loaded->path.string());
     return true;
   }
@@ -215,8 +230,8 @@ std::string judged_hash(const Checkpoints& checkpoints, const std::string& gated
   return sha256_hex(all).substr(0, 16);
 }
 
-const Provenance* provenance(const Checkpoints& checkpoints, const std::string& condition) {
-  for (const Provenance& one : checkpoints.trained)
+const TrainingRecord* provenance(const Checkpoints& checkpoints, const std::string& condition) {
+  for (const TrainingRecord& one : checkpoints.trained)
     if (one.condition == condition) return &one;
   return nullptr;
 }
@@ -224,14 +239,14 @@ const Provenance* provenance(const Checkpoints& checkpoints, const std::string& 
 std::vector<const Recipe*> recipes_that_trained(const Checkpoints& checkpoints,
                                                 const Recipe& evaluating) {
   std::vector<const Recipe*> recipes{&evaluating};
-  for (const Provenance& one : checkpoints.trained)
+  for (const TrainingRecord& one : checkpoints.trained)
     if (one.recipe) recipes.push_back(&*one.recipe);
   return recipes;
 }
 
 Json trained_json(const Checkpoints& checkpoints) {
   Json json = Json::object();
-  for (const Provenance& one : checkpoints.trained) json[one.condition] = one.json;
+  for (const TrainingRecord& one : checkpoints.trained) json[one.condition] = one.json;
   return json;
 }
 
@@ -254,6 +269,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   auto loading = meter.time("load");
   const Side source = load_side(recipe.pair.source, device);
   const bool one_model = recipe.pair.source.name == recipe.pair.target.name &&
+                         recipe.pair.source.revision == recipe.pair.target.revision &&
                          recipe.pair.source.dtype == recipe.pair.target.dtype;
   const Side target = one_model ? source : load_side(recipe.pair.target, device);
   const Reader source_reader = reader_of(source, recipe.pair.source),
@@ -275,7 +291,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   std::vector<Probe> probes = make_probes(options, options.seeds, style_of(recipe), context.limit);
   leave_out_trained(recipes_that_trained(checkpoints, recipe), probes, checkpoints.findings);
   making.stop(static_cast<double>(probes.size()));
-  const Provenance* made = provenance(checkpoints, options.gated);
+  const TrainingRecord* made = provenance(checkpoints, options.gated);
 
   EvaluationInput input{
       .source = source_reader,
@@ -291,10 +307,11 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
       .resume = context.resume && !context.restart,
       .world = context.world,
       .limit = context.limit,
-      .fingerprint = cat(source.model->fingerprint(), target.model->fingerprint(),
-                         source.tokenizer->fingerprint(), target.tokenizer->fingerprint(),
-                         at::toString(target.model->dtype()), checkpoints.hashes,
-                         recipe.pair.source.system, recipe.pair.target.system),
+      .fingerprint = cat(
+          source.model->fingerprint(), target.model->fingerprint(), source.tokenizer->fingerprint(),
+          target.tokenizer->fingerprint(), at::toString(target.model->dtype()), checkpoints.hashes,
+          recipe.pair.source.system, recipe.pair.target.system, recipe.pair.source.chat,
+          recipe.pair.source.thinking, recipe.pair.target.chat, recipe.pair.target.thinking),
       .findings = checkpoints.findings,
       .replicas = checkpoints.replicas,
       .trained_families = made == nullptr ? std::vector<std::string>{} : made->families,

@@ -33,7 +33,18 @@ std::string run_fingerprint(const EvaluationInput& input,
                   input.options.max_new_tokens, "|", input.options.raw_tokens, "|",
                   input.options.message_tokens, "|", input.options.retention, "|",
                   input.options.gated));
-  for (const auto& condition : conditions) hash.update(condition->name() + condition->definition());
+  for (const auto& condition : conditions) {
+    // A definition names its checkpoint for the reader; its contents are in input.fingerprint, and
+    // where it lies changes no answer.
+    std::string definition = condition->definition();
+    for (const auto& [name, projector] : input.projectors) {
+      const std::string place = " of " + projector.checkpoint;
+      if (const size_t at = definition.find(place);
+          !projector.checkpoint.empty() && at != std::string::npos)
+        definition.erase(at, place.size());
+    }
+    hash.update(condition->name() + definition);
+  }
   for (const Probe& probe : input.probes) {
     hash.update(item_key(probe) + probe.context + "|" + probe.prompt + "|" + probe.answer);
     for (const auto& marker : probe.markers) hash.update("|" + marker);

@@ -1,6 +1,7 @@
 // The program itself: reads the command line, answers --help, --version and `recipe`, and loads the
 // rest only when it is needed, because libtorch and CUDA take seconds to load.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -37,9 +38,18 @@ int run_main_library(const CommandLine& command) {
   return entry(command);
 }
 
+// Started with descriptors 0, 1 or 2 closed (cron, daemons), the next file opened would get their
+// numbers and the log be written into it.
+void open_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   install_terminate_line();
   const int code = guarded([&] {
     const ParsedCommandLine parsed = parse_command_line(argc, argv, KVLINGUA_VERSION);

@@ -10,6 +10,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/guard.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/base/mapped_files.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/config/command_line.h"
@@ -63,6 +64,7 @@ int run(const CommandLine& command) {
 extern "C" __attribute__((visibility("default"))) int kvlingua_main(
     const kvlingua::CommandLine& command) {
   kvlingua::install_terminate_line();
+  kvlingua::install_bus_error_line();
   kvlingua::watch_stop_signals();
   return kvlingua::guarded([&] {
     kvlingua::set_verbosity(command.verbosity);

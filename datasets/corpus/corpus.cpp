@@ -47,8 +47,10 @@ std::string role_of(const std::string& name, const std::string& where) {
 
 // One record of a chat file, in either of the two layouts.
 Document conversation(const json& object, const std::string& where) {
-  const bool share = object.contains("conversations");
-  if (!share && !object.contains("messages"))
+  // Merged data sets have both columns, one of them null.
+  const auto has = [&](const char* key) { return object.contains(key) && !object[key].is_null(); };
+  const bool share = has("conversations");
+  if (!share && !has("messages"))
     bad_record(where, "no \"messages\" and no \"conversations\"", "", "");
   const json& turns = object[share ? "conversations" : "messages"];
   if (!turns.is_array() || turns.empty())
@@ -109,6 +111,12 @@ class FileCorpus : public Corpus {
     }
     if (document.group.empty()) document.group = document.text;
     return document;
+  }
+
+  std::string place(int64_t i) const override {
+    const size_t f =
+        static_cast<size_t>(std::upper_bound(first_.begin(), first_.end(), i) - first_.begin()) - 1;
+    return files_[f]->place(i - first_[f]);
   }
 
   json describe() const override {
@@ -206,6 +214,7 @@ class BuiltInCorpus : public Corpus {
       english_.push_back(EnglishContexts(options_, split));
   }
 
+  std::string place(int64_t i) const override { return cat("built-in document ", i); }
   int64_t size() const override { return options_.documents; }
   bool split_by_construction() const override { return true; }
 
@@ -265,6 +274,16 @@ std::optional<Document> read_document(const Corpus& corpus, int64_t i, bool skip
     if (malformed++ < 5) log_warning(cat("skipped: ", error.what()));
     return std::nullopt;
   }
+}
+
+void skip_or_rethrow(const Corpus& corpus, int64_t i, bool skip_bad, const Error& error,
+                     int64_t& malformed) {
+  ErrorParts parts = error.parts();
+  const std::string place = corpus.place(i);
+  if (!parts.where.starts_with(place)) parts.where = cat(place, ": ", parts.where);
+  const Error named(parts);
+  if (!skip_bad || error.code() != ExitCode::kInput) throw named;
+  if (malformed++ < 5) log_warning(cat("skipped: ", named.what()));
 }
 
 Shuffle::Shuffle(int64_t n, uint64_t seed)

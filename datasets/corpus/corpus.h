@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "datasets/corpus/split.h"
+#include "kvlingua/base/error.h"
 #include "kvlingua/config/data_options.h"
 #include "kvlingua/text/chat_template.h"
 
@@ -43,6 +44,8 @@ class Corpus {
   // Record i in the corpus' own order. Throws Error (kInput) naming file and line when it is
   // malformed. Thread-safe.
   virtual Document read(int64_t i) const = 0;
+  // "file:line" of record i, for messages about what was made of it.
+  virtual std::string place(int64_t i) const = 0;
   // Whether the corpus itself is of one split already, so that documents need not be filtered
   // (synthetic).
   virtual bool split_by_construction() const { return false; }
@@ -58,6 +61,10 @@ std::unique_ptr<Corpus> open_corpus(const DataOptions& options);
 // and such are skipped (data.skip_bad).
 std::optional<Document> read_document(const Corpus& corpus, int64_t i, bool skip_bad,
                                       int64_t& malformed);
+// The same for what is made of a record afterwards: counts it and returns where such are skipped,
+// rethrows naming its file and line where they are not.
+void skip_or_rethrow(const Corpus& corpus, int64_t i, bool skip_bad, const Error& error,
+                     int64_t& malformed);
 
 // Permutation of [0, n) that needs no memory: a Feistel network with cycle walking, so that
 // shuffling costs nothing whatever the size of a corpus.

@@ -55,8 +55,9 @@ struct ModelRecord {
   KvShape shape;
   int64_t query_heads = 0;
   RopeSpec rope;
-  std::string chat;    // template family, empty when samples are plain text
-  std::string prefix;  // the text before every span: the chat prefix
+  int64_t vocab_size = 0;  // ids are below it; 0: not known (sets made before it was kept)
+  std::string chat;        // template family, empty when samples are plain text
+  std::string prefix;      // the text before every span: the chat prefix
   int64_t prefix_tokens =
       0;  // tokens before every span (chat prefix, BOS); their entries are not stored
 };

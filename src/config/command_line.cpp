@@ -1,10 +1,12 @@
 #include "kvlingua/config/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <functional>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/nearest.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/config/device_name.h"
 #include "kvlingua/config/options.h"
 #include "kvlingua/config/recipe.h"
@@ -237,6 +239,14 @@ std::string sections_help(const std::string& sections) {
   return text;
 }
 
+// CLI11 names a range of doubles, and takes what is above an int64 for its largest value.
+std::string seed_range(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size() && value >= 0) return {};
+  return "got " + text + ", expected a whole number from 0 to 9223372036854775807";
+}
+
 void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
   app.add_option("--set", c.set, "override a recipe key; may be given again")
       ->type_name("a.b=c")
@@ -247,7 +257,7 @@ void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
       ->type_name("FILE|-");
   app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->type_name("NAME");
   app.add_option("--seed", c.seed, "wins over the recipe's seeds")
-      ->check(CLI::NonNegativeNumber)
+      ->check(seed_range)
       ->type_name("N");
   app.add_option("--out", c.out,
                  writes_runs ? "folder for datasets/ and checkpoints/ (default: the project's own)"
@@ -285,6 +295,12 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv,
   ParsedCommandLine parsed;
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (words.empty()) throw usage("no verb", "`kvlingua --help` lists them");
+  // Names end up in JSON, YAML and HDF5, which are UTF-8.
+  for (const std::string& word : words) {
+    if (find_invalid_utf8(word))
+      throw usage(cat("not UTF-8: ", printable(word)),
+                  "rename the file or folder, or make a link to it with a name in UTF-8");
+  }
   if (words[0] == "--help" || words[0] == "-h" || (words[0] == "help" && words.size() == 1))
     return {{}, kTopHelp};
   if (words[0] == "--version" || words[0] == "-V") return {{}, "kvlingua " + version + "\n"};

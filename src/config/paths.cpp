@@ -32,9 +32,15 @@ fs::path root_above(fs::path folder) {
 }  // namespace
 
 fs::path project_root() {
-  if (const char* named = std::getenv("KVLINGUA_ROOT"); named != nullptr && *named != '\0')
-    return named;
   std::error_code failed;
+  if (const char* named = std::getenv("KVLINGUA_ROOT"); named != nullptr && *named != '\0') {
+    if (fs::is_directory(named, failed)) return named;
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "KVLINGUA_ROOT",
+                 .what = "no such folder",
+                 .got = printable(named),
+                 .remedy = "name the project's folder, or unset it"});
+  }
   const fs::path here = fs::current_path(failed);
   if (const fs::path root = failed ? fs::path() : root_above(here); !root.empty()) return root;
   const fs::path program = fs::read_symlink("/proc/self/exe", failed);

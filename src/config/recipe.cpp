@@ -1,24 +1,31 @@
 #include "kvlingua/config/recipe.h"
 
-#include <fstream>
-#include <sstream>
-
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/config/c2c_recipe.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 namespace {
 
 std::string read_text(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream text;
-  if (!in || std::filesystem::is_directory(file) || !(text << in.rdbuf())) {
+  std::string text;
+  try {
+    text = read_text_file(file);
+  } catch (const Error& error) {
     throw Error({.code = ExitCode::kUsage,
                  .where = file.string(),
                  .what = "cannot read the recipe",
+                 .got = error.parts().got,
                  .remedy = "`kvlingua recipe ls` lists the shipped ones"});
   }
-  return text.str();
+  if (const auto at = find_invalid_utf8(text)) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = file.string(),
+                 .what = cat("not UTF-8 at byte ", *at),
+                 .remedy = "save the recipe as UTF-8"});
+  }
+  return text;
 }
 
 bool is_name(std::string_view name) {

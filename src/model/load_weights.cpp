@@ -173,7 +173,9 @@ ShardedSafetensors open_weights(const std::filesystem::path& directory, const Mo
                    .what = "missing",
                    .expected = describe_shape(tensor.sizes()),
                    .remedy = name == "lm_head.weight"
-                                 ? "config.json says tie_word_embeddings is false"
+                                 ? "config.json says tie_word_embeddings is false, or "
+                                   "does not say it, which means false: set it to true where "
+                                   "the head is the embedding"
                                  : "download the model again"});
     }
     const SafetensorsView& view = files.at(name);

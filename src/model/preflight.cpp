@@ -179,10 +179,7 @@ ModelCheck check_model(const ModelOptions& options) {
   check.name = options.name;
   const std::string path = resolve_path(options.name);
   try {
-    const std::string named = path == options.name && options.revision != "main"
-                                  ? options.name + "@" + options.revision
-                                  : path;
-    const std::filesystem::path directory = resolve_model(named);
+    const std::filesystem::path directory = resolve_model(path, options.revision);
     check.config = ModelConfig::from_directory(directory);
     check.known = check.present = true;
     check.directory = directory.string();

@@ -140,6 +140,19 @@ PreTokenizer PreTokenizer::read(const std::optional<JsonView>& json) {
   return pre_tokenizer;
 }
 
+std::optional<bool> PreTokenizer::prefix_space() const {
+  for (const PreTokenizerStep& step : steps_) {
+    if (const auto* one = std::get_if<ByteLevelStep>(&step)) return one->add_prefix_space;
+  }
+  return std::nullopt;
+}
+
+void PreTokenizer::set_prefix_space(bool add) {
+  for (PreTokenizerStep& step : steps_) {
+    if (auto* one = std::get_if<ByteLevelStep>(&step)) one->add_prefix_space = add;
+  }
+}
+
 void PreTokenizer::apply(AlignedText& text) const {
   for (const PreTokenizerStep& step : steps_) {
     std::visit([&](const auto& one) { text::apply(one, text); }, step);

@@ -22,9 +22,10 @@ void choose_threads(const Recipe& recipe) {
   constexpr int64_t kSmall = 20'000'000;
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
   int64_t largest = 0;
-  for (const std::string& name : {recipe.pair.source.name, recipe.pair.target.name}) {
+  for (const ModelOptions* options : {&recipe.pair.source, &recipe.pair.target}) {
     try {
-      const std::filesystem::path model = resolve_model(name);
+      const std::filesystem::path model =
+          resolve_model(resolve_path(options->name), options->revision);
       largest = std::max(largest, ModelConfig::from_directory(model).parameter_count());
     } catch (const Error&) {
       return;  // the stage says what is wrong with it
@@ -66,7 +67,7 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
 }
 
 void put_result(const CommandLine& command, const std::string& text, const Json& json) {
-  if (!command.json_on_stdout()) write_stdout(text);
+  if (!command.json_on_stdout()) write_stdout(printable_lines(text));
   if (!command.json.empty()) write_json(command.json, json);
 }
 

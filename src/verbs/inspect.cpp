@@ -17,8 +17,11 @@ int inspect(const CommandLine& command) {
   options.directory = resolve_model(resolve_path(options.name));
   options.prompts = command.prompt;
   if (!command.prompts.empty()) {
-    std::istringstream lines(read_text_file(command.prompts));
+    std::string text = read_text_file(command.prompts);
+    if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // a byte order mark
+    std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
+      if (line.ends_with('\r')) line.pop_back();
       if (!line.empty()) options.prompts.push_back(line);
     }
   }

@@ -9,6 +9,8 @@
 
 #include "checkpoints/c2c_import.h"
 #include "checkpoints/load_projector.h"
+#include "checkpoints/provenance.h"
+#include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
@@ -16,6 +18,7 @@
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/hub.h"
+#include "kvlingua/io/sha256.h"
 #include "trainers/c2c/fusion_objective.h"
 #include "trainers/engine/peers.h"
 #include "trainers/engine/plan.h"
@@ -58,6 +61,7 @@ class C2cRun {
   void adopt_training_state(Trainer& trainer, FusionObjective& objective, TrainState& state);
   std::string plan_text() const;
   OrderedJson plan_json() const;
+  Provenance provenance() const;
   double flops_per_step() const;
 
   const Recipe& recipe_;
@@ -68,7 +72,7 @@ class C2cRun {
   Model source_, target_;
   std::unique_ptr<C2CProjector> projector_;
   std::unique_ptr<FusionObjective> objective_;
-  std::string alignment_;
+  std::string alignment_, corpus_sha256_;
   int64_t conversations_ = 0, left_out_ = 0, total_steps_ = 0, tokens_per_step_ = 0;
   std::optional<C2CTrainingState> adopted_;
   Peers peers_;
@@ -91,6 +95,9 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
                           recipe.pair.alignment == "identity"
                               ? target.family
                               : chat_family_of(source_.tokenizer, recipe.pair.source)};
+  Sha256 files;
+  for (const std::string& file : recipe.data.files) files.update(sha256_file(resolve_path(file)));
+  corpus_sha256_ = files.hex();
   FusionCorpus corpus =
       make_fusion_corpus(recipe, target, source, source_.model.config().vocab_size, seed_);
   Random(mix(seed_, hash_name("fusion split"))).shuffle(corpus.items);
@@ -122,7 +129,7 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
 }
 
 Model C2cRun::load(const ModelOptions& options) const {
-  const fs::path directory = resolve_model(resolve_path(options.name));
+  const fs::path directory = resolve_model(resolve_path(options.name), options.revision);
   const int64_t parameters = ModelConfig::from_directory(directory).parameter_count();
   const LoadOptions how{.device = device_,
                         .dtype = resolve_dtype(options.dtype, device_, parameters)};
@@ -241,12 +248,18 @@ TrainResult C2cRun::execute() {
     return result;
   }
   peers_ = Peers(context_.world);
-  if (peers_.main()) folder_.open({});
+  std::string where = context_.restart ? std::string() : folder_.find(kStage, peers_);
+  std::optional<Checkpoint> resumed;
+  if (!where.empty()) {
+    resumed = read_checkpoint(where);
+    folder_.refuse_other(*resumed, where, provenance());
+  }
+  if (peers_.main()) {
+    folder_.open({});
+    folder_.begin();
+  }
   peers_.wait();
   folder_.remark(result.plan);
-  const std::string where = folder_.find(kStage, peers_);
-  std::optional<Checkpoint> resumed;
-  if (!where.empty()) resumed = read_checkpoint(where);
   if (resumed && resumed->state.stage_finished) {
     folder_.adopt(*resumed, where);
   } else {
@@ -257,6 +270,21 @@ TrainResult C2cRun::execute() {
   }
   result.stages = folder_.results();
   return result;
+}
+
+// The corpus stands for the pairs: conversations are read each time.
+Provenance C2cRun::provenance() const {
+  Provenance made{stage_recipe(recipe_, kStage, static_cast<int64_t>(seed_)), corpus_sha256_, {}};
+  if (recipe_.train.start_from.empty()) return made;
+  const fs::path from = follow_link(resolve_path(recipe_.train.start_from));
+  if (fs::exists(from / "projector.json")) {
+    made.start = projector_sha256(from);
+  } else if (const auto found = find_checkpoint(from)) {
+    made.start = projector_sha256(found->path);
+  } else if (fs::exists(from / "projector_0.pt")) {
+    made.start = sha256_file(from / "projector_0.pt");
+  }
+  return made;
 }
 
 void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& where) {
@@ -292,6 +320,7 @@ void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& wh
     Checkpoint checkpoint = c;
     if (checkpoint.state.stage_finished) folder_.finish(checkpoint.state);
     checkpoint.pair = pair;
+    checkpoint.made_by = provenance().to_json();
     checkpoint.recipe_yaml = recipe_.to_yaml();
     return folder_.save(checkpoint);
   });

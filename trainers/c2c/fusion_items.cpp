@@ -218,8 +218,7 @@ FusionCorpus make_fusion_corpus(const Recipe& recipe, const ChatReader& target,
       try {
         add(prepared(corpus->read(i).messages, data.kind == "sharegpt"));
       } catch (const Error& error) {
-        if (!data.skip_bad || error.code() != ExitCode::kInput) throw;
-        ++out.left_out;
+        skip_or_rethrow(*corpus, i, data.skip_bad, error, out.left_out);
       }
       progress.advance(1);
     }

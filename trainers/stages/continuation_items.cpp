@@ -55,7 +55,12 @@ void add_continuation_items(const Recipe& recipe, uint64_t seed, uint64_t data_s
     const int64_t number = shuffle(i);
     const auto document = read_document(*corpus, number, data.skip_bad, malformed);
     if (!document) continue;
-    const auto sample = builder.build(*document, number, corpus->split_by_construction());
+    std::optional<BuiltSample> sample;
+    try {
+      sample = builder.build(*document, number, corpus->split_by_construction());
+    } catch (const Error& error) {
+      skip_or_rethrow(*corpus, number, data.skip_bad, error, malformed);
+    }
     if (!sample || sample->validation) continue;
     const std::string_view text = sample->text;
     const auto division = divide(text, random);

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const PairSetInfo& info,
                                                  at::Device device) {
   const auto load = [&](const ModelOptions& options, const ModelRecord& record, const char* role) {
-    const fs::path directory = resolve_model(resolve_path(options.name));
+    const fs::path directory = resolve_model(resolve_path(options.name), options.revision);
     const int64_t parameters = ModelConfig::from_directory(directory).parameter_count();
     LoadOptions how{.device = device,
                     .dtype = resolve_dtype(options.dtype, device, parameters),

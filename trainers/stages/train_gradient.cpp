@@ -96,8 +96,10 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
                     " steps when it began, now for ", options.total_steps));
   }
   state.total_steps = options.total_steps;
+  const nlohmann::json made_by = provenance(state.stage, start_folder(state.stage)).to_json();
   Trainer trainer(*projector, *objective, options, folder_.observers(), [&](const Checkpoint& c) {
     Checkpoint checkpoint = c;
+    checkpoint.made_by = made_by;
     if (checkpoint.state.stage_finished) folder_.finish(checkpoint.state);
     checkpoint.pair = pair_;
     checkpoint.recipe_yaml = recipe_.to_yaml();

@@ -58,6 +58,7 @@ struct DataOptions {
   int64_t batch_tokens = 4096;
   int64_t workers = 1;
   bool skip_bad = false;
+  bool split_control_tokens = false;
 
   template <class V>
   void visit(V& v) {
@@ -100,7 +101,11 @@ struct DataOptions {
             {.help = "threads that make training batches ahead; 0 = the training thread itself",
              .min = 0,
              .max = 64});
-    v.field("skip_bad", skip_bad, {.help = "skip and count malformed samples instead of stopping"});
+    v.field("skip_bad", skip_bad,
+            {.help = "skip and count samples that are malformed, or that a chat template alters, "
+                     "instead of stopping"});
+    v.field("split_control_tokens", split_control_tokens,
+            {.help = "control tokens written in a document (<|im_end|>) are text, not control"});
     v.require(kind == "synthetic" || !files.empty(), "files",
               "must name at least one file unless kind is synthetic");
     v.require(min_length <= max_length, "min_length", "must not be above max_length");

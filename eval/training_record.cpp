@@ -1,4 +1,4 @@
-#include "eval/provenance.h"
+#include "eval/training_record.h"
 
 #include <algorithm>
 #include <fstream>
@@ -54,9 +54,9 @@ Json state_of(const std::filesystem::path& checkpoint) {
 
 }  // namespace
 
-Provenance provenance_of(const std::string& condition, const LoadedProjector& loaded,
+TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
                          const Recipe& evaluating, std::vector<Finding>& findings) {
-  Provenance result;
+  TrainingRecord result;
   result.condition = condition;
   const Json state = state_of(loaded.path);
   result.json = {{"checkpoint", loaded.path.string()},
@@ -67,11 +67,6 @@ Provenance provenance_of(const std::string& condition, const LoadedProjector& lo
     const bool finished = state["stage_finished"].get<bool>();
     result.json["finished"] = finished;
     if (state.contains("tokens")) result.json["rows_seen"] = state["tokens"];
-    if (!finished)
-      findings.push_back({"unfinished_stage",
-                          cat(condition, ": ", loaded.path.string(), " was saved in the middle of ",
-                              loaded.stage, ", not at its end"),
-                          false});
   }
   try {
     if (!loaded.recipe_yaml.empty())

@@ -1,4 +1,4 @@
-// Provenance: what trained a checkpoint, in the checkpoint's own words, and what that training saw.
+// TrainingRecord: what trained a checkpoint, in the checkpoint's own words, and what that training saw.
 //
 // Every checkpoint keeps the recipe that made it. That recipe is read here, whatever recipe
 // evaluates: its losses, families and seeds stand in the report, its corpus is searched for the
@@ -16,7 +16,7 @@
 
 namespace kvlingua {
 
-struct Provenance {
+struct TrainingRecord {
   std::string condition;
   std::optional<Recipe> recipe;  // none: it could not be read
   nlohmann::ordered_json
@@ -26,7 +26,7 @@ struct Provenance {
 
 // `stage`: what is asked of it; adds findings on a recipe that differs from `evaluating`, and on a
 // stage that was not finished.
-Provenance provenance_of(const std::string& condition, const LoadedProjector& loaded,
+TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
                          const Recipe& evaluating, std::vector<Finding>& findings);
 
 // Items that training has seen, by the corpora of all these recipes: own probe files are refused
