@@ -49,6 +49,7 @@ class Folded {
       tensors_[name] =
           tensor.is_floating_point() ? tensor.detach().to(at::kCPU, at::kDouble) : tensor;
     }
+    tensors_["weight"] = ridge.weight().detach().to(at::kCPU, at::kDouble);
   }
 
   LayerMap layer(int64_t part, int64_t layer) const {

@@ -5,7 +5,10 @@
 
 #include "datasets/corpus/corpus_file.h"
 #include "datasets/corpus/families.h"
+#include "datasets/corpus/fresh_families.h"
+#include "datasets/corpus/mixed_corpus.h"
 #include "datasets/corpus/synthetic_corpus.h"
+#include "datasets/corpus/text_passages.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"
@@ -173,6 +176,13 @@ class EnglishContexts {
                                         .n = n,
                                         .seed = static_cast<uint64_t>(options.seed),
                                         .style = FamilyStyle::kEnglish})) {
+            // What chooses between states of training is not trained on.
+            const auto validates = [](const std::string& marker) {
+              return !all_words_of(ValuePart::kTraining, marker);
+            };
+            if (split == Split::kTrain &&
+                std::any_of(item.markers.begin(), item.markers.end(), validates))
+              continue;
             pools_[family].push_back(item.context);
           }
           break;
@@ -222,9 +232,15 @@ class BuiltInCorpus : public Corpus {
     const bool held_out = split_ == "heldout" || (split_ == "all" && i % 4 == 3);
     const auto index = static_cast<uint64_t>(i);
     Document document;
-    document.text = english_.empty()
-                        ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain)
-                        : english_[held_out ? 1 : 0].context(index);
+    if (options_.style == "open") {
+      Random random(mix(mix(static_cast<uint64_t>(options_.seed), hash_name("open")), index));
+      document.text =
+          open_content(held_out ? ValuePart::kHeldOut : ValuePart::kTraining, random).context;
+    } else {
+      document.text = english_.empty()
+                          ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain)
+                          : english_[held_out ? 1 : 0].context(index);
+    }
     document.group = document.text;
     return document;
   }
@@ -262,6 +278,8 @@ class BuiltInCorpus : public Corpus {
 
 std::unique_ptr<Corpus> open_corpus(const DataOptions& options) {
   if (options.kind == "synthetic") return std::make_unique<BuiltInCorpus>(options);
+  if (options.kind == "text") return open_passages(options);
+  if (options.kind == "mix") return open_mixed_corpus(options);
   return std::make_unique<FileCorpus>(options);
 }
 

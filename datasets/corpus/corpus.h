@@ -4,11 +4,13 @@
 // Files are never held in memory: opening one scans it once (hash, and where each record begins: 16
 // bytes a record), and records are read and parsed when asked for. What a kind's record is:
 //   plain      a line of text; empty lines are passed over
+//   text       a passage of a whole text (text_passages.h)
 //   jsonl      a JSON object a line; the document is its text field
 //   chat       objects with "messages": [{"role": "system|user|assistant", "content": ...}], a line
 //   each or in one array sharegpt   objects with "conversations": [{"from": "system|human|gpt",
 //   "value": ...}], as OpenHermes-2.5 has them synthetic  contexts of the built-in language
-//   (synthetic_corpus.h)
+//   (synthetic_corpus.h), or of an open vocabulary (fresh_families.h)
+//   mix        several of these by weight (mixed_corpus.h)
 // Knows no model. Splits are by construction: a document's side depends on its group alone
 // (split.h).
 #pragma once
@@ -35,6 +37,7 @@ struct Document {
   std::string
       group;  // documents of one group stand on one side of every split; by default the text itself
   std::vector<ChatMessage> messages;  // chat and sharegpt
+  bool settled = false;  // made of one split's values: not filtered, as split_by_construction()
 };
 
 class Corpus {

@@ -231,7 +231,7 @@ std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& doc
 std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_t number,
                                                 bool split_by_construction) const {
   if (document.text.empty()) return std::nullopt;
-  if (!split_by_construction && data_.split != "all") {
+  if (!split_by_construction && !document.settled && data_.split != "all") {
     if ((split_of(document.group) == Split::kHeldOut) != (data_.split == "heldout"))
       return std::nullopt;
   }

@@ -50,17 +50,22 @@ PhaseUnits distillation(const Recipe& recipe, const ModelNumbers& source,
                         const ModelNumbers& target, const CorpusNumbers& corpus) {
   const DistillationOptions& o = recipe.train.distillation;
   const PreparedItems prepared = prepared_items(recipe, source, target, corpus);
-  const double items = prepared.items, held = std::min(64.0, std::floor(items / 10)),
-               train = items - held;
-  const double steps = steps_of(o.batch, train / d(o.batch.size));
-  PhaseUnits units = training(steps, o.validate_every, held, recipe.checkpoint.every);
+  const double items = prepared.items, held = d(o.held_out);
+  const double steps = steps_of(o.batch, items / d(o.batch.size));
+  // Beside what is held out as many that were trained on, 64 at most.
+  const double validated = held + std::min(64.0, held);
+  PhaseUnits units = training(steps, o.validate_every, validated, recipe.checkpoint.every);
+  if (o.keep_best) units["validate"] += validated;
   // Kept when all fit: then each is prepared once, when first drawn or near to it. Else
   // whenever it is drawn.
   const double drawn = steps * d(o.batch.size * o.batch.accumulation);
-  if (prepared.kept()) {
+  if (o.endless()) {
+    const double once = prepared.kept() ? held : held * units["validate"] / validated;
+    units["prepare"] = drawn + once + std::min(64.0, held) * units["validate"] / validated;
+  } else if (prepared.kept()) {
     // A draw prepares the sixteen items around it.
     const double blocks = std::ceil(items / 16);
-    units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held));
+    units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held)) + held;
   } else {
     units["prepare"] = drawn + units["validate"];
   }

@@ -68,6 +68,14 @@ void read_ridge(const json& j, RidgeOptions& o) {
                  .got = cat(o.previous_tokens),
                  .expected = "0 to 64"});
   }
+  o.change_rank = j.value("change_rank", int64_t{0});
+  if (o.change_rank < 0 || o.change_rank > (1 << 16)) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "change_rank",
+                 .what = "out of range",
+                 .got = cat(o.change_rank),
+                 .expected = "0 to 65536"});
+  }
 }
 
 // A visitor of option structs: every field from its name.

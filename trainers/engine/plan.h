@@ -21,6 +21,7 @@ struct StagePlan {
   double flops = 0;           // of the whole stage
   double seconds = 0;         // at the measured product rate
   uint64_t checkpoint_bytes = 0;
+  double rows_per_feature = 0;  // ridge
 };
 
 struct TrainPlan {

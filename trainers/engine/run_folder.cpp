@@ -86,11 +86,16 @@ void RunFolder::finish(TrainState& state) {
   OrderedJson validation = OrderedJson::object();
   for (const char* name :
        {"key_r2", "value_r2", "key_cosine", "value_cosine", "attention_output_cosine", "kl",
-        "cross_entropy", "baselines", "per_layer"}) {
+        "kl_trained", "cross_entropy", "baselines", "per_layer", "ridge"}) {
     if (state.validation.is_object() && state.validation.contains(name))
       validation[name] = state.validation[name];
   }
   result["validation"] = validation;
+  if (state.start_score) {
+    result["start_score"] = *state.start_score;
+    result["best_step"] = state.best_step;
+  }
+  if (!state.stopped.is_null()) result["stopped"] = state.stopped;
   result["checkpoint"] = (context_.paths.run / state.stage).string();
   state.results.push_back(nlohmann::json::parse(result.dump()));
   results_.push_back(result);

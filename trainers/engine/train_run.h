@@ -29,6 +29,7 @@
 #include "trainers/engine/run_folder.h"
 #include "trainers/engine/trainer.h"
 #include "trainers/engine/validation.h"
+#include "trainers/stages/distillation.h"
 #include "trainers/stages/frozen_models.h"
 #include "trainers/stages/ridge_fit.h"
 #include "trainers/train.h"
@@ -64,6 +65,9 @@ class TrainRun {
   const std::pair<ChannelStatistics, ChannelStatistics>& statistics();
   TrainerOptions trainer_options(const std::string& stage, const Objective& objective) const;
   const FrozenModels& frozen_models();
+  DistillationData distillation_data(const DistillationOptions& options, const FrozenModels& models,
+                                     AlignmentKind alignment) const;
+  void report_rows(const RidgeSolution& solution, TrainState& state) const;
   void add_earlier(RidgeSumsPair& sums) const;
   double keep_sums(const RidgeSumsPair& sums);
   void save_control(const RidgeSumsPair& sums);

@@ -27,6 +27,7 @@ struct RidgeOptions {
   std::string features = "same";
   int64_t previous_tokens = 0;
   int64_t candidate_layers = 0;
+  int64_t change_rank = 0;
   std::vector<std::string> add_sums;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
   double holdout = 0.1;
@@ -58,6 +59,10 @@ struct RidgeOptions {
                      "grows with its square",
              .min = 0,
              .max = 1024});
+    v.field("change_rank", change_rank,
+            {.help = "rank of a change that gradient stages train over the frozen map; 0 = none",
+             .min = 0,
+             .max = 1 << 16});
     v.field("add_sums", add_sums,
             {.help = "folders ridge-sums of earlier runs on other data, added to this run's"});
     v.field("lambda", lambda,
