@@ -12,9 +12,9 @@
 #include "eval/confirmation.h"
 #include "eval/evaluation.h"
 #include "eval/looks.h"
-#include "eval/training_record.h"
 #include "eval/report/report.h"
 #include "eval/summary.h"
+#include "eval/training_record.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/io/hub.h"
@@ -80,7 +80,7 @@ struct Checkpoints {
   std::map<std::string, NamedProjector> named;
   std::vector<std::unique_ptr<Projector>> owned;
   std::vector<Finding> findings;
-  std::vector<TrainingRecord> trained;             // what made each of them
+  std::vector<TrainingRecord> trained;         // what made each of them
   std::vector<std::string> replicas;           // conditions: the gated one by other training seeds
   std::map<std::string, std::string> hash_of;  // by condition, of the projector's tensors
   std::string hashes;                          // of all

@@ -227,7 +227,9 @@ Evaluation run_evaluation(const EvaluationInput& input) {
                      run.answers);
     names.insert(names.begin(), "source_alone");
   }
-  for (Finding& finding : check_answers(run.answers, run.control_distance))
+  const at::ScalarType dtype = input.target.model->dtype();
+  const bool half = dtype == at::kHalf || dtype == at::kBFloat16;
+  for (Finding& finding : check_answers(run.answers, run.control_distance, half))
     findings.push_back(std::move(finding));
   for (const auto& family : options.families)
     if (run.answers.of("full_text", family).empty())
@@ -273,7 +275,9 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     report["controls"].push_back({{"control", check.control},
                                   {"equals", check.reference},
                                   {"n", check.n},
-                                  {"equal", check.equal}});
+                                  {"equal", check.equal},
+                                  {"equal_scores", check.equal_scores}});
+  report["target_dtype"] = at::toString(dtype);
   report["conditions"] = summarise(run.answers, names, options.criteria.confidence, input.seed);
   if (asked_for(options, "source_alone"))
     report["conditions"]["source_alone"]["definition"] = source_alone_definition();

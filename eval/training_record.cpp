@@ -55,7 +55,7 @@ Json state_of(const std::filesystem::path& checkpoint) {
 }  // namespace
 
 TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
-                         const Recipe& evaluating, std::vector<Finding>& findings) {
+                                  const Recipe& evaluating, std::vector<Finding>& findings) {
   TrainingRecord result;
   result.condition = condition;
   const Json state = state_of(loaded.path);

@@ -27,7 +27,7 @@ struct TrainingRecord {
 // `stage`: what is asked of it; adds findings on a recipe that differs from `evaluating`, and on a
 // stage that was not finished.
 TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
-                         const Recipe& evaluating, std::vector<Finding>& findings);
+                                  const Recipe& evaluating, std::vector<Finding>& findings);
 
 // Items that training has seen, by the corpora of all these recipes: own probe files are refused
 // (Error kInput), built-in items are left out and counted.

@@ -42,10 +42,12 @@ class MixedCorpus : public Corpus {
   }
 
   int64_t size() const override { return size_; }
+  std::string place(int64_t i) const override {
+    const Part& part = part_of(i);
+    return part.corpus->place(part.order(i - part.first));
+  }
   Document read(int64_t i) const override {
-    const auto next = std::upper_bound(parts_.begin(), parts_.end(), i,
-                                       [](int64_t n, const Part& p) { return n < p.first; });
-    const Part& part = *std::prev(next);
+    const Part& part = part_of(i);
     Document document = part.corpus->read(part.order(i - part.first));
     document.settled = part.corpus->split_by_construction();
     return document;
@@ -70,6 +72,12 @@ class MixedCorpus : public Corpus {
     Shuffle order;
     double weight;
   };
+  const Part& part_of(int64_t i) const {
+    const auto next = std::upper_bound(parts_.begin(), parts_.end(), i,
+                                       [](int64_t n, const Part& p) { return n < p.first; });
+    return *std::prev(next);
+  }
+
   std::vector<Part> parts_;
   int64_t size_ = 0;
 };

@@ -91,6 +91,10 @@ class Passages : public Corpus {
     document.group = cat(names_[place.text], ":", static_cast<size_t>(i) / kNeighbours);
     return document;
   }
+  std::string place(int64_t i) const override {
+    const Place& place = places_[static_cast<size_t>(i)];
+    return cat(names_[place.text], ": byte ", place.begin);
+  }
   nlohmann::json describe() const override {
     return {{"kind", "text"},
             {"files", names_},

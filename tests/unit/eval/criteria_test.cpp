@@ -7,6 +7,7 @@
 #include "eval/criteria/identity.h"
 #include "eval/criteria/parametric_knowledge.h"
 #include "eval/criteria/stalling.h"
+#include "eval/guards.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
@@ -217,6 +218,28 @@ TEST(StallingCriterion, NotMoreThanFivePointsAbove) {
   EXPECT_EQ(verdict(60, 0, 200), Verdict::kFail);
   EXPECT_EQ(verdict(8, 0, 200), Verdict::kInconclusive);
   EXPECT_EQ(verdict(0, 0, 10), Verdict::kInconclusive);
+}
+
+// Half precision: answers that round otherwise are judged by their scores, but the injected cache by its tokens.
+TEST(ControlsInHalfPrecision, AreJudgedByScoresWithinTheBound) {
+  const auto findings = [](int other_words, int other_scores, bool half, const char* control) {
+    Answers answers;
+    fill(answers, "full_text", "identity", 100, 90);
+    for (int i = 0; i < 100; ++i) {
+      const bool right = (i < 90) != (i < other_scores);
+      Answer a = answer(control, "identity", i, right ? Knowledge::kInjected : Knowledge::kOther);
+      if (i < other_words) a.ids = {7};
+      answers.add(a);
+    }
+    std::vector<std::string> names;
+    for (const Finding& finding : check_answers(answers, {}, half)) names.push_back(finding.name);
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(findings(10, 2, false, "raw_rerotated"), Names{"rerotated_differs"});
+  EXPECT_EQ(findings(10, 2, true, "raw_rerotated"), Names{});
+  EXPECT_EQ(findings(10, 3, true, "raw_rerotated"), Names{"rerotated_differs"});
+  EXPECT_EQ(findings(1, 0, true, "same_cache"), Names{"same_cache_differs"});
 }
 
 TEST(Duplicates, RepeatedItemsAreCountedOnce) {
