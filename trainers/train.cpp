@@ -106,7 +106,7 @@ TrainResult TrainRun::execute() {
     result.stages = plan.to_json();
     return result;
   }
-  peers_ = Peers(context_.world);
+  peers_ = Peers(context_);
   if (peers_.main()) folder_.open(context_.stage.empty() ? std::vector<std::string>{} : stages());
   peers_.wait();
   folder_.remark(result.plan);

@@ -238,7 +238,7 @@ TrainResult C2cRun::execute() {
     result.stages = plan_json();
     return result;
   }
-  peers_ = Peers(context_.world);
+  peers_ = Peers(context_);
   if (peers_.main()) folder_.open({});
   peers_.wait();
   folder_.remark(result.plan);
