@@ -15,11 +15,11 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/process_group.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/file_lock.h"
 #include "kvlingua/io/hub.h"
-#include "kvlingua/io/process_ring.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/model/causal_lm.h"
@@ -286,13 +286,11 @@ void Generation::open_folder() {
   lock_ = lock_folder(directory_, context_.world.rank);
   if (context_.restart) {
     // All ranks hold their locks before rank 0 removes anything, and begin when it has.
-    const World& world = context_.world;
-    const auto ring = ProcessRing::join({.rank = world.rank,
-                                         .size = world.size,
-                                         .master_address = world.master_addr,
-                                         .master_port = world.master_port});
-    if (world.is_main()) remove_set(directory_);
-    ring->broadcast("removed");
+    std::unique_ptr<ProcessGroup> others;
+    if (!context_.world.alone())
+      others = ProcessGroup::join({.world = context_.world, .folder = directory_});
+    if (context_.world.is_main()) remove_set(directory_);
+    if (others) others->wait();
   }
   const auto there = load_pair_manifest(directory_);
   if (there) {

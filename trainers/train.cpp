@@ -144,7 +144,7 @@ TrainResult TrainRun::execute() {
     result.stages = plan.to_json();
     return result;
   }
-  peers_ = Peers(context_.world);
+  peers_ = Peers(context_);
   // Looked at before anything is removed or written.
   refuse_other_stages();
   if (peers_.main()) {

@@ -47,6 +47,7 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   choose_threads(recipe);
   RunContext context;
   context.world = World::from_environment();
+  if (!context.world.note.empty()) log_warning(context.world.note);
   context.device_asked = command.device.empty() ? recipe.pair.device : command.device;
   context.device = resolve_device(context.device_asked, context.world.local_rank).str();
   context.seed = command.seed;

@@ -247,7 +247,7 @@ TrainResult C2cRun::execute() {
     result.stages = plan_json();
     return result;
   }
-  peers_ = Peers(context_.world);
+  peers_ = Peers(context_);
   std::string where = context_.restart ? std::string() : folder_.find(kStage, peers_);
   std::optional<Checkpoint> resumed;
   if (!where.empty()) {

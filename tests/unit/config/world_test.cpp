@@ -36,6 +36,11 @@ TEST(World, Torchrun) {
   EXPECT_EQ(w.local_rank, 1);
   EXPECT_EQ(w.master_addr, "h");
   EXPECT_EQ(w.master_port, 123);
+  EXPECT_FALSE(w.served);
+  EXPECT_EQ(w.note, "");
+  EXPECT_TRUE(
+      world_of({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}})
+          .served);
 }
 
 TEST(World, Slurm) {
@@ -50,6 +55,15 @@ TEST(World, Slurm) {
   EXPECT_EQ(w.master_port, 20017);
   // A batch script has SLURM_NTASKS but is no task itself.
   EXPECT_TRUE(world_of({{"SLURM_NTASKS", "2"}}).alone());
+}
+
+// sbatch sets SLURM_PROCID for its script too: a lone process must not pass for one of many unsaid.
+TEST(World, SlurmWithoutSrunIsSaid) {
+  std::map<std::string, std::string> slurm{{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}};
+  EXPECT_THAT(world_of(slurm).note, ::testing::HasSubstr("process 0 of 4, but no srun"));
+  slurm["SLURM_STEP_ID"] = "0";
+  EXPECT_EQ(world_of(slurm).note, "");
+  EXPECT_EQ(world_of({{"SLURM_NTASKS", "1"}, {"SLURM_PROCID", "0"}}).note, "");
 }
 
 TEST(World, RefusesContradictions) {
