@@ -26,7 +26,8 @@ const std::map<std::string, VerbFunction>& verb_table() {
       {"verify", verbs::verify},       {"train", verbs::train},
       {"evaluate", verbs::evaluate},   {"quickstart", verbs::quickstart},
       {"import", verbs::import_from},  {"export", verbs::export_to},
-      {"inspect", verbs::inspect},     {"nano-lm", verbs::nano_lm}};
+      {"inspect", verbs::inspect},     {"nano-lm", verbs::nano_lm},
+      {"sweep", verbs::sweep}};
   return table;
 }
 

@@ -26,8 +26,8 @@ usage: kvlingua <verb> [arguments] [--set a.b=c ...] [--json FILE|-] [--device a
   verify PATH...         re-reads a pair set or checkpoint and names every damaged file
   train RECIPE           the recipe's stages in order into checkpoints/<run>/ (resumes)
   evaluate RECIPE        conditions, criteria and a report under checkpoints/<run>/eval/
-  sweep RECIPE           projectors and fidelity over model scales
-  identity RECIPE        persona fingerprints, self-recognition, identity transfer
+  sweep RECIPE|MODEL...  cognitive modes over models, projectors over pairs of scales
+  identity RECIPE|MODEL  persona fingerprints, self-recognition, identity transfer
   import FORMAT DIR OUT  c2c
   export FORMAT CHECKPOINT OUT   c2c, safetensors, vllm
   quickstart [RECIPE]    preflight, generate, train, evaluate in one go (recipe/nano.yaml)
@@ -156,6 +156,49 @@ void add_nano_lm(CLI::App& app, CommandLine& c) {
       "score the finished model on held-out items instead; exit 3 below 95 %");
   limit_option(app, c, "--validate: N items of each kind (500)");
 }
+void add_geometry_options(CLI::App& app, CommandLine& c) {
+  app.add_option("MODEL|RECIPE", c.arguments, "models by directory or hub name, or one recipe")
+      ->expected(0, 1 << 10);
+  app.add_option("--model", c.models, "a model, as if named without --model")
+      ->expected(1)
+      ->type_name("ID")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  run_options(app, c);
+  app.add_flag("--quantize", c.quantize, "4-bit weights (NF4)");
+  app.add_option("--runs", c.runs,
+                 "repeats; greedy ones are equal, which is checked, and count once")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  app.add_option("--dtype", c.dtype, "compute type")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->type_name("TYPE");
+  app.add_flag("--input-only", c.input_only, "measure the prompt's cache, write nothing");
+  app.add_option("--compare", c.compare, "older results: which of their findings survive")
+      ->expected(1)
+      ->type_name("OLD.json");
+  streaming_option(app, c);
+}
+void add_sweep(CLI::App& app, CommandLine& c) {
+  add_geometry_options(app, c);
+  app.add_option("--scale", c.scales, "a named scale such as 0.6B or 7B-q4; may be given again")
+      ->expected(1)
+      ->type_name("KEY")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_flag("--all-scales", c.all_scales, "every named scale");
+  app.add_option("--prompts", c.prompts, "prompts by category (YAML or JSON)")->type_name("FILE");
+  limit_option(app, c, "first N prompts of each category");
+}
+void add_identity(CLI::App& app, CommandLine& c) {
+  add_geometry_options(app, c);
+  app.add_option("--personas", c.personas, "personas, topics and prompts (YAML or JSON)")
+      ->type_name("FILE");
+  app.add_option("--format", c.format, "how system text and prompt are joined")
+      ->check(CLI::IsMember({"chat", "plain", "chatml", "llama3"}))
+      ->type_name("FORM");
+  app.add_flag("--skip-permutation", c.skip_permutation,
+               "no permutation test: faster, and no verdict");
+  limit_option(app, c, "first N prompts of each group");
+}
 void add_recipe_ls(CLI::App&, CommandLine&) {}
 void add_recipe_check(CLI::App& app, CommandLine& c) {
   app.add_option("RECIPE", c.arguments, "YAML files, or names of shipped recipes")
@@ -179,9 +222,10 @@ const std::vector<Verb>& verbs() {
        "projector train checkpoint"},
       {"evaluate", "conditions, criteria and report; exit 3 when the gate was not met",
        add_evaluate, "eval"},
-      {"sweep", "projectors and fidelity over model scales", recipe_argument, "sweep"},
-      {"identity", "persona fingerprints, self-recognition, identity transfer", recipe_argument,
-       "identity"},
+      {"sweep", "cognitive modes over models, projectors over pairs of scales; resumes", add_sweep,
+       "sweep"},
+      {"identity", "persona fingerprints, self-recognition, identity transfer; resumes",
+       add_identity, "identity"},
       {"import", "a checkpoint of another system: import c2c DIR OUT", add_format, ""},
       {"export", "a checkpoint for another system: export c2c|safetensors|vllm CHECKPOINT OUT",
        add_format, ""},

@@ -42,6 +42,13 @@ struct CommandLine {
   // quickstart: the parts named; none means all that exist
   std::vector<std::string> parts;
 
+  // sweep, identity (with prompts, dtype, layer_streaming, compare, limit)
+  std::vector<std::string> models;  // --model
+  std::vector<std::string> scales;  // --scale
+  bool all_scales = false, quantize = false, input_only = false, skip_permutation = false;
+  int64_t runs = 1;
+  std::string personas, format;
+
   bool json_on_stdout() const { return json == "-"; }
 };
 
