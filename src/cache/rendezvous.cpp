@@ -173,7 +173,7 @@ void Host::remark(const std::vector<Seen>& others) {
   for (size_t r = world_.rank == 0 ? 1 : 0; r < others.size(); ++r)
     if (!others[r].here()) missing += cat(missing.empty() ? "" : ", ", r);
   log_info(cat("process ", world_.rank, " of ", world_.size, ": waiting at ", address(),
-               " for process ", missing));
+               missing.empty() ? std::string(" for the others") : cat(" for process ", missing)));
 }
 
 Meeting Host::receive() {

@@ -31,7 +31,7 @@ struct GroupPlace {
   std::filesystem::path folder;   // all see it; the secret lies there until all have met
   at::Device device = at::kCPU;   // of a GPU: its tensors are added by NCCL
   double patience_seconds = 300;  // how long processes wait for each other at the beginning
-  double silence_seconds = 20;    // after which one that does not answer counts as gone
+  double silence_seconds = 15;    // after which one that does not answer counts as gone
 };
 
 class ProcessGroup {
