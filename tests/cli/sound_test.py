@@ -12,7 +12,7 @@ import tempfile
 import time
 import zipfile
 
-program = sys.argv[1]
+program = str(pathlib.Path(sys.argv[1]).resolve())
 root = pathlib.Path(__file__).resolve().parents[2]
 nano = root / "checkpoints/nano"
 if not (nano / "source/config.json").exists():
@@ -60,7 +60,7 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     for key in ("train.regression.optimizer.lr=0.5", "train.regression.batch.steps=60", "projector.mlp.hidden=32"):
         said = run("train", "tiny.yaml", "--out", "o", "-q", "--set", key, code=4).text
         assert key.split("=")[0] + " differs" in said and "--restart" in said and "checkpoint.name" in said, said
-    shutil.copytree(folder / "o", folder / "p")
+    shutil.copytree(folder / "o", folder / "p", symlinks=True)
     run("generate", "tiny.yaml", "--out", "p", "-q", "--seed", "7", "--restart")
     said = run("train", "tiny.yaml", "--out", "p", "-q", code=4).text
     assert "other pairs" in said, said
@@ -70,7 +70,7 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     run("evaluate", "tiny.yaml", "--out", "o", "-q", "--set", "projector.mlp.hidden=32", code=None)
     report = json.loads((tiny / "eval/report.json").read_text())
     assert any(f["name"] == "recipe_differs" and "projector.mlp.hidden" in f["text"] for f in report["findings"]), report["findings"]
-    shutil.copytree(folder / "o", folder / "u")
+    shutil.copytree(folder / "o", folder / "u", symlinks=True)
     unfinished = folder / "u/checkpoints/tiny"
     shutil.rmtree(unfinished / os.readlink(unfinished / "regression"))
     run("evaluate", "tiny.yaml", "--out", "u", "-q", code=None)
