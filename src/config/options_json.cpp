@@ -81,7 +81,9 @@ Json options_to_json(const Visit& options) {
 void write_stdout(std::string_view text) {
   errno = 0;
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (!written || std::fflush(stdout) != 0) throw write_failed("stdout", errno);
+  if (written && std::fflush(stdout) == 0) return;
+  if (errno != EPIPE) throw write_failed("stdout", errno);
+  std::clearerr(stdout);  // a reader who has gone (| head) wants no more: no failure of the run
 }
 
 void write_json(const std::string& named, const Json& document) {

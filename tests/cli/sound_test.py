@@ -5,12 +5,14 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 
-program = sys.argv[1]
+program = str(pathlib.Path(sys.argv[1]).resolve())
 root = pathlib.Path(__file__).resolve().parents[2]
 nano = root / "checkpoints/nano"
 if not (nano / "source/config.json").exists():
@@ -58,7 +60,7 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     for key in ("train.regression.optimizer.lr=0.5", "train.regression.batch.steps=60", "projector.mlp.hidden=32"):
         said = run("train", "tiny.yaml", "--out", "o", "-q", "--set", key, code=4).text
         assert key.split("=")[0] + " differs" in said and "--restart" in said and "checkpoint.name" in said, said
-    shutil.copytree(folder / "o", folder / "p")
+    shutil.copytree(folder / "o", folder / "p", symlinks=True)
     run("generate", "tiny.yaml", "--out", "p", "-q", "--seed", "7", "--restart")
     said = run("train", "tiny.yaml", "--out", "p", "-q", code=4).text
     assert "other pairs" in said, said
@@ -68,7 +70,7 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     run("evaluate", "tiny.yaml", "--out", "o", "-q", "--set", "projector.mlp.hidden=32", code=None)
     report = json.loads((tiny / "eval/report.json").read_text())
     assert any(f["name"] == "recipe_differs" and "projector.mlp.hidden" in f["text"] for f in report["findings"]), report["findings"]
-    shutil.copytree(folder / "o", folder / "u")
+    shutil.copytree(folder / "o", folder / "u", symlinks=True)
     unfinished = folder / "u/checkpoints/tiny"
     shutil.rmtree(unfinished / os.readlink(unfinished / "regression"))
     run("evaluate", "tiny.yaml", "--out", "u", "-q", code=None)
@@ -138,6 +140,26 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
         (folder / "w/projector_0.pt").write_bytes(b"")
         said = run("import", "c2c", "w", "x", code=6).text
         assert "nested deeper" in said, said
+
+    # A small archive whose names share one tensor does not become a large one.
+    def text(word):
+        return b"X" + struct.pack("<I", len(word)) + word.encode()
+
+    def number(n):
+        return b"J" + struct.pack("<i", n)
+
+    shared = b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(1 << 18) + b"tQ" + number(0) + b"(" + number(1 << 18) + b"t(" + number(1) + b"t\x89ccollections\nOrderedDict\n)RtR"
+    names = b"".join(text(f"k{i}") + b"h\x01" for i in range(20000))
+    pickled = b"\x80\x02ccollections\nOrderedDict\n)R(" + text("a") + shared + b"q\x01" + names + b"u."
+    (folder / "b").mkdir()
+    with zipfile.ZipFile(folder / "b/projector_0.pt", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("projector_0/data.pkl", pickled)
+        archive.writestr("projector_0/data/0", bytes(1 << 20))
+    args = {"source_dim": 4, "target_dim": 4, "source_num_heads": 1, "target_num_heads": 1, "hidden_dim": 4, "intermediate_dim": 4, "num_layers": 3}
+    (folder / "b/projector_0.json").write_text(json.dumps({"class": "C2CProjector", "init_args": args}))
+    (folder / "b/projector_config.json").write_text('{"0":{"1":{"0":[[0,0]]}}}')
+    limited = subprocess.run(["bash", "-c", f"ulimit -v 6000000; exec '{program}' import c2c b y"], cwd=folder, env=env, capture_output=True, text=True)
+    assert limited.returncode in (4, 6) and "memory" not in limited.stderr, (limited.returncode, limited.stderr)
 
     # Names: a slash at the end, the user's own files, two of one name.
     (folder / "mine.partial").mkdir()

@@ -13,8 +13,9 @@ using text::JinjaTemplate;
 TEST(JinjaGolden, RendersAsTransformersDoes) {
   const auto folder = std::filesystem::path(KVLINGUA_TEST_DATA) / "text/chat_templates";
   size_t rows = 0;
-  for (const auto& row :
-       nlohmann::ordered_json::parse(testing::slurp(folder.parent_path() / "jinja.json"))["rows"]) {
+  const auto data =
+      nlohmann::ordered_json::parse(testing::slurp(folder.parent_path() / "jinja.json"));
+  for (const auto& row : data["rows"]) {
     const auto name = row["name"].get<std::string>();
     const auto source = name.ends_with(".jinja") ? testing::slurp(folder / name)
                                                  : row["template"].get<std::string>();

@@ -33,7 +33,7 @@ TEST(Provenance, NamesTheFieldThatDiffers) {
             "train.regression.optimizer.lr");
   EXPECT_EQ(differs("train: {shuffle_pairs: true}"), "train.shuffle_pairs");
   // What another stage or nobody's result depends on.
-  EXPECT_EQ(differs("train: {distillation: {items: 7}}"), "none");
+  EXPECT_EQ(differs("train: {distillation: {items: 70}}"), "none");
   EXPECT_EQ(differs("train: {log_every: 7}"), "none");
   EXPECT_EQ(differs("checkpoint: {every: 7, name: other}"), "none");
   EXPECT_EQ(differs("data: {name: other, workers: 3}"), "none");
