@@ -40,7 +40,8 @@ int64_t ridge_parameters(const RidgeOptions& ridge, const ModelNumbers& source,
   const int64_t inputs = ridge.layout == "head_matched"
                              ? std::max<int64_t>(1, in / std::max<int64_t>(1, source.kv_heads))
                              : in;
-  return 2 * target.layers * target.kv_channels() * (inputs + 1);
+  const int64_t outputs = 2 * target.layers * target.kv_channels();
+  return outputs * (inputs + 1) + ridge.change_rank * (inputs + outputs);
 }
 
 int64_t mlp_parameters(const ProjectorOptions& options, const ModelNumbers& source,
@@ -336,6 +337,17 @@ int64_t projector_parameters(const ProjectorOptions& options, const ModelNumbers
     return ridge_parameters(options.ridge, source, target) +
            mlp_parameters(options, source, target);
   if (options.kind == "c2c") return c2c_parameters(options.c2c, source, target);
+  if (options.kind == "lcf") {
+    const int64_t latent = options.lcf.latent;
+    return target.layers *
+           ((2 * source.kv_channels() + 1) * latent + (latent + 1) * 2 * target.kv_channels());
+  }
+  if (options.kind == "dense_latent") {
+    const int64_t hidden = options.dense_latent.expansion * target.head_dim,
+                  heads = std::max<int64_t>(1, source.kv_heads / target.kv_heads);
+    return 2 * target.layers * target.kv_heads *
+           ((heads * source.head_dim + 1) * hidden + (hidden + 1) * target.head_dim + 1);
+  }
   return 0;
 }
 

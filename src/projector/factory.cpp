@@ -7,7 +7,9 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/projector/c2c.h"
+#include "kvlingua/projector/dense_latent.h"
 #include "kvlingua/projector/identity.h"
+#include "kvlingua/projector/lcf.h"
 #include "kvlingua/projector/mlp.h"
 #include "kvlingua/projector/noise.h"
 #include "kvlingua/projector/ridge.h"
@@ -41,6 +43,14 @@ const std::vector<Kind>& kinds() {
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp,
                                                static_cast<uint64_t>(o.mlp.seed));
+       }},
+      {"lcf",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<LcfProjector>(s, t, o.lcf);
+       }},
+      {"dense_latent",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<DenseLatentProjector>(s, t, o.dense_latent);
        }},
       {"c2c",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
@@ -76,6 +86,18 @@ void read_ridge(const json& j, RidgeOptions& o) {
                  .got = cat(o.change_rank),
                  .expected = "0 to 65536"});
   }
+}
+
+int64_t width_from(const json& j, const char* name) {
+  const auto width = j.at(name).get<int64_t>();
+  if (width < 1 || width > (1 << 16)) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = name,
+                 .what = "out of range",
+                 .got = cat(width),
+                 .expected = "1 to 65536"});
+  }
+  return width;
 }
 
 // A visitor of option structs: every field from its name.
@@ -204,6 +226,10 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
       own.at("depth").get_to(options.mlp.depth);
       own.at("rank").get_to(options.mlp.rank);
       own.at("dropout").get_to(options.mlp.dropout);
+    } else if (options.kind == "lcf") {
+      options.lcf.latent = width_from(own, "latent");
+    } else if (options.kind == "dense_latent") {
+      options.dense_latent.expansion = width_from(own, "expansion");
     } else if (options.kind == "c2c") {
       read_c2c(own, options.c2c);
     }

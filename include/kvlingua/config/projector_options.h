@@ -98,6 +98,34 @@ struct MlpOptions {
   }
 };
 
+// Keys and values of a layer through one narrow latent (projector/lcf.h).
+struct LcfOptions {
+  int64_t latent = 256;
+  int64_t seed = 1;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("latent", latent,
+            {.help = "width of the latent that keys and values go through together",
+             .min = 1,
+             .max = 1 << 16});
+    v.field("seed", seed, {.help = "of its first weights; mixed with train.seed", .min = 0});
+  }
+};
+
+// A gated two-layer network for each KV head of each layer (projector/dense_latent.h).
+struct DenseLatentOptions {
+  int64_t expansion = 16;
+  int64_t seed = 1;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("expansion", expansion,
+            {.help = "hidden width, in head_dims of the target", .min = 1, .max = 1024});
+    v.field("seed", seed, {.help = "of its first weights; mixed with train.seed", .min = 0});
+  }
+};
+
 // Cache-to-Cache's projector (arXiv 2510.03215); defaults are its published recipe's.
 // Of Cache-to-Cache's older class alone (projector/c2c_all_in_one.h), with that class's defaults.
 struct AllInOneOptions {
@@ -210,18 +238,22 @@ struct ProjectorOptions {
   NoiseOptions noise;
   RidgeOptions ridge;
   MlpOptions mlp;
+  LcfOptions lcf;
+  DenseLatentOptions dense_latent;
   C2cOptions c2c;
 
   template <class V>
   void visit(V& v) {
     v.field("kind", kind,
             {.help = "the map that is trained",
-             .choices = {"identity", "noise", "ridge", "mlp", "c2c"}});
+             .choices = {"identity", "noise", "ridge", "mlp", "lcf", "dense_latent", "c2c"}});
     v.field("dtype", dtype,
             {.help = "type of its weights", .choices = {"float32", "bfloat16", "float16"}});
     v.section("noise", noise, "a control: noise with the target's per-layer statistics");
     v.section("ridge", ridge, "closed-form linear map; also what mlp starts from");
     v.section("mlp", mlp, "residual network over the ridge map");
+    v.section("lcf", lcf, "keys and values together through a narrow latent, layer by layer");
+    v.section("dense_latent", dense_latent, "a gated two-layer network for each KV head");
     v.section("c2c", c2c, "Cache-to-Cache's gated projector");
   }
 };

@@ -45,6 +45,10 @@ struct BlockPlan {
   }
 };
 
+// The source heads that target head h reads when heads are matched: one, or a run of them when the
+// source has more.
+std::vector<int64_t> matched_heads(int64_t h, int64_t source_heads, int64_t target_heads);
+
 // Standardised source channels [N, 2 * Ls * Hs * Ds] (keys, then values) gathered by group:
 // [groups, N, in_width].
 at::Tensor gather_features(const BlockPlan& plan, const at::Tensor& channels_NC);
