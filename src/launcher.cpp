@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -40,6 +41,8 @@ int run_main_library(const CommandLine& command) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A reader that goes away is an error of the write, with a line of its own.
+  std::signal(SIGPIPE, SIG_IGN);
   install_terminate_line();
   const int code = guarded([&] {
     const ParsedCommandLine parsed = parse_command_line(argc, argv, KVLINGUA_VERSION);

@@ -125,7 +125,8 @@ std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& se
         continue;
       }
       out.ids.push_back(choice.ids[i]);
-      done[row] = static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
+      const bool go_on = !options.on_token || options.on_token(in_session[i], choice.ids[i]);
+      done[row] = !go_on || static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
                   session.next_positions()[i] >= model.config().max_position_embeddings;
       if (!done[row]) alive.push_back(static_cast<int64_t>(i));
     }
