@@ -14,12 +14,12 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/cache/process_group.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/file_lock.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/model/causal_lm.h"
@@ -43,38 +43,20 @@ std::string dtype_name(at::ScalarType type) {
   }
 }
 
-// One of the two models before its weights are read.
-struct ModelFiles {
-  ModelOptions options;
-  fs::path directory;
-  ModelConfig config;
-  Tokenizer tokenizer;
-  LoadOptions load;
-
-  ModelFiles(const ModelOptions& o, at::Device device)
-      : options(o),
-        directory(resolve_model(resolve_path(o.name), o.revision)),
-        config(ModelConfig::from_directory(directory)),
-        tokenizer(Tokenizer::from_directory(directory)) {
-    load.device = device;
-    load.dtype = resolve_dtype(o.dtype, device, config.parameter_count());
-    load.layer_streaming = o.layer_streaming;
-  }
-  ModelRecord record(const SpanReader& reader) const {
-    return {.name = options.name,
-            .architecture = to_string(config.architecture),
-            .config_sha256 = sha256_file(directory / "config.json"),
-            .tokenizer = tokenizer.fingerprint(),
-            .dtype = dtype_name(load.dtype),
-            .shape = config.kv_shape(),
-            .query_heads = config.num_heads,
-            .rope = config.rope,
-            .vocab_size = std::max(config.vocab_size, tokenizer.vocab_size()),
-            .chat = reader.chat,
-            .prefix = reader.prefix,
-            .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
-  }
-};
+ModelRecord record_of(const ModelFiles& files, const SpanReader& reader) {
+  return {.name = files.options.name,
+          .architecture = to_string(files.config.architecture),
+          .config_sha256 = sha256_file(files.directory / "config.json"),
+          .tokenizer = files.tokenizer.fingerprint(),
+          .dtype = dtype_name(files.load.dtype),
+          .shape = files.config.kv_shape(),
+          .query_heads = files.config.num_heads,
+          .rope = files.config.rope,
+          .vocab_size = std::max(files.config.vocab_size, files.tokenizer.vocab_size()),
+          .chat = reader.chat,
+          .prefix = reader.prefix,
+          .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
+}
 
 // Nobody else may write this rank's part of the folder.
 FileLock lock_folder(const fs::path& directory, int64_t rank) {
@@ -130,8 +112,8 @@ class Generation {
         directory_(context.paths.dataset),
         device_(context.device),
         meter_(device_),
-        source_(recipe.pair.source, device_),
-        target_(recipe.pair.target, device_) {
+        source_(find_model(recipe.pair.source, device_)),
+        target_(find_model(recipe.pair.target, device_)) {
     data_.skip_bad = data_.skip_bad || context.skip_bad;
     for (std::string& file : data_.files) file = resolve_path(file);
     corpus_ = open_corpus(data_);
@@ -179,8 +161,8 @@ class Generation {
 };
 
 void Generation::make_info() {
-  info_.source = source_.record(builder_->source());
-  info_.target = target_.record(builder_->target());
+  info_.source = record_of(source_, builder_->source());
+  info_.target = record_of(target_, builder_->target());
   info_.storage = storage_type_from_name(data_.storage_dtype);
   info_.alignment = recipe_.pair.alignment;
   info_.tokens_per_sample = data_.tokens_per_sample;

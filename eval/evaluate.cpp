@@ -16,8 +16,8 @@
 #include "eval/summary.h"
 #include "eval/training_record.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/projector/identity.h"
 
@@ -29,38 +29,20 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 struct Side {
-  fs::path directory;
   std::shared_ptr<CausalLM> model;
   std::shared_ptr<Tokenizer> tokenizer;
 };
 
 Side load_side(const ModelOptions& options, at::Device device) {
   Side side;
-  side.directory = resolve_model(resolve_path(options.name), options.revision);
-  const int64_t parameters = ModelConfig::from_directory(side.directory).parameter_count();
-  side.model = std::make_shared<CausalLM>(
-      CausalLM::load(side.directory, {.device = device,
-                                      .dtype = resolve_dtype(options.dtype, device, parameters),
-                                      .layer_streaming = options.layer_streaming}));
-  side.tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_directory(side.directory));
+  OpenModel opened = open_model(options, device);
+  side.model = std::make_shared<CausalLM>(std::move(opened.model));
+  side.tokenizer = std::make_shared<Tokenizer>(std::move(opened.files.tokenizer));
   return side;
 }
 
 Reader reader_of(const Side& side, const ModelOptions& options) {
-  ChatFamily family;
-  if (options.chat == "auto") {
-    family = recognise_chat_family(*side.tokenizer);
-  } else if (const auto named = chat_family_from_name(options.chat)) {
-    family = *named;
-  } else {
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "pair: chat",
-                 .what = "unknown chat family",
-                 .got = options.chat});
-  }
-  ChatOptions chat;
-  chat.enable_thinking = options.thinking;
-  return Reader::make(*side.model, *side.tokenizer, chat_frame(family, options.system, chat));
+  return Reader::make(*side.model, *side.tokenizer, chat_frame_of(options, *side.tokenizer));
 }
 
 // Which stage of training makes which condition.

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -50,6 +51,8 @@ void open_standard_streams() {
 
 int main(int argc, char** argv) {
   open_standard_streams();
+  // A reader that goes away is an error of the write, with a line of its own.
+  std::signal(SIGPIPE, SIG_IGN);
   install_terminate_line();
   const int code = guarded([&] {
     const ParsedCommandLine parsed = parse_command_line(argc, argv, KVLINGUA_VERSION);

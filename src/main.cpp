@@ -21,13 +21,18 @@ namespace {
 
 using VerbFunction = int (*)(const CommandLine&);
 const std::map<std::string, VerbFunction>& verb_table() {
-  static const std::map<std::string, VerbFunction> table = {
-      {"preflight", verbs::preflight}, {"generate", verbs::generate},
-      {"verify", verbs::verify},       {"train", verbs::train},
-      {"evaluate", verbs::evaluate},   {"quickstart", verbs::quickstart},
-      {"import", verbs::import_from},  {"export", verbs::export_to},
-      {"inspect", verbs::inspect},     {"nano-lm", verbs::nano_lm},
-      {"sweep", verbs::sweep}};
+  static const std::map<std::string, VerbFunction> table = {{"preflight", verbs::preflight},
+                                                            {"generate", verbs::generate},
+                                                            {"verify", verbs::verify},
+                                                            {"train", verbs::train},
+                                                            {"evaluate", verbs::evaluate},
+                                                            {"quickstart", verbs::quickstart},
+                                                            {"import", verbs::import_from},
+                                                            {"export", verbs::export_to},
+                                                            {"ask", verbs::ask},
+                                                            {"inspect", verbs::inspect},
+                                                            {"nano-lm", verbs::nano_lm},
+                                                            {"sweep", verbs::sweep}};
   return table;
 }
 

@@ -7,6 +7,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/base/utf8.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/text/chat_template.h"
 
 namespace kvlingua {
@@ -76,17 +77,7 @@ SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& mode
                             int64_t max_positions, bool turns) {
   SpanReader reader{.tokenizer = &tokenizer, .model = model.name, .max_positions = max_positions};
   if (chat) {
-    ChatFamily family;
-    if (model.chat == "auto") {
-      family = recognise_chat_family(tokenizer);
-    } else if (const auto named = chat_family_from_name(model.chat)) {
-      family = *named;
-    } else {
-      throw Error({.code = ExitCode::kUsage,
-                   .where = "pair",
-                   .what = "unknown chat template family",
-                   .got = printable(model.chat)});
-    }
+    const ChatFamily family = chat_family_of(model, tokenizer);
     ChatOptions options;
     options.enable_thinking = model.thinking;
     reader.chat = to_string(family);

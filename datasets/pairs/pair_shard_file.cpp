@@ -1,3 +1,4 @@
+// Reading a shard (pair_shard.h): open, check, and rows out of it.
 #include <ATen/ATen.h>
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Several files and their index as one (safetensors.h).
 #include <map>
 #include <utility>
 

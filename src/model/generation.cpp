@@ -76,7 +76,7 @@ at::Tensor sampled_ids(const at::Tensor& logits, const GenerationOptions& option
 // How many steps run before the host looks whether all rows have ended. On a device each look waits for all that was
 // asked of it; greedy steps need no look, a finished row's further tokens are thrown away.
 int64_t steps_between_looks(const CausalLM& model, const GenerationOptions& options) {
-  return model.device().is_cuda() && options.temperature == 0 ? 8 : 1;
+  return model.device().is_cuda() && options.temperature == 0 && !options.on_token ? 8 : 1;
 }
 
 // Dropping finished rows copies the cache of the others. Where that is little beside the weights
@@ -152,7 +152,8 @@ std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& se
           continue;
         }
         out.ids.push_back(id);
-        done[row] = static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
+        const bool go_on = !options.on_token || options.on_token(in_session[i], id);
+        done[row] = !go_on || static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
                     first_positions[i] + static_cast<int64_t>(s) >= positions;
       }
       if (!done[row]) alive.push_back(static_cast<int64_t>(i));

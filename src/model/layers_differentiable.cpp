@@ -1,3 +1,4 @@
+// The layers (layers.h) with autograd: what gradients through a frozen model need.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>

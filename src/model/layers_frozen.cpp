@@ -1,3 +1,4 @@
+// The layers (layers.h) without autograd: fused and in place.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 

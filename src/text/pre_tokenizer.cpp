@@ -1,3 +1,4 @@
+// Where text is split before BPE (steps.h), as tokenizer.json's `pre_tokenizer` says.
 #include "kvlingua/base/utf8.h"
 #include "steps.h"
 

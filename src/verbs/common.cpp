@@ -1,3 +1,4 @@
+// What the verbs share (verbs.h).
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -5,10 +6,10 @@
 
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/model/model_config.h"
 #include "verbs.h"
@@ -24,8 +25,7 @@ void choose_threads(const Recipe& recipe) {
   int64_t largest = 0;
   for (const ModelOptions* options : {&recipe.pair.source, &recipe.pair.target}) {
     try {
-      const std::filesystem::path model =
-          resolve_model(resolve_path(options->name), options->revision);
+      const std::filesystem::path model = locate_model(*options);
       largest = std::max(largest, ModelConfig::from_directory(model).parameter_count());
     } catch (const Error&) {
       return;  // the stage says what is wrong with it

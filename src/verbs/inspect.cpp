@@ -2,10 +2,9 @@
 
 #include <sstream>
 
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
-#include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/json.h"
 #include "verbs.h"
 
@@ -14,7 +13,7 @@ namespace kvlingua::verbs {
 int inspect(const CommandLine& command) {
   InspectOptions options;
   options.name = command.arguments[0];
-  options.directory = resolve_model(resolve_path(options.name));
+  options.directory = locate_model({.name = options.name});
   options.prompts = command.prompt;
   if (!command.prompts.empty()) {
     std::string text = read_text_file(command.prompts);

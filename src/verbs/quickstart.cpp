@@ -1,3 +1,4 @@
+// quickstart: preflight, generate, train, evaluate; what is done already is skipped.
 #include <algorithm>
 #include <memory>
 #include <string_view>

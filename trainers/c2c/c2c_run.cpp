@@ -14,10 +14,10 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/sha256.h"
 #include "trainers/c2c/fusion_objective.h"
 #include "trainers/engine/peers.h"
@@ -32,11 +32,6 @@ namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kStage = "c2c";
-
-struct Model {
-  CausalLM model;
-  Tokenizer tokenizer;
-};
 
 bool is_c2c_folder(const fs::path& folder) {
   return fs::exists(folder / "projector_config.json") ||
@@ -54,7 +49,6 @@ class C2cRun {
 
  private:
   void fit(const std::optional<Checkpoint>& resumed, const std::string& where);
-  Model load(const ModelOptions& options) const;
   std::unique_ptr<C2CProjector> fresh_projector() const;
   // A start from elsewhere: a C2C folder or another run's checkpoint.
   void start_from(C2CProjector& projector);
@@ -69,7 +63,7 @@ class C2cRun {
   const C2cTrainOptions& options_;
   at::Device device_;
   uint64_t seed_;
-  Model source_, target_;
+  OpenModel source_, target_;
   std::unique_ptr<C2CProjector> projector_;
   std::unique_ptr<FusionObjective> objective_;
   std::string alignment_, corpus_sha256_;
@@ -86,15 +80,15 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
       options_(recipe.train.c2c),
       device_(context.device),
       seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))),
-      source_(load(recipe.pair.source)),
-      target_(load(recipe.pair.target)),
+      source_(open_model(recipe.pair.source, device_)),
+      target_(open_model(recipe.pair.target, device_)),
       folder_(recipe, context) {
-  const ChatReader target{&target_.tokenizer,
-                          chat_family_of(target_.tokenizer, recipe.pair.target)};
-  const ChatReader source{&source_.tokenizer,
+  const ChatReader target{&target_.tokenizer(),
+                          chat_family_of(recipe.pair.target, target_.tokenizer())};
+  const ChatReader source{&source_.tokenizer(),
                           recipe.pair.alignment == "identity"
                               ? target.family
-                              : chat_family_of(source_.tokenizer, recipe.pair.source)};
+                              : chat_family_of(recipe.pair.source, source_.tokenizer())};
   Sha256 files;
   for (const std::string& file : recipe.data.files) files.update(sha256_file(resolve_path(file)));
   corpus_sha256_ = files.hex();
@@ -126,14 +120,6 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
                                                  std::move(corpus.items), options);
   total_steps_ = objective_->steps(options_.batch);
   tokens_per_step_ = tokens / conversations_ * options_.batch.size * options_.batch.accumulation;
-}
-
-Model C2cRun::load(const ModelOptions& options) const {
-  const fs::path directory = resolve_model(resolve_path(options.name), options.revision);
-  const int64_t parameters = ModelConfig::from_directory(directory).parameter_count();
-  const LoadOptions how{.device = device_,
-                        .dtype = resolve_dtype(options.dtype, device_, parameters)};
-  return {CausalLM::load(directory, how), Tokenizer::from_directory(directory)};
 }
 
 std::unique_ptr<C2CProjector> C2cRun::fresh_projector() const {
@@ -310,9 +296,9 @@ void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& wh
   options.master_copy = !options_.low_precision_weights;
   options.peers = peers_;
   options.meter = &*meter_;
-  const auto identity = [](const ModelOptions& o, const Model& m) {
+  const auto identity = [](const ModelOptions& o, const OpenModel& m) {
     return ModelIdentity{o.name, to_string(m.model.config().architecture), m.model.fingerprint(),
-                         m.tokenizer.fingerprint(), m.model.kv_shape()};
+                         m.tokenizer().fingerprint(), m.model.kv_shape()};
   };
   const PairIdentity pair{identity(recipe_.pair.source, source_),
                           identity(recipe_.pair.target, target_), alignment_};

@@ -87,7 +87,7 @@ TrainPlan make_train_plan(const Recipe& recipe, const KvShape& source, const KvS
   const double n = static_cast<double>(rows);
   const int64_t row_floats = 2 * (source.layers * source.width() + target.layers * target.width());
   for (const std::string& stage : stages) {
-    StagePlan s{.stage = stage};
+    StageSizes s{.stage = stage};
     if (stage == "ridge") {
       const RidgeOptions& r = recipe.projector.ridge;
       const int64_t read = static_cast<int64_t>(ridge_candidates(r, source).size());
@@ -142,7 +142,7 @@ std::string TrainPlan::text(const Recipe& recipe, const KvShape& source, const K
   char rate[64];
   std::snprintf(rate, sizeof rate, ", %.0f GFLOP/s measured", gemm_flops_per_second / 1e9);
   out += row("device", device + rate);
-  for (const StagePlan& s : stages) {
+  for (const StageSizes& s : stages) {
     out += row(s.stage, count_text(static_cast<double>(s.steps)) + " steps of " +
                             count_text(static_cast<double>(s.rows_per_step)) +
                             (s.stage == "distillation" ? " contexts" : " rows") + ", " +
@@ -159,7 +159,7 @@ std::string TrainPlan::text(const Recipe& recipe, const KvShape& source, const K
 
 nlohmann::ordered_json TrainPlan::to_json() const {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
-  for (const StagePlan& s : stages) {
+  for (const StageSizes& s : stages) {
     nlohmann::ordered_json j;
     j["stage"] = s.stage;
     j["steps"] = s.steps;

@@ -1,3 +1,4 @@
+// What TrainRun (train_run.h) reads before its stages: held-out rows, statistics, validation.
 #include <ATen/ATen.h>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "trainers/stages/loss.h"
 
@@ -19,29 +20,6 @@ KvCache prefix_of(const CausalLM& model, const std::vector<int64_t>& before) {
   if (before.empty()) return {};
   const c10::NoGradGuard no_grad;
   return model.prefill(TokenBatch::from_rows({before})).cache;
-}
-
-KvCache repeated(const KvCache& row, int64_t count) {
-  if (row.empty()) return {};
-  std::vector<int64_t> sizes = row.keys().sizes().vec();
-  sizes[1] = count;
-  return KvCache(row.keys().expand(sizes), row.values().expand(sizes),
-                 row.positions().expand({count, row.tokens()}).contiguous(), row.rope());
-}
-
-// Rows of different length behind `begin`: positions begin[r] + 0, 1, ...; padding repeats the last
-// one.
-TokenBatch rows_at(const std::vector<std::vector<int64_t>>& rows,
-                   const std::vector<int64_t>& begin) {
-  TokenBatch batch = TokenBatch::from_rows(rows);
-  batch.positions_BT = at::empty_like(batch.ids_BT);
-  const int64_t width = batch.ids_BT.size(1);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    auto* row = batch.positions_BT.mutable_data_ptr<int64_t>() + static_cast<int64_t>(r) * width;
-    const auto last = static_cast<int64_t>(rows[r].size()) - 1;
-    for (int64_t t = 0; t < width; ++t) row[t] = begin[r] + std::min(t, last);
-  }
-  return batch;
 }
 
 template <class T>
@@ -168,8 +146,8 @@ std::vector<DistillationObjective::Prepared> DistillationObjective::prepare(
     before.push_back(size(item->span) + size(item->rest));
     lengths.push_back(size(item->answer));
   }
-  const KvCache source_past = repeated(source_prefix_, count),
-                target_past = repeated(target_prefix_, count);
+  const KvCache source_past = repeat_rows(source_prefix_, count),
+                target_past = repeat_rows(target_prefix_, count);
   const auto past = [](const KvCache& cache) { return cache.empty() ? nullptr : &cache; };
   const KvCache source =
       models_.source->prefill(TokenBatch::from_rows(source_rows), past(source_past))
@@ -281,8 +259,9 @@ DistillationObjective::Losses DistillationObjective::losses(
   }
   CacheRows predicted;
   const KvCache span = translated(items, predicted);
-  const KvCache past =
-      target_prefix_.empty() ? span : KvCache::concat(repeated(target_prefix_, span.batch()), span);
+  const KvCache past = target_prefix_.empty()
+                           ? span
+                           : KvCache::concat(repeat_rows(target_prefix_, span.batch()), span);
   PrefillOptions want;
   want.logits = LogitsAt::kPositions;
   want.logit_positions = answer_places(before, lengths);

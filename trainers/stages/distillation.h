@@ -3,8 +3,8 @@
 //
 //   teacher   target reads  before + span + rest + answer                 -> logits at the answer
 //   student   target reads  before | translated span | rest + answer      -> logits at the answer
-//   loss      kl_weight KL(teacher || student) + ce_weight CE(answer) + anchor * normalised error
-//   of K and V
+//   loss      kl_weight KL(teacher || student) + ce_weight CE(answer)
+//             + anchor * normalised error of K and V
 // Gradients run through the frozen target into the projector. KL alone stays at the target's own
 // level and is the honest measure of transfer; cross-entropy on the gold answer teaches beyond it.
 //

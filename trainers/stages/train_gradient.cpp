@@ -1,3 +1,4 @@
+// TrainRun (train_run.h): the stages that take gradient steps, regression and distillation.
 #include <ATen/ATen.h>
 
 #include "kvlingua/base/error.h"

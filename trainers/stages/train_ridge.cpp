@@ -1,3 +1,4 @@
+// TrainRun (train_run.h): the ridge stage, from sums to a solution.
 #include <ATen/ATen.h>
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 //
 // A message is one line that names the place, what was found, what was expected and what to do:
 //   model.safetensors: tensor model.norm.weight: wrong shape: got [64], expected [128];
-//   download the model again
+//     download the model again
 // Libraries throw Error and never print, exit or abort; main.cpp turns an Error into that line and
 // an exit code.
 #pragma once

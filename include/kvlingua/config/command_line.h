@@ -39,6 +39,13 @@ struct CommandLine {
   // training; 0: it is none.
   int64_t rehearsal = 0;
 
+  // ask
+  struct Ask {
+    std::string context;  // a text, a file, or "-"
+    bool beside = false;
+  };
+  Ask ask;
+
   // quickstart: the parts named; none means all that exist
   std::vector<std::string> parts;
 

@@ -23,7 +23,8 @@ Tokenizer with_template(const std::string& source) {
 
 std::vector<ChatMessage> messages_of(const nlohmann::json& list) {
   std::vector<ChatMessage> out;
-  for (const auto& m : list) out.push_back({m["role"], m["content"]});
+  for (const auto& m : list)
+    out.push_back({m["role"].get<std::string>(), m["content"].get<std::string>()});
   return out;
 }
 

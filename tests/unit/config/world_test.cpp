@@ -80,6 +80,23 @@ TEST(Paths, RunsLiveUnderTheirNames) {
   EXPECT_EQ(paths.eval(), "/o/checkpoints/r/eval");
 }
 
+// Wherever a room of code lies, a run of its name is refused by name; the shipped pair's folder is
+// no such room.
+TEST(Paths, RunsDoNotTakeTheNamesOfCodeRooms) {
+  for (const char* room : {"corpus", "pairs", "generation", "loading"}) {
+    try {
+      run_paths(KVLINGUA_SOURCE_DIR, room, "r");
+      ADD_FAILURE() << room << " was taken for a run";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find(std::string("data.name ") + room), std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_NO_THROW(run_paths(KVLINGUA_SOURCE_DIR, "nano", "nano"));
+  EXPECT_NO_THROW(run_paths("/o", "pairs", "pairs"));
+}
+
 TEST(Paths, HubNamesPassThrough) { EXPECT_EQ(resolve_path("Qwen/Qwen3-0.6B"), "Qwen/Qwen3-0.6B"); }
 
 }  // namespace
