@@ -5,6 +5,7 @@
 // flipping the signs of whole groups and corrected by Holm across all conditions of a family.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -22,7 +23,8 @@ nlohmann::ordered_json summarise(const Answers& answers, const std::vector<std::
 // {family: {difference, low, high, n, p, p_holm}} of exact answers under two conditions on the same
 // items.
 nlohmann::ordered_json paired_differences(const Answers& answers, const std::string& first,
-                                          const std::string& second, double confidence);
+                                          const std::string& second, double confidence,
+                                          uint64_t seed = 0);
 
 // {rate, low, high} of `count` in `n` independent trials.
 nlohmann::ordered_json rate_json(int64_t count, int64_t n, double confidence);

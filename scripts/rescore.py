@@ -101,21 +101,21 @@ def bca(x, y, f, g, share, B):
     def value(T):
         with np.errstate(all="ignore"): return np.where(T[1] - T[2] > 0, (T[0] - T[2]) / (T[1] - T[2]), np.nan) if share else (T[0] - T[1]) / T[3]
     e = value(T)[0]
-    if G < 2 or np.isnan(e): return e, -math.inf, math.inf, 0, 0
+    if G < 2 or np.isnan(e): return e, -math.inf, math.inf
     jack, place = value(T - S), np.arange(G, dtype=U) * GOLDEN
     jack = jack[~np.isnan(jack)]
     reps = np.concatenate([value(S[:, ((mix(b[:, None] + place) >> U(32)) * U(G) >> U(32)).astype(int)].sum(2)) for b in np.array_split(base(B), max(1, B // 500))])
     kept = np.sort(reps[~np.isnan(reps)])
-    if 2 * len(kept) < B: return e, -math.inf, math.inf, 0, 0
+    if 2 * len(kept) < B: return e, -math.inf, math.inf
     z0 = stats.norm.ppf((np.searchsorted(kept, e) + np.searchsorted(kept, e, "right")) / 2 / len(kept)); d = jack.mean() - jack
     a = (d ** 3).sum() / 6 / (d ** 2).sum() ** 1.5 if (d ** 2).sum() > 0 else 0
     level = lambda p: p if np.isinf(z0) else stats.norm.cdf(z0 + (z0 + stats.norm.ppf(p)) / (1 - a * (z0 + stats.norm.ppf(p))))
     wide = math.sqrt(G / (G - 1)) * t_of(G) / stats.norm.ppf(.5 + LEVEL / 2); q = lambda p: np.quantile(kept, min(1, max(0, p)))
-    low, high = level((1 - LEVEL) / 2), level((1 + LEVEL) / 2); step = lambda p: math.sqrt(p * (1 - p) / len(kept))
-    if kept[0] == kept[-1]: return e, e - wide * (e - kept[0]), e + wide * (kept[-1] - e), 0, 0
-    return (e, e - wide * (e - q(low)), e + wide * (q(high) - e), *(wide * (q(p + step(p)) - q(p - step(p))) / 2 for p in (low, high)))
+    low, high = level((1 - LEVEL) / 2), level((1 + LEVEL) / 2)
+    if kept[0] == kept[-1]: low, high = 0, 1
+    return e, e - wide * (e - q(low)), e + wide * (q(high) - e)
 def widest(x, y, f, g, c, share):
-    e, low, high, *_ = bca(x, y, f, g, share, J["resamples"])
+    e, low, high = bca(x, y, f, g, share, J["resamples"])
     gap = (y - f).mean() if share else 1
     if not share: low, high = max(-1, low), min(1, high)
     if np.isnan(e): return e, low, high
