@@ -30,6 +30,7 @@ void each_score(State& s, F&& f) {
   f("best_score", s.best_score);
   f("start_score", s.start_score);
   f("start_r2", s.start_r2);
+  f("rate", s.rate);
 }
 
 }  // namespace

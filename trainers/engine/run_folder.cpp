@@ -95,6 +95,7 @@ void RunFolder::finish(TrainState& state) {
     result["start_score"] = *state.start_score;
     result["best_step"] = state.best_step;
   }
+  if (state.rate) result["lr"] = *state.rate;
   if (!state.stopped.is_null()) result["stopped"] = state.stopped;
   result["checkpoint"] = (context_.paths.run / state.stage).string();
   state.results.push_back(nlohmann::json::parse(result.dump()));

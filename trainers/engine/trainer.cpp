@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -31,7 +32,8 @@ double mean_r2(const nlohmann::json& numbers) {
   return (numbers["key_r2"].get<double>() + numbers["value_r2"].get<double>()) / 2;
 }
 
-// A training loss this many times the first one's calls for a validation at once.
+// A training loss this many times the first one (and the first validation's score) calls for a
+// validation at once.
 constexpr double kSuspicious = 3;
 // Scores this near to each other are alike, however small the first one is.
 constexpr double kAlike = 0.02;
@@ -113,6 +115,8 @@ void Trainer::fit(TrainState& state) {
   Meter meter;
   bool first = true;
   if (options_.keep_best && state.step == 0) validate(state);
+  if (options_.range_test && !state.rate) find_rate(state);
+  if (state.rate) options_.optimizer.lr = *state.rate;
   while (!finished(state)) {
     const bool last = state.step + 1 == options_.total_steps;
     // The first step is slower: memory is touched and kernels are made for the first time.
@@ -123,8 +127,9 @@ void Trainer::fit(TrainState& state) {
     });
     if (!state.stopped.is_null()) break;
     const bool due = options_.validate_every > 0 && state.step % options_.validate_every == 0;
-    const bool suspicious = options_.keep_best && state.step % options_.log_every == 0 &&
-                            state.last_loss > kSuspicious * state.first_loss;
+    const bool suspicious =
+        options_.keep_best && state.step % options_.log_every == 0 &&
+        state.last_loss > kSuspicious * std::max(state.first_loss, state.start_score.value_or(0));
     if (!last && (due || suspicious)) validate(state);
     if (!state.stopped.is_null()) break;
     if (options_.peers.alone() ? stop_requested() : stopping_) {
@@ -148,17 +153,12 @@ bool Trainer::finished(const TrainState& state) const {
          (options_.patience > 0 && state.validations_without_gain >= options_.patience);
 }
 
-// One optimizer step over `accumulation` micro-batches.
-void Trainer::optimize(TrainState& state, Meter& meter) {
-  const double begin = wall_seconds();
-  const int64_t ordinal = state.step + 1;
-  const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
+at::Tensor Trainer::accumulate(bool want_parts, int64_t& tokens, Meter& meter) {
   optimizer_.zero_grad();
   at::Tensor loss;
-  int64_t tokens = 0;
   const std::vector<double> window = objective_.window(options_.accumulation);
   for (size_t i = 0; i < window.size(); ++i) {
-    MicroBatch micro = objective_.next(logging && i + 1 == window.size());
+    MicroBatch micro = objective_.next(want_parts && i + 1 == window.size());
     const at::Tensor share = micro.loss * window[i];
     share.backward();
     optimizer_.collect_grad();
@@ -169,6 +169,50 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   // Of several processes one may have no part in a step.
   if (!loss.defined()) loss = at::zeros({}, optimizer_.gradient().options().dtype(at::kFloat));
   agree(loss, tokens);
+  return loss;
+}
+
+void Trainer::find_rate(TrainState& state) {
+  constexpr int kSteps = 30, kFirst = 5;
+  constexpr double kSpan = 1e-3, kWorse = 1.5, kMemory = 0.8;
+  const at::Tensor weights = optimizer_.copy_weights();
+  std::map<std::string, at::Tensor> moments;
+  for (const auto& [name, tensor] : optimizer_.state()) moments[name] = tensor.clone();
+  const nlohmann::json place = objective_.state();
+  const RngState rng = RngState::capture();
+  const double top = options_.optimizer.lr;
+  double sum = 0, lowest = std::numeric_limits<double>::infinity(), best = top * kSpan;
+  Meter nothing;
+  for (int i = 0; i < kSteps; ++i) {
+    const double rate = top * std::pow(kSpan, 1 - i / (kSteps - 1.0));
+    int64_t tokens = 0;
+    const double loss = accumulate(false, tokens, nothing).item<double>();
+    sum = kMemory * sum + (1 - kMemory) * loss;
+    const double smoothed = sum / (1 - std::pow(kMemory, i + 1));
+    if (!std::isfinite(smoothed) || (i >= kFirst && smoothed > kWorse * lowest)) break;
+    if (smoothed < lowest) {
+      lowest = smoothed;
+      best = rate;
+    }
+    optimizer_.clip(options_.optimizer.clip);
+    optimizer_.step(rate);
+  }
+  optimizer_.set_weights(weights);
+  optimizer_.load_state(moments, "range test");
+  objective_.restore(place);
+  rng.restore();
+  state.rate = std::max(best / 3, top * kSpan);
+  for (auto& observer : observers_)
+    observer->remark(cat(state.stage, ": the range test chose a rate of ", *state.rate));
+}
+
+// One optimizer step over `accumulation` micro-batches.
+void Trainer::optimize(TrainState& state, Meter& meter) {
+  const double begin = wall_seconds();
+  const int64_t ordinal = state.step + 1;
+  const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
+  int64_t tokens = 0;
+  const at::Tensor loss = accumulate(logging, tokens, meter);
   state.tokens += tokens;
   meter.tokens += tokens;
   // On the CPU looking costs nothing, so no step is taken with a broken loss. On a GPU log steps

@@ -35,7 +35,11 @@ struct TrainerOptions {
   // With keep_best: the stage stops once a validation's score is above this times the first one's,
   // or its R2 (mean of keys' and values') this far below the first one's; 0: not for that.
   double divergence_score = 0, divergence_r2 = 0;
-  std::string remedy;      // what to change then
+  std::string remedy;  // what to change then
+  // The peak rate is found by a range test (Smith, arXiv 1506.01186): thirty steps of rates that
+  // rise from a thousandth of optimizer.lr to all of it; taken is a third of the rate at which the
+  // smoothed loss was lowest. Weights, moments, data and random numbers are put back after it.
+  bool range_test = false;
   int64_t save_every = 0;  // 0: only at the end
   int64_t log_every = 10;
   bool train_base = true;  // of mlp: the ridge map too
@@ -73,6 +77,9 @@ class Trainer {
 
  private:
   struct Meter;
+  void find_rate(TrainState& state);
+  // Gradients of one optimizer step, of all processes; its loss.
+  at::Tensor accumulate(bool want_parts, int64_t& tokens, Meter& meter);
   void optimize(TrainState& state, Meter& meter);
   void report(TrainState& state, Meter& meter);
   void validate(TrainState& state);

@@ -29,6 +29,7 @@ TrainerOptions TrainRun::trainer_options(const std::string& stage,
     const DistillationOptions& from = recipe_.train.distillation;
     take(from);
     options.keep_best = from.keep_best;
+    options.range_test = from.range_test;
     options.divergence_score = from.divergence_kl;
     options.divergence_r2 = from.divergence_r2;
     options.remedy = cat("lower train.distillation.optimizer.lr (", from.optimizer.lr,
@@ -157,7 +158,10 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
   }
   for (auto& observer : folder_.observers())
     observer->begin(state, resumed.has_value() || start.has_value());
-  folder_.remark(cat(state.stage, ": ", options.total_steps, " steps, ",
+  int64_t trained = 0;
+  for (const auto& [name, tensor] : trainable_parameters(*projector, options.train_base))
+    trained += tensor.numel();
+  folder_.remark(cat(state.stage, ": ", options.total_steps, " steps, ", trained, " of ",
                      projector->parameter_count(), " parameters"));
   trainer.fit(state);
 }

@@ -120,6 +120,7 @@ struct DistillationOptions {
   double continuation_share = 0;
   int64_t held_out = 96;
   bool checkpoint_activations = false;
+  bool range_test = false;
   bool train_base = false;
   int64_t validate_every = 50;
   int64_t patience = 0;
@@ -168,6 +169,10 @@ struct DistillationOptions {
              .max = 1 << 16});
     v.field("checkpoint_activations", checkpoint_activations,
             {.help = "recompute layers in backward to save memory"});
+    v.field(
+        "range_test", range_test,
+        {.help = "choose the rate by thirty steps of rising rates, up to optimizer.lr, of which "
+                 "nothing else is kept"});
     v.field("train_base", train_base,
             {.help = "train the linear map itself too, not only what stands over it "
                      "(projector.ridge.change_rank, mlp)"});

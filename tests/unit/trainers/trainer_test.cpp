@@ -348,6 +348,24 @@ TEST(Trainer, ABrokenLossEndsWithTheBestStateToo) {
   EXPECT_NEAR(f.objective->validate().score, *state.best_score, 1e-9);
 }
 
+// A rate far too high as the upper end: the one that is found trains, and the test leaves no trace
+// but the rate.
+TEST(Trainer, TheRangeTestFindsARateThatTrains) {
+  Fixture f(100, 0.0, 3000), given(100, 0.0, 3000);
+  f.options.validate_every = 10;
+  f.options.optimizer = {.lr = 3, .schedule = "constant", .warmup_ratio = 0};
+  f.options.range_test = f.options.keep_best = true;
+  f.options.total_steps = given.options.total_steps = 60;
+  const TrainState state = f.run();
+  ASSERT_TRUE(state.rate.has_value());
+  EXPECT_LT(*state.rate, 0.3);
+  EXPECT_GE(*state.rate, 3e-3);
+  EXPECT_LT(*state.best_score, *state.start_score);
+  given.options.optimizer = f.options.optimizer;
+  given.options.optimizer.lr = *state.rate;
+  EXPECT_EQ(given.run().last_loss, state.last_loss);
+}
+
 // What gets better is left alone, and the result is never worse than the start.
 TEST(Trainer, KeepingTheBestDoesNotChangeARunThatImproves) {
   Fixture plain(8), kept(8);
