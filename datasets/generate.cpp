@@ -58,6 +58,7 @@ struct ModelFiles {
     load.device = device;
     load.dtype = resolve_dtype(o.dtype, device);
     load.layer_streaming = o.layer_streaming;
+    load.weights = weight_options(o.weights, o.double_quantization);
   }
   ModelRecord record(const SpanReader& reader) const {
     return {.name = options.name,

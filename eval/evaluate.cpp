@@ -36,10 +36,11 @@ Side load_side(const ModelOptions& options, at::Device device) {
   const std::string name = resolve_path(options.name);
   side.directory = resolve_model(
       options.revision == "main" || fs::exists(name) ? name : name + "@" + options.revision);
-  side.model = std::make_shared<CausalLM>(
-      CausalLM::load(side.directory, {.device = device,
-                                      .dtype = resolve_dtype(options.dtype, device),
-                                      .layer_streaming = options.layer_streaming}));
+  side.model = std::make_shared<CausalLM>(CausalLM::load(
+      side.directory, {.device = device,
+                       .dtype = resolve_dtype(options.dtype, device),
+                       .layer_streaming = options.layer_streaming,
+                       .weights = weight_options(options.weights, options.double_quantization)}));
   side.tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_directory(side.directory));
   return side;
 }

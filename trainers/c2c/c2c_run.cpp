@@ -123,7 +123,9 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
 
 Model C2cRun::load(const ModelOptions& options) const {
   const fs::path directory = resolve_model(resolve_path(options.name));
-  const LoadOptions how{.device = device_, .dtype = resolve_dtype(options.dtype, device_)};
+  const LoadOptions how{.device = device_,
+                        .dtype = resolve_dtype(options.dtype, device_),
+                        .weights = weight_options(options.weights, options.double_quantization)};
   return {CausalLM::load(directory, how), Tokenizer::from_directory(directory)};
 }
 

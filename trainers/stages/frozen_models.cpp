@@ -18,7 +18,8 @@ std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const Pai
     const fs::path directory = resolve_model(resolve_path(options.name));
     LoadOptions how{.device = device,
                     .dtype = resolve_dtype(options.dtype, device),
-                    .layer_streaming = options.layer_streaming};
+                    .layer_streaming = options.layer_streaming,
+                    .weights = weight_options(options.weights, options.double_quantization)};
     CausalLM model = CausalLM::load(directory, how);
     if (!record.weights.empty() && model.fingerprint() != record.weights) {
       throw Error({.code = ExitCode::kInput,
