@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(Double, Saved, ::testing::Bool());
 
 TEST_P(Saved, GivesTheCachesOfQuantisationAtLoad) {
   const std::string name = "qwen2_untied_sharded_bf16";
-  const auto saved_at = data(cat("quantized/", name, GetParam() ? "_nf4_double" : "_nf4"));
+  const auto saved_at = data("quantized/" + name + (GetParam() ? "_nf4_double" : "_nf4"));
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
     LoadOptions options;
     options.dtype = type;
