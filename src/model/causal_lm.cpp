@@ -205,6 +205,22 @@ at::Device CausalLM::device() const { return impl_->device; }
 at::ScalarType CausalLM::dtype() const { return impl_->dtype; }
 int64_t CausalLM::weight_bytes() const { return impl_->weights.bytes(); }
 const std::string& CausalLM::fingerprint() const { return impl_->fingerprint; }
+at::Tensor CausalLM::head(const at::Tensor& head_input) const { return impl_->logits(head_input); }
+
+HeadLosses CausalLM::head_losses(const at::Tensor& head_input, const HeadTargets& targets) const {
+  const auto normed = [&](const at::Tensor& rows) {
+    return rms_norm(rows, impl_->weights.norm, impl_->config.rms_norm_eps);
+  };
+  HeadLoss what{.weight_VC = impl_->weights.head.detach(),
+                .answers_N = targets.answers_N,
+                .weights_N = targets.weights_N,
+                .temperature = targets.temperature};
+  if (targets.teacher_NC.defined()) {
+    const at::NoGradGuard no_grad;
+    what.teacher_NC = normed(targets.teacher_NC);
+  }
+  return head_loss(normed(head_input), what);
+}
 bool CausalLM::streams_layers() const { return impl_->stream != nullptr; }
 WeightFormat CausalLM::weight_format() const { return impl_->format; }
 std::vector<std::pair<std::string, at::Tensor>> CausalLM::parameters() const {
@@ -295,25 +311,33 @@ PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* 
 
   PrefillResult result;
   if (keep) result.cache = KvCache(keys, values, batch.positions_BT, config.rope, batch.mask_BT);
-  result.logits = logits_at(hidden, batch, options);
+  finish(hidden, batch, options, result);
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
   result.hidden = stacked(captured.hidden_layers, captured.hidden);
   return result;
 }
 
-// Logits where they are asked for. `hidden`: [B, T, hidden], or of each row's last token alone
-// where no other was computed.
-at::Tensor CausalLM::Impl::logits_at(const at::Tensor& hidden, const PreparedBatch& batch,
-                                     const PrefillOptions& options) const {
-  if (options.logits == LogitsAt::kNone) return {};
-  if (options.logits == LogitsAt::kAll) return logits(hidden);
+void CausalLM::Impl::finish(const at::Tensor& hidden, const PreparedBatch& batch,
+                            const PrefillOptions& options, PrefillResult& result) const {
+  if (options.logits == LogitsAt::kNone) return;
+  const at::Tensor rows = rows_at(hidden, batch, options);
+  if (options.head_input_only)
+    result.head_input = rows;
+  else
+    result.logits = logits(rows);
+}
+
+// `hidden`: [B, T, hidden], or of each row's last token alone where no other was computed.
+at::Tensor CausalLM::Impl::rows_at(const at::Tensor& hidden, const PreparedBatch& batch,
+                                   const PrefillOptions& options) const {
+  if (options.logits == LogitsAt::kAll) return hidden;
   const at::Tensor flat = hidden.reshape({-1, hidden.size(-1)});
   if (options.logits == LogitsAt::kPositions)
-    return logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device)));
-  if (flat.size(0) == batch.rows) return logits(flat);
-  return logits(flat.index_select(
-      0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
+    return flat.index_select(0, flat_positions(options.logit_positions, batch, device));
+  if (flat.size(0) == batch.rows) return flat;
+  return flat.index_select(
+      0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B);
 }
 
 PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const KvCache* past,
@@ -322,16 +346,17 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
       options.checkpoint_activations ? checkpointed_layer : differentiable_layer;
   Captured captured = capture_of(options);
   std::vector<at::Tensor> keys, values;
+  // One node hands all layers' gradients back at once; a select a layer would fill and add the whole cache each time.
+  const auto by_layer = [&](const at::Tensor& all) { return all.unbind(0); };
+  const auto none = std::vector<at::Tensor>(static_cast<size_t>(config.num_layers));
+  const std::vector<at::Tensor> past_keys = past != nullptr ? by_layer(past->keys()) : none,
+                                past_values = past != nullptr ? by_layer(past->values()) : none;
   at::Tensor hidden = at::embedding(weights.embedding, batch.ids_BT);
   if (captured.hidden) captured.hidden_layers.push_back(hidden);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const auto past_of = [&](const at::Tensor& all) {
-      return past != nullptr ? all[i] : at::Tensor();
-    };
-    const LayerOutput out =
-        layer_function(config, weights.layers[static_cast<size_t>(i)], batch.frame, hidden,
-                       past_of(past != nullptr ? past->keys() : at::Tensor()),
-                       past_of(past != nullptr ? past->values() : at::Tensor()));
+    const auto layer = static_cast<size_t>(i);
+    const LayerOutput out = layer_function(config, weights.layers[layer], batch.frame, hidden,
+                                           past_keys[layer], past_values[layer]);
     hidden = out.hidden;
     if (options.want_cache) keys.push_back(out.keys), values.push_back(out.values);
     if (captured.queries) captured.query_layers.push_back(out.queries);
@@ -342,7 +367,7 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
   if (options.want_cache)
     result.cache =
         KvCache(at::stack(keys), at::stack(values), batch.positions_BT, config.rope, batch.mask_BT);
-  result.logits = logits_at(hidden, batch, options);
+  finish(hidden, batch, options, result);
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
   result.hidden = stacked(captured.hidden_layers, captured.hidden);

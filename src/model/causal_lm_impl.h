@@ -28,8 +28,11 @@ struct CausalLM::Impl {
                                const PrefillOptions& options) const;
   // hidden [.., hidden] before the final norm -> float32 logits [.., vocab].
   at::Tensor logits(const at::Tensor& hidden) const;
-  at::Tensor logits_at(const at::Tensor& hidden, const PreparedBatch& batch,
-                       const PrefillOptions& options) const;
+  // Rows of `hidden` where logits are asked for, and those logits or, where that is enough, the rows.
+  at::Tensor rows_at(const at::Tensor& hidden, const PreparedBatch& batch,
+                     const PrefillOptions& options) const;
+  void finish(const at::Tensor& hidden, const PreparedBatch& batch, const PrefillOptions& options,
+              PrefillResult& result) const;
 };
 
 // Throws Error (kInput) when a cache cannot be this model's past.

@@ -1,5 +1,6 @@
 #include "kvlingua/model/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/io/safetensors.h"
 
 namespace kvlingua {
 namespace {
@@ -448,6 +450,26 @@ ModelConfig ModelConfig::from_json(std::string_view config_json,
   return parse(config_json, where, generation_config_json, "generation_config.json");
 }
 
+namespace {
+
+// Whether the weights hold an lm_head that is not the embedding once more.
+bool has_own_head(const std::filesystem::path& directory) {
+  try {
+    const ShardedSafetensors files = ShardedSafetensors::open(directory);
+    const SafetensorsView* head = files.find("lm_head.weight");
+    const SafetensorsView* embedding = files.find("model.embed_tokens.weight");
+    if (head == nullptr || embedding == nullptr || head->shape != embedding->shape) return false;
+    const bool equal = head->dtype == embedding->dtype &&
+                       std::equal(head->data.begin(), head->data.end(), embedding->data.begin(),
+                                  embedding->data.end());
+    return !equal;
+  } catch (const Error&) {
+    return false;  // whoever loads the weights says what is wrong with them
+  }
+}
+
+}  // namespace
+
 ModelConfig ModelConfig::from_directory(const std::filesystem::path& directory) {
   constexpr size_t kMaxBytes = size_t{16} << 20;
   const std::filesystem::path config = directory / "config.json",
@@ -456,8 +478,11 @@ ModelConfig ModelConfig::from_directory(const std::filesystem::path& directory) 
   const std::string generation_json = std::filesystem::exists(generation, ignored)
                                           ? read_text_file(generation, kMaxBytes)
                                           : std::string();
-  return parse(read_text_file(config, kMaxBytes), config.string(), generation_json,
-               generation.string());
+  ModelConfig model = parse(read_text_file(config, kMaxBytes), config.string(), generation_json,
+                            generation.string());
+  // transformers keeps the head of a file that has one of its own, whatever the config says.
+  if (model.tie_word_embeddings && has_own_head(directory)) model.tie_word_embeddings = false;
+  return model;
 }
 
 // The keys of transformers 4 (rope_theta, rope_scaling), which 5 reads as well.

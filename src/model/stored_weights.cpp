@@ -96,7 +96,9 @@ StoredWeights::StoredWeights(const std::filesystem::path& directory, const Model
                    .what = "missing",
                    .expected = describe_shape(tensor.sizes()),
                    .remedy = name == "lm_head.weight"
-                                 ? "config.json says tie_word_embeddings is false"
+                                 ? "config.json says tie_word_embeddings is false, or "
+                                   "does not say it, which means false: set it to true where "
+                                   "the head is the embedding"
                                  : "download the model again"});
     }
     if (format(name) == WeightFormat::kNf4) continue;  // packed: codes() holds it to its shape

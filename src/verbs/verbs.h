@@ -24,6 +24,9 @@ int quickstart(const CommandLine& command);
 int import_from(const CommandLine& command);
 int export_to(const CommandLine& command);
 int nano_lm(const CommandLine& command);
+int sweep(const CommandLine& command);
+int identity(const CommandLine& command);
+int ask(const CommandLine& command);
 
 // ---- what they share (common.cpp) ----
 

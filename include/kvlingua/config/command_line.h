@@ -24,6 +24,8 @@ struct CommandLine {
   bool resume = false, restart = false, dry_run = false, skip_bad = false;
   std::string checkpoint;
   std::vector<std::string> compare;
+  bool confirm = false;
+  int64_t seeds = 1;
   int64_t limit = 0;
 
   // inspect
@@ -38,8 +40,22 @@ struct CommandLine {
   // training; 0: it is none.
   int64_t rehearsal = 0;
 
+  // ask
+  struct Ask {
+    std::string context;  // a text, a file, or "-"
+    bool beside = false;
+  };
+  Ask ask;
+
   // quickstart: the parts named; none means all that exist
   std::vector<std::string> parts;
+
+  // sweep, identity (with prompts, dtype, layer_streaming, compare, limit)
+  std::vector<std::string> models;  // --model
+  std::vector<std::string> scales;  // --scale
+  bool all_scales = false, quantize = false, input_only = false, skip_permutation = false;
+  int64_t runs = 1;
+  std::string personas, format;
 
   bool json_on_stdout() const { return json == "-"; }
 };

@@ -30,7 +30,8 @@ struct ModelOptions {
          .choices = {"auto", "float32", "bfloat16", "float16"}});
     v.field("chat", chat,
             {.help = "chat template family; auto: recognised from the model's own template",
-             .choices = {"auto", "qwen2.5", "qwen3", "smollm2", "zephyr", "llama3", "plain"}});
+             .choices = {"auto", "qwen2.5", "qwen2", "chatml", "qwen3", "smollm2", "zephyr",
+                         "llama3", "llama3.1", "plain"}});
     v.field("system", system, {.help = "system prompt; empty: what the template does by itself"});
     v.field("thinking", thinking,
             {.help = "Qwen3: leave thinking on (default: the empty think block)"});

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/kernels/head_loss.h"
 #include "kvlingua/model/model_config.h"
 #include "kvlingua/model/weight_format.h"
 
@@ -59,6 +60,9 @@ enum class LogitsAt { kNone, kLast, kAll, kPositions };
 struct PrefillOptions {
   LogitsAt logits = LogitsAt::kNone;
   at::Tensor logit_positions;  // kPositions: int64 [N, 2] of (row, token index)
+  // Instead of the logits what the vocabulary head would read there (PrefillResult::head_input): a distribution over the
+  // vocabulary takes some kilobytes this way, and head() or a loss makes as many logits at a time as there is room for.
+  bool head_input_only = false;
   bool want_cache = true;
   // Keys (rotated) and values of the new tokens that attention sees instead of the model's own, in
   // every layer; the result's cache still holds its own. Differentiable. Not with a streamed model.
@@ -75,7 +79,17 @@ struct PrefillResult {
                   // when wanted
   at::Tensor logits;  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T,
                       // vocab]; kPositions: [N, vocab]
+  at::Tensor
+      head_input;  // compute dtype, before the final norm, [.., hidden] in place of [.., vocab]
   at::Tensor queries, attention_outputs, hidden;
+};
+
+// What rows of the vocabulary head are compared with; see HeadLoss.
+struct HeadTargets {
+  at::Tensor answers_N;   // int64; undefined: no cross-entropy
+  at::Tensor weights_N;   // float32; undefined: every row counts 1
+  at::Tensor teacher_NC;  // head_input of the teacher; undefined: no KL
+  double temperature = 1;
 };
 
 class CausalLM {
@@ -109,6 +123,14 @@ class CausalLM {
   // config().max_position_embeddings.
   PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr,
                         const PrefillOptions& options = {}) const;
+
+  // Final norm and vocabulary head: rows [.., hidden] of PrefillResult::head_input -> float32 logits [.., vocab].
+  at::Tensor head(const at::Tensor& head_input) const;
+
+  // Losses of the distributions that the head makes of such rows [N, hidden], without ever holding all logits
+  // (kernels/head_loss.h): cross-entropy to `answers_N`, KL from what the head makes of `teacher_NC`. Weighted sums,
+  // differentiable in head_input.
+  HeadLosses head_losses(const at::Tensor& head_input, const HeadTargets& targets) const;
 
   // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the
   // caller's to set. Each is an autograd leaf over memory that inference reads too: update it in
