@@ -22,7 +22,8 @@ ModelFiles find_model(const ModelOptions& options, at::Device device) {
           .tokenizer = Tokenizer::from_directory(directory),
           .load = {.device = device,
                    .dtype = resolve_dtype(options.dtype, device, config.parameter_count()),
-                   .layer_streaming = options.layer_streaming}};
+                   .layer_streaming = options.layer_streaming,
+                   .weights = weight_options(options.weights, options.double_quantization)}};
 }
 
 OpenModel open_model(const ModelOptions& options, at::Device device) {

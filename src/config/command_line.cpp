@@ -109,6 +109,9 @@ void add_inspect(CLI::App& app, CommandLine& c) {
   app.add_option("--dtype", c.dtype, "compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->type_name("TYPE");
+  app.add_option("--weights", c.weights, "how the layers' matrices are held")
+      ->check(CLI::IsMember({"auto", "dense", "nf4", "int8"}))
+      ->type_name("FORMAT");
   streaming_option(app, c);
   limit_option(app, c, "bench: longest context");
 }

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include "causal_lm_impl.h"
@@ -10,6 +11,7 @@
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/kernels/dense.h"
 #include "kvlingua/kernels/rms_norm.h"
+#include "load_weights.h"
 
 namespace kvlingua {
 namespace {
@@ -116,6 +118,30 @@ void check_device(at::Device device) {
 
 // ---- making one ----
 
+namespace {
+
+// One stream a tensor, drawn on the CPU: the same weights on every device and in any order.
+const at::Tensor& draw(const at::Tensor& into, const std::string& name, uint64_t seed) {
+  auto generator = at::detail::createCPUGenerator(mix(seed, hash_name(name)));
+  into.normal_(0.0, 0.02, generator);
+  return into;
+}
+
+void random_parts(const NamedParts& parts, const LoadOptions& options, uint64_t seed) {
+  const auto count = static_cast<int64_t>(parts.size());
+  at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = first; i < last; ++i) {
+      const auto& [name, part] = parts[static_cast<size_t>(i)];
+      quantize(draw(at::empty({part->rows, part->columns}, at::kFloat), name, seed),
+               options.weights, *part);
+    }
+  });
+  for (const auto& [name, part] : parts) part->to(options.device);
+}
+
+}  // namespace
+
 CausalLM::CausalLM(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 CausalLM::CausalLM(CausalLM&&) noexcept = default;
 CausalLM& CausalLM::operator=(CausalLM&&) noexcept = default;
@@ -128,12 +154,17 @@ CausalLM CausalLM::load(const std::filesystem::path& directory, const LoadOption
   check_config(impl->config, (directory / "config.json").string());
   impl->device = options.device;
   impl->dtype = options.dtype;
-  impl->weights =
-      Weights::allocate(impl->config, options.device, options.dtype, !options.layer_streaming);
-  impl->fingerprint = options.layer_streaming
-                          ? open_streamed(directory, impl->config, impl->weights, impl->stream,
-                                          options.device, options.dtype)
-                          : load_weights(directory, impl->config, impl->weights);
+  impl->format = held_format(impl->config, options);
+  const WeightLayout layout{options.device, options.dtype, impl->format,
+                            std::make_shared<Scratch>()};
+  StoredWeights stored(directory, impl->config);
+  impl->weights = Weights::allocate(impl->config, layout, !options.layer_streaming);
+  load_weights(stored, options, impl->weights);
+  impl->fingerprint = held_fingerprint(stored, impl->config, options);
+  if (options.layer_streaming) {
+    impl->stream =
+        std::make_unique<LayerStream>(std::move(stored), impl->config, options, layout.scratch);
+  }
   return CausalLM(std::move(impl));
 }
 
@@ -144,20 +175,22 @@ CausalLM CausalLM::random(const ModelConfig& config, const LoadOptions& options,
   impl->config = config;
   impl->device = options.device;
   impl->dtype = options.dtype;
-  impl->weights = Weights::allocate(config, options.device, options.dtype);
-  impl->fingerprint = sha256_hex(cat("random ", seed, ' ', config.to_json()));
+  impl->format = options.weights.format.value_or(WeightFormat::kDense);
+  impl->weights = Weights::allocate(
+      config, {options.device, options.dtype, impl->format, std::make_shared<Scratch>()});
+  impl->fingerprint = cat(format_prefix(impl->format, options.weights.double_quantization),
+                          sha256_hex(cat("random ", seed, ' ', config.to_json())));
   const at::NoGradGuard no_grad;
+  random_parts(impl->weights.parts, options, seed);
   for (const auto& [name, tensor] : impl->weights.named) {
     if (tensor.dim() == 1 && name.ends_with(".weight")) {
       tensor.fill_(1.0);  // norms
       continue;
     }
-    // One stream a tensor, drawn on the CPU: the same weights on every device and in any order.
-    auto generator = at::detail::createCPUGenerator(mix(seed, hash_name(name)));
     if (tensor.is_cpu() && tensor.scalar_type() == at::kFloat) {
-      tensor.normal_(0.0, 0.02, generator);
+      draw(tensor, name, seed);
     } else {
-      tensor.copy_(at::empty(tensor.sizes(), at::kFloat).normal_(0.0, 0.02, generator));
+      tensor.copy_(draw(at::empty(tensor.sizes(), at::kFloat), name, seed));
     }
   }
   return CausalLM(std::move(impl));
@@ -189,8 +222,17 @@ HeadLosses CausalLM::head_losses(const at::Tensor& head_input, const HeadTargets
   return head_loss(normed(head_input), what);
 }
 bool CausalLM::streams_layers() const { return impl_->stream != nullptr; }
+WeightFormat CausalLM::weight_format() const { return impl_->format; }
 std::vector<std::pair<std::string, at::Tensor>> CausalLM::parameters() const {
   if (impl_->stream) refuse_streamed("parameters");
+  if (impl_->format != WeightFormat::kDense) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "weights",
+                 .what = "a quantised model has no parameters to train or save",
+                 .got = std::string(to_string(impl_->format)),
+                 .expected = "dense weights",
+                 .remedy = "load it with weights: dense"});
+  }
   return impl_->weights.named;
 }
 

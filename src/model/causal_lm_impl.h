@@ -14,6 +14,7 @@ struct CausalLM::Impl {
   ModelConfig config;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  WeightFormat format = WeightFormat::kDense;
   Weights weights;                      // without the layers where a stream brings them
   std::unique_ptr<LayerStream> stream;  // of a model whose layers do not fit; else none
   std::string fingerprint;
@@ -39,14 +40,5 @@ void check_past(const KvCache& past, const ModelConfig& config);
 
 // Throws Error (kDevice) when there is no such device.
 void check_device(at::Device device);
-
-// Fills the weights from the safetensors of a directory: checked for names, shapes and non-finite
-// values while they are copied. Throws Error: kInput, kCorrupt. Returns the artifact's fingerprint.
-std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config,
-                         const Weights& weights);
-// The same for a model that streams: fills what stays and opens the stream.
-std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config,
-                          const Weights& weights, std::unique_ptr<LayerStream>& stream,
-                          at::Device device, at::ScalarType dtype);
 
 }  // namespace kvlingua

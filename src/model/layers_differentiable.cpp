@@ -45,8 +45,8 @@ namespace {
 // Every tensor of a layer that may be trained, so that autograd sees them as inputs of the
 // recomputed function.
 std::vector<at::Tensor> trainables(const LayerWeights& w) {
-  std::vector<at::Tensor> all{w.input_norm, w.post_norm, w.q_norm, w.k_norm,
-                              w.o,          w.o_bias,    w.down,   w.down_bias};
+  std::vector<at::Tensor> all{w.input_norm, w.post_norm, w.q_norm,       w.k_norm,
+                              w.o.dense(),  w.o_bias,    w.down.dense(), w.down_bias};
   for (const auto* parts :
        {&w.qkv_parts, &w.qkv_bias_parts, &w.gate_up_parts, &w.gate_up_bias_parts}) {
     all.insert(all.end(), parts->begin(), parts->end());

@@ -312,14 +312,32 @@ void read_biases(const Keys& config, ModelConfig& model) {
   }
 }
 
-void check_supported(const Keys& config) {
-  if (const Json* quantization = config.find("quantization_config")) {
-    std::string method = "unnamed";
-    if (quantization->is_object() && quantization->contains("quant_method"))
-      method = Keys::show((*quantization)["quant_method"]);
-    config.refuse("quantization_config", "quantised weights are not supported", method,
-                  "float weights", "use the model that this one was quantised from");
+// bitsandbytes' codes are read; every other method is refused by its name.
+WeightFormat read_quantization(const Keys& config) {
+  const Json* found = config.find("quantization_config");
+  if (found == nullptr) return WeightFormat::kDense;
+  const char* key = "quantization_config";
+  if (!found->is_object()) config.refuse(key, "wrong type", Keys::show(*found), "an object");
+  const Keys quantization(*found, cat(config.where(), ": ", key));
+  const bool eight = quantization.boolean("load_in_8bit", false),
+             four = quantization.boolean("load_in_4bit", false);
+  const std::string method =
+      quantization.text("quant_method").value_or(eight || four ? "bitsandbytes" : "unnamed");
+  if (method != "bitsandbytes") {
+    config.refuse(key, "quantisation method not supported", printable(method),
+                  "bitsandbytes nf4 or int8",
+                  "use the model that this one was quantised from, with weights: nf4");
   }
+  if (eight) return WeightFormat::kInt8;
+  const std::string type = quantization.text("bnb_4bit_quant_type").value_or("fp4");
+  if (!four || type != "nf4") {
+    quantization.refuse("bnb_4bit_quant_type", "quantisation type not supported", printable(type),
+                        "nf4", "use the model that this one was quantised from");
+  }
+  return WeightFormat::kNf4;
+}
+
+void check_supported(const Keys& config) {
   const std::string act = config.text("hidden_act").value_or("silu");
   if (act != "silu" && act != "swish")
     config.refuse("hidden_act", "activation not supported", printable(act), "silu");
@@ -359,6 +377,7 @@ ModelConfig parse(std::string_view config_json, const std::string& where,
   ModelConfig model;
   model.architecture = read_architecture(config);
   check_supported(config);
+  model.stored = read_quantization(config);
   read_shape(config, model);
   read_biases(config, model);
   model.tie_word_embeddings = config.boolean("tie_word_embeddings", false);

@@ -28,6 +28,7 @@ int inspect(const CommandLine& command) {
   options.load.dtype =
       resolve_dtype(command.dtype.empty() ? "auto" : command.dtype, options.load.device);
   options.load.layer_streaming = command.layer_streaming;
+  options.load.weights = weight_options(command.weights);
   options.dump = command.dump;
   options.determinism = command.determinism;
   options.bench = command.bench;

@@ -33,6 +33,7 @@ struct CommandLine {
   std::string prompts, dump, dtype;
   int64_t determinism = 0;
   bool bench = false;
+  std::string weights;           // inspect
   bool layer_streaming = false;  // inspect, generate
 
   // quickstart: this is a small run that preflight started, of a recipe with so many rows of

@@ -20,6 +20,7 @@
 #include "kvlingua/cache/kv_cache.h"
 #include "kvlingua/kernels/head_loss.h"
 #include "kvlingua/model/model_config.h"
+#include "kvlingua/model/weight_format.h"
 
 namespace kvlingua {
 
@@ -30,6 +31,9 @@ struct LoadOptions {
   // The same results bit for bit; every pass reads the files once, so decoding is slow. Not from
   // several threads at once.
   bool layer_streaming = false;
+  // How the layers' matrices are held; float weights are quantised while they are copied. What is
+  // quantised cannot be trained or saved; gradients to an injected past flow.
+  WeightOptions weights = {};
 };
 
 // Rounding: RMS norm and RoPE are computed in float32 and rounded once to the compute dtype. In
@@ -107,9 +111,11 @@ class CausalLM {
   at::ScalarType dtype() const;
   int64_t weight_bytes() const;  // in memory; of a streamed model without its layers
   bool streams_layers() const;
+  WeightFormat weight_format() const;
   // sha256 over config.json and every tensor's name, type, shape and first and last 4 KiB: names
   // the artifact in pair sets and checkpoints, and tells two fine-tunings of one model apart. Of a
-  // random model: its config and seed, whatever is trained.
+  // random model: its config and seed, whatever is trained. Behind "nf4-", "nf4-double-" or "int8-"
+  // when weights were quantised at load: such a model is another one.
   const std::string& fingerprint() const;
 
   // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error
