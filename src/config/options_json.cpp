@@ -78,18 +78,22 @@ Json options_to_json(const Visit& options) {
   return root;
 }
 
-void write_stdout(std::string_view text) {
+bool write_stdout(std::string_view text) {
   errno = 0;
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (written && std::fflush(stdout) == 0) return;
+  if (written && std::fflush(stdout) == 0) return true;
   if (errno != EPIPE) throw write_failed("stdout", errno);
   std::clearerr(stdout);  // a reader who has gone (| head) wants no more: no failure of the run
+  return false;
 }
 
 void write_json(const std::string& named, const Json& document) {
   const std::string text =
       escaped_in_strings(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-  if (named == "-") return write_stdout(text);
+  if (named == "-") {
+    write_stdout(text);
+    return;
+  }
   std::error_code ignored;
   // A symbolic link stays one: what it leads to is replaced.
   const std::filesystem::path led = std::filesystem::is_symlink(named, ignored)

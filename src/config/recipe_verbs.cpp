@@ -34,7 +34,7 @@ int list_recipes(const CommandLine& command) {
     if (name.size() < 52) name.resize(52, ' ');
     text += printable(name, 400) + "  " + printable(description, 400) + "\n";
   }
-  command.json.empty() ? write_stdout(text) : write_json(command.json, list);
+  command.json.empty() ? void(write_stdout(text)) : write_json(command.json, list);
   return 0;
 }
 
@@ -76,7 +76,7 @@ int check_recipes(const CommandLine& command) {
     if (problems.empty()) text += file.string() + ": ok\n";
     results.push_back({{"recipe", file.string()}, {"ok", problems.empty()}, {"problems", listed}});
   }
-  command.json.empty() ? write_stdout(text) : write_json(command.json, results);
+  command.json.empty() ? void(write_stdout(text)) : write_json(command.json, results);
   return all_good ? 0 : static_cast<int>(ExitCode::kUsage);
 }
 
@@ -112,7 +112,7 @@ int explain_keys(const CommandLine& command) {
                  .remedy = nearest.empty() ? "`kvlingua recipe keys` lists them all"
                                            : "did you mean " + nearest + "?"});
   }
-  command.json.empty() ? write_stdout(text) : write_json(command.json, list);
+  command.json.empty() ? void(write_stdout(text)) : write_json(command.json, list);
   return 0;
 }
 

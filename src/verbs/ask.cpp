@@ -24,6 +24,12 @@
 namespace kvlingua::verbs {
 namespace {
 
+// An answer that nobody reads any more is not written on.
+void say(std::string_view text) {
+  if (!write_stdout(text))
+    throw Error({.code = ExitCode::kFailed, .where = "stdout", .what = "Broken pipe"});
+}
+
 namespace fs = std::filesystem;
 
 Error usage(std::string what, std::string remedy) {
@@ -131,7 +137,7 @@ class Asker {
     std::vector<NamedReply> replies;
     const bool beside = command_.ask.beside;
     if (beside && shows())
-      write_stdout(column("", 12) + column("first token", 13) + column("moved", 12) + "answer\n");
+      say(column("", 12) + column("first token", 13) + column("moved", 12) + "answer\n");
     replies.push_back(translated(question));
     if (!beside) return replies;
     for (const char* name : {"full_text", "baseline"}) {
@@ -140,8 +146,8 @@ class Asker {
           bridge_.ask_text(whole ? context_.text : std::string(), question, options());
       check_stop();
       if (shows()) {
-        write_stdout(beside_head(name, reply.first_token_seconds, reply.context_bytes) +
-                     indented(reply.text) + "\n");
+        say(beside_head(name, reply.first_token_seconds, reply.context_bytes) +
+            indented(reply.text) + "\n");
       }
       replies.push_back({name, reply, reply.first_token_seconds});
     }
@@ -187,18 +193,18 @@ class Asker {
     double first_token = -1;
     const auto head = [&](double seconds) {
       if (first_token >= 0 || !command_.ask.beside || !shows()) return;
-      write_stdout(beside_head("translated", seconds, context_.bytes));
+      say(beside_head("translated", seconds, context_.bytes));
     };
     const double asked = wall_seconds();
     how.on_text = [&](std::string_view piece) {
       head(begin + wall_seconds() - asked);
       if (first_token < 0) first_token = begin + wall_seconds() - asked;
-      if (shows()) write_stdout(command_.ask.beside ? indented(piece) : std::string(piece));
+      if (shows()) say(command_.ask.beside ? indented(piece) : std::string(piece));
       return !stop_requested();
     };
     const Reply reply = bridge_.ask(context_, question, how);
     head(begin + reply.first_token_seconds);  // nothing was said
-    if (shows()) write_stdout("\n");
+    if (shows()) say("\n");
     check_stop();
     return {"translated", reply, begin + reply.first_token_seconds};
   }
@@ -210,22 +216,21 @@ class Asker {
 
 // A line that a person types; none at the end. Ctrl-C ends the dialogue between two keys.
 std::optional<std::string> typed_line() {
-  write_stdout("> ");
+  say("> ");
   pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
   while (::poll(&input, 1, 100) == 0) {
     if (stop_requested()) return std::nullopt;
   }
   std::string line;
   if (!std::getline(std::cin, line)) {
-    write_stdout("\n");
+    say("\n");
     return std::nullopt;
   }
   return line;
 }
 
 void dialogue(Asker& asker) {
-  write_stdout(
-      "Ask about the context; each question stands alone. An empty line or Ctrl-D ends.\n");
+  say("Ask about the context; each question stands alone. An empty line or Ctrl-D ends.\n");
   while (const auto line = typed_line()) {
     if (line->find_first_not_of(" \t") == std::string::npos) return;
     try {

@@ -206,7 +206,7 @@ class Evaluate(unittest.TestCase):
         self.refused(self.recipe("one"), "--confirm", code=4, parts=["too few training seeds", "train --seeds 3"])
 
     def test_one_look_at_fresh_items_by_three_training_seeds(self):
-        recipe = self.recipe("thrice", file="thrice.yaml", more="  confirm: {most_items: 4}\n")
+        recipe = self.recipe("thrice", file="thrice.yaml", more="  confirm: {most_items: 4}\n", change={"max_new_tokens: 8": "max_new_tokens: 32"})
         code, _, err = wait(start("generate", recipe, "--out", self.out))
         self.assertEqual(code, 0, err)
         code, _, err = wait(start("train", recipe, "--out", self.out, "--seeds", 3))
@@ -215,7 +215,7 @@ class Evaluate(unittest.TestCase):
         report = json.loads(out)
         self.assertEqual((report["mode"], report["confirmation"]["training_seeds"]), ("confirmatory", 3))
         self.assertEqual(report["judging"]["replicas"], ["ridge@2", "ridge@3"])
-        self.assertEqual(len(report["criteria"]["identity"]["by_seed"]), 3)
+        self.assertEqual(len(report["criteria"]["identity"]["by_seed"]), 3, report["criteria"]["identity"])
         self.assertNotIn("controls_missing", self.findings(out))
         self.refused(recipe, "--confirm", code=2, parts=["these checkpoints were confirmed on before"])
 
