@@ -246,9 +246,9 @@ at::Tensor silu_mul_backward(const at::Tensor& gate_up, const at::Tensor& dy) {
       at::kHalf, at::kBFloat16, gate_up.scalar_type(), "silu_mul_backward", [&] {
         silu_mul_backward_kernel<scalar_t>
             <<<static_cast<unsigned>((total + kThreads - 1) / kThreads), kThreads, 0,
-               at::cuda::getCurrentCUDAStream()>>>(
-                gate_up.const_data_ptr<scalar_t>(), dy.const_data_ptr<scalar_t>(),
-                d.data_ptr<scalar_t>(), total, dy.size(-1));
+               at::cuda::getCurrentCUDAStream()>>>(gate_up.const_data_ptr<scalar_t>(),
+                                                   dy.const_data_ptr<scalar_t>(),
+                                                   d.data_ptr<scalar_t>(), total, dy.size(-1));
       });
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return d;
