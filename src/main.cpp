@@ -26,7 +26,7 @@ const std::map<std::string, VerbFunction>& verb_table() {
       {"evaluate", verbs::evaluate},   {"quickstart", verbs::quickstart},
       {"import", verbs::import_from},  {"export", verbs::export_to},
       {"inspect", verbs::inspect},     {"nano-lm", verbs::nano_lm},
-      {"sweep", verbs::sweep}};
+      {"sweep", verbs::sweep},         {"identity", verbs::identity}};
   return table;
 }
 
