@@ -2,9 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <cerrno>
 #include <cstring>
-#include <fstream>
+
+#include "kvlingua/io/json.h"
 
 namespace kvlingua::c2c {
 
@@ -45,11 +45,8 @@ at::Tensor to_tensor(const PtTensor& t, const std::filesystem::path& where,
 }
 
 nlohmann::json read_json(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  if (!in) refuse(path, "cannot be opened", std::strerror(errno));
-  nlohmann::json parsed = nlohmann::json::parse(in, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded() || !parsed.is_object())
-    refuse(path, "not a JSON object", {}, {}, ExitCode::kCorrupt);
+  nlohmann::json parsed = parse_json(read_text_file(path), path.string());
+  if (!parsed.is_object()) refuse(path, "not a JSON object", {}, {}, ExitCode::kCorrupt);
   return parsed;
 }
 

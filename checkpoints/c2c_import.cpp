@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "checkpoints/c2c_files.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/projector/factory.h"
 
 namespace kvlingua {
 namespace {
@@ -130,14 +132,42 @@ void check_shapes(const fs::path& directory, C2CConfig& config, const C2CShapes&
   }
 }
 
+// What is declared must fit the files, so that a small folder cannot take all memory.
+void refuse_larger_than_files(const fs::path& directory, int64_t count, const C2CConfig& config,
+                              at::ScalarType dtype) {
+  C2cOptions options;
+  options.type = config.all_in_one ? "AllInOneProjector" : "C2CProjector";
+  options.hidden_dim = config.hidden_dim;
+  options.intermediate_dim = config.intermediate_dim;
+  options.num_layers = config.num_layers;
+  const double least = least_c2c_numbers(1, options) * static_cast<double>(at::elementSize(dtype));
+  for (int64_t i = 0; i < count; ++i) {
+    const fs::path file = directory / cat("projector_", i, ".pt");
+    std::error_code error;
+    const auto bytes = fs::file_size(file, error);
+    if (error) refuse(file, "cannot be read", error.message());
+    if (static_cast<double>(bytes) < least)
+      refuse(file, "smaller than the projector that projector_0.json declares",
+             cat(bytes, " bytes"), cat("at least ", least), ExitCode::kCorrupt);
+  }
+}
+
 std::vector<std::pair<std::string, at::Tensor>> read_state(const fs::path& path,
                                                            at::ScalarType dtype) {
   const PtPointer root = read_torch_archive(path);
   std::vector<std::pair<std::string, at::Tensor>> state;
   if (root->kind != PtValue::Kind::kDict) refuse(path, "not a state_dict");
+  std::set<std::string_view> names;
+  std::set<const void*> storages;
   for (const auto& [key, value] : root->entries) {
     if (key->kind != PtValue::Kind::kText || value->kind != PtValue::Kind::kTensor)
       refuse(path, "not a state_dict of tensors");
+    // Each tensor is copied: names that share one storage would make a small file very large.
+    if (!names.insert(key->text).second)
+      refuse(path, "tensor " + printable(key->text) + " stands twice", {}, {}, ExitCode::kCorrupt);
+    if (!value->tensor.storage->empty() && !storages.insert(value->tensor.storage.get()).second)
+      refuse(path, "tensor " + printable(key->text) + " shares its numbers with another", {},
+             "a state_dict as Cache-to-Cache saves it", ExitCode::kCorrupt);
     state.emplace_back(key->text, c2c::to_tensor(value->tensor, path, key->text));
     if (state.back().second.scalar_type() != dtype) {
       refuse(path, "tensor " + printable(key->text) + " has the wrong dtype", value->tensor.dtype,
@@ -161,6 +191,7 @@ C2CFuser read_c2c_directory(const fs::path& given, const std::optional<C2CShapes
       1 + *std::max_element(mapping.source_layer.begin(), mapping.source_layer.end());
   config.source_layer = mapping.source_layer;
   if (expected) check_shapes(directory, config, *expected);
+  refuse_larger_than_files(directory, count, config, declared.dtype);
   C2CFuser fuser(config, device, declared.dtype);
   for (int64_t layer = 0; layer < count; ++layer) {
     const int64_t file = mapping.projector[static_cast<size_t>(layer)];
@@ -181,10 +212,7 @@ C2CFuser read_c2c_directory(const fs::path& given, const std::optional<C2CShapes
 
 void write_c2c_directory(const C2CFuser& fuser, const fs::path& directory) {
   const C2CConfig& c = fuser.config();
-  const fs::path temporary = directory.string() + ".partial";
-  std::error_code ignored;
-  fs::remove_all(temporary, ignored);
-  make_directories(temporary);
+  const fs::path temporary = temporary_directory(directory);
   const auto write = [&](const std::string& name, const std::string& bytes) {
     write_file_atomic(temporary / name, bytes);
   };

@@ -1,10 +1,11 @@
 #include "checkpoints/checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/version.h>
 
-#include <fstream>
-#include <sstream>
+#include <cmath>
+#include <set>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/cache/tensor_file.h"
@@ -46,26 +47,9 @@ ModelIdentity model_from(const json& j) {
           {j.at("layers"), j.at("kv_heads"), j.at("head_dim")}};
 }
 
-std::string text_of(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  if (!in) {
-    throw Error({.code = ExitCode::kCorrupt, .where = path.string(), .what = "cannot be read"});
-  }
-  return out.str();
-}
+std::string text_of(const fs::path& path) { return read_text_file(path); }
 
-json json_of(const fs::path& path) {
-  try {
-    return json::parse(text_of(path));
-  } catch (const json::exception& error) {
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = path.string(),
-                 .what = "not JSON",
-                 .got = printable(error.what())});
-  }
-}
+json json_of(const fs::path& path) { return parse_json(text_of(path), path.string()); }
 
 NamedTensors on_cpu(const NamedTensors& tensors) {
   NamedTensors copies;
@@ -134,9 +118,40 @@ Checkpoint Checkpoint::snapshot() const {
   return copy;
 }
 
+int64_t numbers_in(const NamedTensors& tensors) {
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors) total += tensor.numel();
+  return total;
+}
+
 int64_t Checkpoint::bytes() const { return bytes_of(projector) + bytes_of(optimizer); }
 
+namespace {
+
+// A sum is finite only if all its terms are; only when it is not, each is looked at.
+bool all_finite(const at::Tensor& tensor) {
+  if (!tensor.is_floating_point() || tensor.numel() == 0) return true;
+  const at::NoGradGuard no_grad;
+  return std::isfinite(tensor.sum(at::kFloat).item<float>()) ||
+         tensor.isfinite().all().item<bool>();
+}
+
+}  // namespace
+
+void refuse_non_finite(const NamedTensors& tensors, const std::string& where, ExitCode code) {
+  for (const auto& [name, tensor] : tensors) {
+    if (all_finite(tensor)) continue;
+    throw Error({.code = code,
+                 .where = cat(where, ": tensor ", printable(name)),
+                 .what = "NaN or infinity among the weights",
+                 .remedy = code == ExitCode::kCorrupt
+                               ? "use an older checkpoint"
+                               : "look at the data and at the learning rate; nothing was saved"});
+  }
+}
+
 void write_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
+  refuse_non_finite(checkpoint.projector, cat("stage ", checkpoint.state.stage), ExitCode::kFailed);
   write_tensors(folder / kProjectorTensors, checkpoint.projector, {{"format", "kvlingua"}});
   const json projector = {{"format_version", kFormatVersion},
                           {"projector", checkpoint.projector_config},
@@ -164,12 +179,27 @@ void write_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
   const bool best = state.best_score && state.best_step == state.step;
   attributes["score"] = best ? json(*state.best_score) : json(nullptr);
   attributes["recipe_sha256"] = sha256_hex(checkpoint.recipe_yaml);
+  if (!checkpoint.made_by.is_null()) attributes["made_by"] = checkpoint.made_by;
   attributes["versions"] = {{"kvlingua", KVLINGUA_VERSION}, {"torch", TORCH_VERSION}};
   manifest.save(folder / std::string(Manifest::kFileName));
 }
 
+Manifest load_checkpoint_manifest(const fs::path& folder) {
+  const fs::path file = folder / std::string(Manifest::kFileName);
+  Manifest manifest = Manifest::load(file);
+  for (const char* name : kFiles) {
+    if (manifest.find(name) != nullptr) continue;
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = file.string(),
+                 .what = cat("does not list ", name),
+                 .expected = "the files of a checkpoint",
+                 .remedy = "use an older checkpoint of the run"});
+  }
+  return manifest;
+}
+
 Checkpoint read_checkpoint(const fs::path& folder) {
-  const Manifest manifest = Manifest::load(folder / std::string(Manifest::kFileName));
+  const Manifest manifest = load_checkpoint_manifest(folder);
   const auto damage = manifest.verify(folder);
   if (!damage.empty()) {
     throw Error(
@@ -194,6 +224,8 @@ Checkpoint read_checkpoint(const fs::path& folder) {
   for (auto& [name, tensor] : read_tensors(folder / kProjectorTensors)) {
     checkpoint.projector.emplace_back(name, tensor);
   }
+  refuse_non_finite(checkpoint.projector, (folder / kProjectorTensors).string(),
+                    ExitCode::kCorrupt);
   for (auto& [name, tensor] : read_tensors(folder / kOptimizerTensors)) {
     if (name == "rng.cpu") {
       checkpoint.rng.cpu = tensor;
@@ -204,6 +236,8 @@ Checkpoint read_checkpoint(const fs::path& folder) {
     }
   }
   checkpoint.recipe_yaml = text_of(folder / kRecipe);
+  if (manifest.attributes().contains("made_by"))
+    checkpoint.made_by = manifest.attributes()["made_by"];
   return checkpoint;
 }
 

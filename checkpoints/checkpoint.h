@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "checkpoints/train_state.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/io/manifest.h"
 #include "kvlingua/projector/projector.h"
 
 namespace kvlingua {
@@ -48,14 +50,23 @@ struct Checkpoint {
   NamedTensors optimizer;           // moments, master weights, averages; may be empty
   RngState rng;
   std::string recipe_yaml;  // resolved
+  nlohmann::json made_by;   // Provenance::to_json(); null: not known
 
   // The same with every tensor copied to the CPU, so that training may go on while it is written.
   Checkpoint snapshot() const;
   int64_t bytes() const;
 };
 
+// How many numbers these tensors hold.
+int64_t numbers_in(const NamedTensors& tensors);
+
 // Writes the files into an existing folder, manifest last.
 void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& folder);
+// Throws Error when a floating-point tensor holds NaN or infinity.
+void refuse_non_finite(const NamedTensors& tensors, const std::string& where, ExitCode code);
+// The manifest of a checkpoint's folder. Throws Error (kCorrupt) when it does not list every file
+// that a checkpoint has: what it does not list nobody checks.
+Manifest load_checkpoint_manifest(const std::filesystem::path& folder);
 // Checks every file against the manifest first. Throws Error (kCorrupt) naming the damaged file.
 Checkpoint read_checkpoint(const std::filesystem::path& folder);
 

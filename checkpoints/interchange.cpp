@@ -19,6 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// "out/" names the folder "out".
+fs::path without_slash(const fs::path& named) {
+  return named.has_filename() || !named.has_parent_path() ? named : named.parent_path();
+}
+
 void refuse_existing(const fs::path& out) {
   if (!fs::exists(out)) return;
   throw Error({.code = ExitCode::kInput,
@@ -36,7 +41,8 @@ void refuse_existing(const fs::path& out) {
                .expected = known});
 }
 
-fs::path checkpoint_folder(const fs::path& path) {
+fs::path checkpoint_folder(const fs::path& named) {
+  const fs::path path = follow_link(named);
   if (fs::exists(path / "projector.json")) return path;
   const auto found = find_checkpoint(path);
   if (found) return found->path;
@@ -46,12 +52,19 @@ fs::path checkpoint_folder(const fs::path& path) {
                .remedy = "name a checkpoint folder or a run"});
 }
 
-fs::path make_temporary(const fs::path& out) {
-  const fs::path temporary = out.string() + ".partial";
-  std::error_code ignored;
-  fs::remove_all(temporary, ignored);
-  make_directories(temporary);
-  return temporary;
+// Fills a folder of its own beside `out` and gives it that name; nothing is left when it fails, and
+// nothing of the user's is touched.
+template <class Fill>
+void publish_folder(const fs::path& out, const Fill& fill) {
+  const fs::path temporary = temporary_directory(out);
+  try {
+    fill(temporary);
+    publish_directory(temporary, out);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
 }
 
 void import_c2c(const fs::path& from, const fs::path& out) {
@@ -64,16 +77,15 @@ void import_c2c(const fs::path& from, const fs::path& out) {
   checkpoint.projector_config = projector.config();
   checkpoint.projector = projector.state();
   checkpoint.rng = RngState::capture();
-  const fs::path temporary = make_temporary(out);
-  write_checkpoint(checkpoint, temporary);
-  publish_directory(temporary, out);
+  publish_folder(out, [&](const fs::path& folder) { write_checkpoint(checkpoint, folder); });
 }
 
 void export_c2c(const fs::path& from, const fs::path& out) {
   const fs::path folder = checkpoint_folder(from);
   const Checkpoint checkpoint = read_checkpoint(folder);
   const std::string where = (folder / "projector.json").string();
-  const auto projector = projector_from_config(checkpoint.projector_config, where);
+  const auto projector =
+      projector_from_config(checkpoint.projector_config, where, numbers_in(checkpoint.projector));
   auto* c2c = dynamic_cast<C2CProjector*>(projector.get());
   if (c2c == nullptr) {
     throw Error({.code = ExitCode::kUsage,
@@ -92,39 +104,35 @@ void export_c2c(const fs::path& from, const fs::path& out) {
 void export_safetensors(const fs::path& from, const fs::path& out) {
   const fs::path folder = checkpoint_folder(from);
   read_checkpoint(folder);  // every file is checked before anything is handed on
-  const fs::path temporary = make_temporary(out);
-  std::string sums;
-  for (const char* name : {"projector.safetensors", "projector.json"}) {
-    fs::copy_file(folder / name, temporary / name);
-    sums += sha256_file(temporary / name) + "  " + name + "\n";
-  }
-  write_file_atomic(temporary / "SHA256SUMS", sums);
-  publish_directory(temporary, out);
+  publish_folder(out, [&](const fs::path& temporary) {
+    std::string sums;
+    for (const char* name : {"projector.safetensors", "projector.json"}) {
+      fs::copy_file(folder / name, temporary / name);
+      sums += sha256_file(temporary / name) + "  " + name + "\n";
+    }
+    write_file_atomic(temporary / "SHA256SUMS", sums);
+  });
 }
 
 void export_vllm(const fs::path& from, const fs::path& out) {
   const fs::path folder = checkpoint_folder(from);
   const Checkpoint checkpoint = read_checkpoint(folder);
-  const fs::path temporary = make_temporary(out);
-  try {
+  publish_folder(out, [&](const fs::path& temporary) {
     write_kv_mapper(checkpoint, (folder / "projector.json").string(), temporary);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(temporary, ignored);
-    throw;
-  }
-  publish_directory(temporary, out);
+  });
 }
 
 }  // namespace
 
-void import_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
+void import_checkpoint(const std::string& format, const fs::path& from, const fs::path& named) {
+  const fs::path out = without_slash(named);
   if (format != "c2c") unknown_format("import", format, "c2c");
   refuse_existing(out);
   import_c2c(from, out);
 }
 
-void export_checkpoint(const std::string& format, const fs::path& from, const fs::path& out) {
+void export_checkpoint(const std::string& format, const fs::path& from, const fs::path& named) {
+  const fs::path out = without_slash(named);
   if (format != "c2c" && format != "safetensors" && format != "vllm")
     unknown_format("export", format, "c2c, safetensors or vllm");
   refuse_existing(out);

@@ -49,6 +49,7 @@ class Folded {
       tensors_[name] =
           tensor.is_floating_point() ? tensor.detach().to(at::kCPU, at::kDouble) : tensor;
     }
+    tensors_["weight"] = ridge.weight().detach().to(at::kCPU, at::kDouble);
   }
 
   LayerMap layer(int64_t part, int64_t layer) const {
@@ -122,7 +123,8 @@ Json model_of(const ModelIdentity& model, const KvShape& shape) {
 
 void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
                      const std::filesystem::path& folder) {
-  const auto projector = projector_from_config(checkpoint.projector_config, where);
+  const auto projector =
+      projector_from_config(checkpoint.projector_config, where, numbers_in(checkpoint.projector));
   auto* ridge = dynamic_cast<RidgeProjector*>(projector.get());
   if (ridge == nullptr) {
     throw Error({.code = ExitCode::kUsage,

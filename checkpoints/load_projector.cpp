@@ -44,8 +44,9 @@ void LoadedProjector::check_models(const CausalLM& source, const CausalLM& targe
   check_model("target", pair.target, target, strict, path);
 }
 
-LoadedProjector load_projector(const fs::path& path, at::Device device, at::ScalarType dtype,
+LoadedProjector load_projector(const fs::path& named, at::Device device, at::ScalarType dtype,
                                const std::string& stage) {
+  const fs::path path = follow_link(named);
   LoadedProjector loaded;
   loaded.path = path;
   const fs::path control =
@@ -66,7 +67,8 @@ LoadedProjector load_projector(const fs::path& path, at::Device device, at::Scal
   }
   Checkpoint checkpoint = read_checkpoint(loaded.path);
   const std::string where = (loaded.path / "projector.json").string();
-  loaded.projector = projector_from_config(checkpoint.projector_config, where);
+  loaded.projector =
+      projector_from_config(checkpoint.projector_config, where, numbers_in(checkpoint.projector));
   std::map<std::string, at::Tensor> tensors(checkpoint.projector.begin(),
                                             checkpoint.projector.end());
   loaded.projector->load_state(tensors, (loaded.path / "projector.safetensors").string());
@@ -76,6 +78,10 @@ LoadedProjector load_projector(const fs::path& path, at::Device device, at::Scal
   loaded.global_step = checkpoint.state.global_step;
   loaded.validation = checkpoint.state.validation;
   loaded.recipe_yaml = checkpoint.recipe_yaml;
+  loaded.made_by = checkpoint.made_by;
+  loaded.stage_finished = checkpoint.state.stage_finished;
+  loaded.step = checkpoint.state.step;
+  loaded.total_steps = checkpoint.state.total_steps;
   return loaded;
 }
 

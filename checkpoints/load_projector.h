@@ -22,6 +22,9 @@ struct LoadedProjector {
   std::filesystem::path path;        // the checkpoint's folder
   std::vector<std::string> skipped;  // newer checkpoints that were damaged, one line each
   std::string recipe_yaml;
+  nlohmann::json made_by;  // Provenance::to_json(); null: not known
+  bool stage_finished = false;
+  int64_t step = 0, total_steps = 0;  // of that stage
 
   // Throws Error (kInput) naming both shapes, or both fingerprints, when these are not the models
   // it was trained for. Weights and tokenizer are compared when `strict`.

@@ -11,6 +11,7 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/file_ops.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/manifest.h"
 
 namespace kvlingua {
@@ -26,6 +27,13 @@ std::string folder_name(int64_t global_step) {
   return name;
 }
 
+// A file system without symbolic links says so in one of these ways.
+bool no_links_here(const std::error_code& error) {
+  return error == std::errc::operation_not_permitted ||
+         error == std::errc::operation_not_supported || error == std::errc::not_supported ||
+         error == std::errc::function_not_supported;
+}
+
 // A link that points at its target or at the one before, never nowhere.
 void point(const fs::path& link, const std::string& target) {
   const fs::path temporary = link.parent_path() / ("." + link.filename().string() + ".link");
@@ -33,7 +41,11 @@ void point(const fs::path& link, const std::string& target) {
   if (file_ops::step() != 0) file_ops::fail(link, "cannot be written", ENOSPC);
   std::error_code error;
   fs::create_symlink(target, temporary, error);
-  if (error) file_ops::fail(link, "cannot be written", error.value());
+  if (error && !no_links_here(error)) file_ops::fail(link, "cannot be written", error.value());
+  if (error) {
+    write_file_atomic(link, target + "\n");  // exFAT, SMB: a small file that names the folder
+    return;
+  }
   if (file_ops::rename(temporary, link) != 0) file_ops::fail(link, "cannot be written", errno);
   file_ops::sync_directory(link.parent_path());
 }
@@ -81,7 +93,8 @@ CheckpointStore::CheckpointStore(fs::path run, const CheckpointOptions& options)
   std::vector<fs::path> leftovers;
   for (const auto& entry : fs::directory_iterator(run_, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(".step-") || name.starts_with(".trash-") || name.ends_with(".link")) {
+    if (name.starts_with(".step-") || name.starts_with(".trash-step-") ||
+        (name.starts_with('.') && name.ends_with(".link"))) {
       leftovers.push_back(entry.path());
     }
   }
@@ -169,9 +182,21 @@ void CheckpointStore::clear(const std::vector<std::string>& stages) {
   }
   std::vector<fs::path> dangling;
   for (const auto& entry : fs::directory_iterator(run_)) {
-    if (entry.is_symlink() && !fs::exists(entry.path())) dangling.push_back(entry.path());
+    const fs::path there = follow_link(entry.path());
+    const bool link = entry.is_symlink() || there != entry.path();
+    if (link && !fs::exists(there)) dangling.push_back(entry.path());
   }
   for (const fs::path& link : dangling) file_ops::remove(link);
+}
+
+fs::path follow_link(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored) || fs::file_size(path, ignored) > 64) return path;
+  std::string name = read_text_file(path, 64);
+  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
+  const bool step = name.starts_with(kPrefix) && name.size() > 5 && name.size() <= 23 &&
+                    name.find_first_not_of("0123456789", 5) == std::string::npos;
+  return step ? path.parent_path() / name : path;
 }
 
 std::vector<fs::path> list_checkpoints(const fs::path& run) {
@@ -198,7 +223,7 @@ std::optional<FoundCheckpoint> find_checkpoint(const fs::path& run,
   std::vector<std::string> lines;
   for (const fs::path& path : list_checkpoints(run)) {
     try {
-      const Manifest manifest = Manifest::load(path / std::string(Manifest::kFileName));
+      const Manifest manifest = load_checkpoint_manifest(path);
       if (!stage.empty() && manifest.attributes().value("stage", "") != stage) continue;
       const auto damage = manifest.verify(path);
       if (damage.empty()) {

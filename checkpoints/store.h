@@ -5,6 +5,8 @@
 //   checkpoints/<run>/latest          link to the newest
 //   checkpoints/<run>/ridge, ...      link to the last checkpoint of each finished stage
 //   checkpoints/<run>/.lock           held while a process trains
+// Where a file system has no symbolic links, `latest` and the stages are small files that name the
+// folder (follow_link).
 //
 // Order of a write: temporary folder, files, fsync each, manifest, rename, fsync the folder, links,
 // then old checkpoints go. Kept: the newest `keep_last`, the best `keep_best` by validation of the
@@ -64,6 +66,10 @@ struct FoundCheckpoint {
 std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& run,
                                                std::vector<std::string>* skipped = nullptr,
                                                const std::string& stage = {});
+
+// Where `latest` or a stage's name leads on a file system without symbolic links, where it is a small
+// file that names the folder; any other path is itself.
+std::filesystem::path follow_link(const std::filesystem::path& path);
 
 // The folders step-NNNNNN of a run, newest first.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run);

@@ -25,12 +25,23 @@ void each_field(State& s, F&& f) {
   f("metrics_bytes", s.metrics_bytes);
 }
 
+template <class State, class F>
+void each_score(State& s, F&& f) {
+  f("best_score", s.best_score);
+  f("start_score", s.start_score);
+  f("start_r2", s.start_r2);
+  f("rate", s.rate);
+}
+
 }  // namespace
 
 nlohmann::json TrainState::to_json() const {
   nlohmann::json j;
   each_field(*this, [&](const char* name, const auto& value) { j[name] = value; });
-  j["best_score"] = best_score ? nlohmann::json(*best_score) : nlohmann::json(nullptr);
+  each_score(*this, [&](const char* name, const std::optional<double>& score) {
+    j[name] = score ? nlohmann::json(*score) : nlohmann::json(nullptr);
+  });
+  j["stopped"] = stopped;
   return j;
 }
 
@@ -42,8 +53,11 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
       field = name;
       j.at(name).get_to(value);
     });
-    field = "best_score";
-    if (!j.at(field).is_null()) state.best_score = j.at(field).get<double>();
+    each_score(state, [&](const char* name, std::optional<double>& score) {
+      field = name;
+      if (j.contains(field) && !j.at(field).is_null()) score = j.at(field).get<double>();
+    });
+    state.stopped = j.value("stopped", nlohmann::json(nullptr));
   } catch (const nlohmann::json::exception& error) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(where, ": ", field),

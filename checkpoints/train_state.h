@@ -23,6 +23,11 @@ struct TrainState {
   std::optional<double> best_score;
   int64_t best_step = 0;
   int64_t validations_without_gain = 0;
+  // Of the state before the first step, where the stage keeps the best state.
+  std::optional<double> start_score, start_r2;
+  std::optional<double> rate;  // the peak learning rate that a range test has chosen
+  // {step, reason, remedy} of a stage that diverged and was stopped; its result is the best state.
+  nlohmann::json stopped = nullptr;
 
   nlohmann::json loader = nullptr;      // where the data stream stands; opaque here
   nlohmann::json validation = nullptr;  // the last validation's numbers

@@ -80,3 +80,18 @@ target_link_options(kvlingua_torch INTERFACE "-Wl,--allow-shlib-undefined")
 foreach(dir IN LISTS torch_rpath)
   target_link_options(kvlingua_torch INTERFACE "-Wl,-rpath,${dir}")
 endforeach()
+
+# ProcessGroupGloo.hpp includes Gloo's headers, which no wheel has; Debian's serve, since its objects are made inside libtorch.
+# Never link Debian's libgloo: its symbols are libtorch's own. ProcessGroupNCCL.hpp needs nccl.h, which a toolkit or NCCL's wheel has.
+find_path(KVLINGUA_GLOO_INCLUDE gloo/context.h)
+if(NOT KVLINGUA_GLOO_INCLUDE)
+  message(FATAL_ERROR "no gloo/context.h: install libgloo-dev (scripts/setup.sh does)")
+endif()
+file(GLOB nccl_wheels LIST_DIRECTORIES true "${KVLINGUA_TORCH_ROOT}/../nvidia/nccl/include")
+find_path(KVLINGUA_NCCL_INCLUDE nccl.h HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} ${nccl_wheels})
+if(KVLINGUA_CUDA AND torch_has_cuda AND KVLINGUA_NCCL_INCLUDE)
+  message(STATUS "NCCL: ${KVLINGUA_NCCL_INCLUDE}/nccl.h")
+else()
+  set(KVLINGUA_NCCL_INCLUDE "" CACHE PATH "" FORCE)
+  message(STATUS "NCCL: none, tensors of a GPU go through host memory where processes add them")
+endif()

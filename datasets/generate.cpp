@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "datasets/generation/batch_plan.h"
@@ -13,12 +14,12 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/process_group.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/file_lock.h"
-#include "kvlingua/io/hub.h"
-#include "kvlingua/io/process_ring.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/io/system.h"
 #include "kvlingua/model/causal_lm.h"
@@ -42,37 +43,20 @@ std::string dtype_name(at::ScalarType type) {
   }
 }
 
-// One of the two models before its weights are read.
-struct ModelFiles {
-  ModelOptions options;
-  fs::path directory;
-  ModelConfig config;
-  Tokenizer tokenizer;
-  LoadOptions load;
-
-  ModelFiles(const ModelOptions& o, at::Device device)
-      : options(o),
-        directory(resolve_model(resolve_path(o.name))),
-        config(ModelConfig::from_directory(directory)),
-        tokenizer(Tokenizer::from_directory(directory)) {
-    load.device = device;
-    load.dtype = resolve_dtype(o.dtype, device);
-    load.layer_streaming = o.layer_streaming;
-  }
-  ModelRecord record(const SpanReader& reader) const {
-    return {.name = options.name,
-            .architecture = to_string(config.architecture),
-            .config_sha256 = sha256_file(directory / "config.json"),
-            .tokenizer = tokenizer.fingerprint(),
-            .dtype = dtype_name(load.dtype),
-            .shape = config.kv_shape(),
-            .query_heads = config.num_heads,
-            .rope = config.rope,
-            .chat = reader.chat,
-            .prefix = reader.prefix,
-            .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
-  }
-};
+ModelRecord record_of(const ModelFiles& files, const SpanReader& reader) {
+  return {.name = files.options.name,
+          .architecture = to_string(files.config.architecture),
+          .config_sha256 = sha256_file(files.directory / "config.json"),
+          .tokenizer = files.tokenizer.fingerprint(),
+          .dtype = dtype_name(files.load.dtype),
+          .shape = files.config.kv_shape(),
+          .query_heads = files.config.num_heads,
+          .rope = files.config.rope,
+          .vocab_size = std::max(files.config.vocab_size, files.tokenizer.vocab_size()),
+          .chat = reader.chat,
+          .prefix = reader.prefix,
+          .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
+}
 
 // Nobody else may write this rank's part of the folder.
 FileLock lock_folder(const fs::path& directory, int64_t rank) {
@@ -102,9 +86,7 @@ void refuse_other_recipe(const fs::path& directory, const PairSetInfo& there,
 void remove_set(const fs::path& directory) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(directory, ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("manifest.") || name.starts_with("shard-") || name == ".stage")
-      fs::remove_all(entry.path(), ignored);
+    if (is_pair_set_file(entry.path().filename().string())) fs::remove_all(entry.path(), ignored);
   }
 }
 
@@ -130,8 +112,8 @@ class Generation {
         directory_(context.paths.dataset),
         device_(context.device),
         meter_(device_),
-        source_(recipe.pair.source, device_),
-        target_(recipe.pair.target, device_) {
+        source_(find_model(recipe.pair.source, device_)),
+        target_(find_model(recipe.pair.target, device_)) {
     data_.skip_bad = data_.skip_bad || context.skip_bad;
     for (std::string& file : data_.files) file = resolve_path(file);
     corpus_ = open_corpus(data_);
@@ -179,8 +161,8 @@ class Generation {
 };
 
 void Generation::make_info() {
-  info_.source = source_.record(builder_->source());
-  info_.target = target_.record(builder_->target());
+  info_.source = record_of(source_, builder_->source());
+  info_.target = record_of(target_, builder_->target());
   info_.storage = storage_type_from_name(data_.storage_dtype);
   info_.alignment = recipe_.pair.alignment;
   info_.tokens_per_sample = data_.tokens_per_sample;
@@ -197,6 +179,7 @@ void Generation::make_info() {
                 {"max_tokens", data_.max_tokens},
                 {"batch_tokens", data_.batch_tokens},
                 {"shard_bytes", data_.shard_bytes}};
+  if (data_.split_control_tokens) info_.plan["split_control_tokens"] = true;
   info_.recipe_yaml = recipe_.to_yaml();
   info_.recipe_sha256 = recipe_.recipe_sha256();
 }
@@ -213,6 +196,12 @@ void Generation::make_plan() {
                          if (stop_requested()) throw stopped_error("nothing was begun");
                          progress.advance(documents - std::exchange(seen, documents));
                        });
+  if (plan_.control_tokens > 0) {
+    log_warning(cat(plan_.documents_with_control, " documents hold control tokens of the target (",
+                    plan_.control_tokens, " in all, first ", plan_.control_place,
+                    "): they are read as control, as Hugging Face does; "
+                    "data.split_control_tokens: true reads them as text"));
+  }
 }
 
 int64_t Generation::remaining_bytes() const {
@@ -279,13 +268,11 @@ void Generation::open_folder() {
   lock_ = lock_folder(directory_, context_.world.rank);
   if (context_.restart) {
     // All ranks hold their locks before rank 0 removes anything, and begin when it has.
-    const World& world = context_.world;
-    const auto ring = ProcessRing::join({.rank = world.rank,
-                                         .size = world.size,
-                                         .master_address = world.master_addr,
-                                         .master_port = world.master_port});
-    if (world.is_main()) remove_set(directory_);
-    ring->broadcast("removed");
+    std::unique_ptr<ProcessGroup> others;
+    if (!context_.world.alone())
+      others = ProcessGroup::join({.world = context_.world, .folder = directory_});
+    if (context_.world.is_main()) remove_set(directory_);
+    if (others) others->wait();
   }
   const auto there = load_pair_manifest(directory_);
   if (there) {

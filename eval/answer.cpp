@@ -4,6 +4,7 @@
 
 #include "eval/statistics/duplicates.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 
@@ -30,6 +31,35 @@ Kind named(const std::string& name, const Kind (&kinds)[n], const std::string& w
 
 std::string item_key(const Probe& probe) {
   return cat(probe.family, "/", probe.form(), "/", probe.id);
+}
+
+std::string markers_digest(const Probe& probe) {
+  std::string text;
+  for (const auto& marker : probe.markers) text += marker + "\n";
+  text += "|\n";
+  for (const auto& known : probe.parametric) text += known + "\n";
+  return sha256_hex(text).substr(0, 32);
+}
+
+int64_t rescore(Answers& answers, const std::vector<Probe>& probes) {
+  std::map<std::string, const Probe*> by_item;
+  for (const Probe& probe : probes) by_item[item_key(probe)] = &probe;
+  int64_t changed = 0;
+  for (const Answer* stored : answers.all()) {
+    const auto found = by_item.find(stored->item);
+    if (found == by_item.end()) continue;
+    Answer fresh = *stored;
+    fresh.family = found->second->family;
+    fresh.form = found->second->form();
+    fresh.group = found->second->group;
+    fresh.scored = markers_digest(*found->second);
+    fresh.score =
+        score(*found->second, fresh.text, static_cast<int64_t>(fresh.ids.size()), fresh.stopped);
+    if (fresh.to_json() == stored->to_json()) continue;
+    ++changed;
+    answers.add(std::move(fresh));
+  }
+  return changed;
 }
 
 nlohmann::json Answer::to_json() const {

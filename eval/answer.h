@@ -41,6 +41,8 @@ struct Answer {
 };
 
 std::string item_key(const Probe& probe);
+// What Answer::scored says of a probe.
+std::string markers_digest(const Probe& probe);
 
 // Answers by condition, in the order of arrival.
 class Answers {
@@ -60,6 +62,10 @@ class Answers {
   std::map<std::string, std::map<std::string, Answer>>
       by_condition_;  // sorted by item: order of arrival never matters
 };
+
+// Scores every answer that one of `probes` asked for from its text again: stored flags are believed
+// by nobody. Returns how many had another score stored.
+int64_t rescore(Answers& answers, const std::vector<Probe>& probes);
 
 // Leaves out answers whose input, output and markers were all seen before (stats/duplicates.h).
 std::vector<const Answer*> distinct_answers(const std::vector<const Answer*>& answers,

@@ -23,6 +23,27 @@ constexpr auto kLook = std::chrono::milliseconds(500);
                .remedy = "wait for it, or choose another --out"});
 }
 
+// generations.jsonl -> generations.other-1.jsonl, or the first number that is free.
+fs::path move_aside(const fs::path& file) {
+  for (int n = 1;; ++n) {
+    const fs::path aside = file.parent_path() / cat(file.stem().string(), ".other-", n, ".jsonl");
+    if (fs::exists(aside)) continue;
+    fs::rename(file, aside);
+    return aside;
+  }
+}
+
+std::vector<fs::path> moved_aside(const fs::path& file) {
+  std::vector<fs::path> found;
+  const std::string prefix = file.stem().string() + ".other-";
+  for (const auto& entry : fs::directory_iterator(file.parent_path())) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(".jsonl")) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 }  // namespace
 
 void note_distance(std::map<std::string, double>& distances, const std::string& control,
@@ -51,10 +72,24 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
       scattered_ = scattered_ || file != options_.file;
     }
   }
-  if (!options_.resume || !belongs(own)) {
+  if (!options_.resume) {
     std::error_code ignored;
-    if (fs::remove(own, ignored) && options_.resume)
-      log_info(cat(own.string(), " is of another evaluation: starting anew"));
+    fs::remove(own, ignored);  // --restart
+  } else if (fs::exists(own) && !belongs(own)) {
+    // Answers cost hours: what does not fit this evaluation is kept beside it.
+    const fs::path aside = move_aside(own);
+    log_warning(
+        cat(own.string(), " is of another evaluation: kept as ", aside.filename().string()));
+  }
+  if (options_.resume && !fs::exists(own)) {
+    // What was moved aside earlier may be of this one.
+    for (const fs::path& aside : moved_aside(own)) {
+      if (!belongs(aside)) continue;
+      fs::rename(aside, own);
+      read(own, answers, control_distance);
+      log_info(cat(aside.string(), " is of this evaluation: used again"));
+      break;
+    }
   }
   const bool fresh = !fs::exists(own);
   lock_ = FileLock(own);
@@ -85,7 +120,8 @@ bool AnswerStore::belongs(const fs::path& file) const {
   if (!fs::exists(file)) return false;
   std::string found;
   read_json_lines(file, [&](const json& line, size_t number) {
-    if (number == 1 && line.is_object() && line.contains("evaluation"))
+    if (number == 1 && line.is_object() && line.contains("evaluation") &&
+        line["evaluation"].is_string())
       found = line["evaluation"].get<std::string>();
   });
   return found == options_.fingerprint;
@@ -195,8 +231,9 @@ std::vector<RankWork> AnswerStore::join(Answers& answers,
   }
   fs::rename(whole, options_.file);
   writer_.reset();
+  // Their answers are in the whole file now; files of another evaluation stay.
   for (const fs::path& file : all_files())
-    if (file != options_.file) fs::remove(file, ignored);
+    if (file != options_.file && belongs(file)) fs::remove(file, ignored);
   return works;
 }
 

@@ -95,26 +95,73 @@ const KvCache& Block::raw(size_t i) {
   return raw_[i];
 }
 
+// Items [begin, end) at once: their source caches side by side, padded behind.
+std::vector<KvCache> Block::translate_together(const Projector& projector, size_t begin,
+                                               size_t end) {
+  const at::Device device = target_->model->device();
+  std::vector<KvCache> read;
+  int64_t longest = 0;
+  for (size_t k = begin; k < end; ++k) {
+    read.push_back(read_by_source(k));
+    longest = std::max(longest, static_cast<int64_t>(items_[k].span.size()));
+  }
+  const auto rows = static_cast<int64_t>(end - begin);
+  const at::Tensor index = at::zeros({rows, longest}, at::kLong);
+  const at::Tensor mask = at::zeros({rows, longest}, at::kBool);
+  for (size_t k = begin; k < end; ++k) {
+    const auto row = static_cast<int64_t>(k - begin) * longest;
+    std::copy(items_[k].source_index.begin(), items_[k].source_index.end(),
+              index.data_ptr<int64_t>() + row);
+    std::fill_n(mask.data_ptr<bool>() + row, items_[k].span.size(), true);
+  }
+  const KvCache source = stack_padded(read);
+  const KvCache here = source.to(device, source.keys().scalar_type());
+  const KvCache made = projector
+                           .translate({.source = here,
+                                       .source_index_BT = index.to(device),
+                                       .positions_BT = span_positions(longest),
+                                       .rope = target_->model->rope(),
+                                       .mask_BT = mask.to(device)})
+                           .to(device, target_->model->dtype());
+  std::vector<KvCache> caches;
+  for (size_t k = begin; k < end; ++k) {
+    const auto row = static_cast<int64_t>(k - begin),
+               length = static_cast<int64_t>(items_[k].span.size());
+    caches.emplace_back(made.keys().narrow(1, row, 1).narrow(3, 0, length),
+                        made.values().narrow(1, row, 1).narrow(3, 0, length),
+                        made.positions().narrow(0, row, 1).narrow(1, 0, length), made.rope());
+  }
+  return caches;
+}
+
+// One item alone: kinds that draw random numbers or read the target's own cache.
+KvCache Block::translate_alone(const Projector& projector, size_t k) {
+  const at::Device device = target_->model->device();
+  const KvCache& read = read_by_source(k);
+  const at::Tensor index = at::tensor(items_[k].source_index, at::kLong).unsqueeze(0).to(device);
+  const KvCache here = read.to(device, read.keys().scalar_type());
+  return projector
+      .translate({.source = here,
+                  .source_index_BT = index,
+                  .positions_BT = span_positions(static_cast<int64_t>(items_[k].span.size())),
+                  .rope = target_->model->rope(),
+                  .own = projector.fuses() ? &own(k) : nullptr,
+                  .draw = seed_of(k)})
+      .to(device, target_->model->dtype());
+}
+
 const KvCache& Block::translated(const std::string& name, const Projector& projector, size_t i) {
   auto& caches = translated_[name];
   if (caches.empty()) {
     const at::NoGradGuard no_grad;
-    const at::Device device = target_->model->device();
-    for (size_t k = 0; k < items_.size(); ++k) {
-      const KvCache& read = read_by_source(k);
-      const auto tokens = static_cast<int64_t>(items_[k].span.size());
-      const at::Tensor index =
-          at::tensor(items_[k].source_index, at::kLong).unsqueeze(0).to(device);
-      const KvCache here = read.to(device, read.keys().scalar_type());
-      caches.push_back(projector
-                           .translate({.source = here,
-                                       .source_index_BT = index,
-                                       .positions_BT = span_positions(tokens),
-                                       .rope = target_->model->rope(),
-                                       .own = projector.fuses() ? &own(k) : nullptr,
-                                       .draw = seed_of(k)})
-                           .to(device, target_->model->dtype()));
-    }
+    const bool alone = projector.fuses() || projector.kind() == "noise";
+    for (size_t k = 0; alone && k < items_.size(); ++k)
+      caches.push_back(translate_alone(projector, k));
+    if (!alone)
+      in_batches(items_.size(), options_.batch_size, [&](size_t begin, size_t end) {
+        for (KvCache& cache : translate_together(projector, begin, end))
+          caches.push_back(std::move(cache));
+      });
   }
   return caches[i];
 }

@@ -74,6 +74,9 @@ class Block {
   const std::string& message(size_t i);
 
  private:
+  std::vector<KvCache> translate_together(const Projector& projector, size_t begin, size_t end);
+  KvCache translate_alone(const Projector& projector, size_t k);
+
   std::vector<Item> items_;
   const Reader* source_;
   const Reader* target_;

@@ -7,14 +7,17 @@
 #include <optional>
 
 #include "checkpoints/load_projector.h"
-#include "datasets/corpus/corpus.h"
+#include "checkpoints/provenance.h"
 #include "eval/benchmarks/benchmark.h"
+#include "eval/confirmation.h"
 #include "eval/evaluation.h"
+#include "eval/looks.h"
 #include "eval/report/report.h"
 #include "eval/summary.h"
+#include "eval/training_record.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/projector/identity.h"
 
@@ -26,39 +29,20 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 struct Side {
-  fs::path directory;
   std::shared_ptr<CausalLM> model;
   std::shared_ptr<Tokenizer> tokenizer;
 };
 
 Side load_side(const ModelOptions& options, at::Device device) {
   Side side;
-  const std::string name = resolve_path(options.name);
-  side.directory = resolve_model(
-      options.revision == "main" || fs::exists(name) ? name : name + "@" + options.revision);
-  side.model = std::make_shared<CausalLM>(
-      CausalLM::load(side.directory, {.device = device,
-                                      .dtype = resolve_dtype(options.dtype, device),
-                                      .layer_streaming = options.layer_streaming}));
-  side.tokenizer = std::make_shared<Tokenizer>(Tokenizer::from_directory(side.directory));
+  OpenModel opened = open_model(options, device);
+  side.model = std::make_shared<CausalLM>(std::move(opened.model));
+  side.tokenizer = std::make_shared<Tokenizer>(std::move(opened.files.tokenizer));
   return side;
 }
 
 Reader reader_of(const Side& side, const ModelOptions& options) {
-  ChatFamily family;
-  if (options.chat == "auto") {
-    family = recognise_chat_family(*side.tokenizer);
-  } else if (const auto named = chat_family_from_name(options.chat)) {
-    family = *named;
-  } else {
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "pair: chat",
-                 .what = "unknown chat family",
-                 .got = options.chat});
-  }
-  ChatOptions chat;
-  chat.enable_thinking = options.thinking;
-  return Reader::make(*side.model, *side.tokenizer, chat_frame(family, options.system, chat));
+  return Reader::make(*side.model, *side.tokenizer, chat_frame_of(options, *side.tokenizer));
 }
 
 // Which stage of training makes which condition.
@@ -78,7 +62,10 @@ struct Checkpoints {
   std::map<std::string, NamedProjector> named;
   std::vector<std::unique_ptr<Projector>> owned;
   std::vector<Finding> findings;
-  std::string hashes;  // of every projector's tensors
+  std::vector<TrainingRecord> trained;         // what made each of them
+  std::vector<std::string> replicas;           // conditions: the gated one by other training seeds
+  std::map<std::string, std::string> hash_of;  // by condition, of the projector's tensors
+  std::string hashes;                          // of all
 
   void add(const std::string& condition, std::unique_ptr<Projector> projector,
            const std::string& where) {
@@ -88,6 +75,7 @@ struct Checkpoints {
       hash.update(name);
       hash.update(bytes.const_data_ptr(), bytes.numel() * bytes.element_size());
     }
+    hash_of[condition] = hash.hex();
     hashes += condition + ":" + hash.hex() + ";";
     named[condition] = {projector.get(), where};
     owned.push_back(std::move(projector));
@@ -95,7 +83,7 @@ struct Checkpoints {
 
   // Whether there was one. Throws Error: kCorrupt when damaged, kInput when it is of another pair.
   bool load(const std::string& condition, const fs::path& path, const std::string& stage,
-            const Side& source, const Side& target) {
+            const Side& source, const Side& target, const Recipe& recipe) {
     std::optional<LoadedProjector> loaded;
     try {
       loaded.emplace(load_projector(path, target.model->device(), at::kFloat, stage));
@@ -107,6 +95,23 @@ struct Checkpoints {
     loaded->check_models(*source.model, *target.model);
     for (const auto& skipped : loaded->skipped)
       findings.push_back({"damaged_checkpoint", skipped, false});
+    trained.push_back(training_record_of(condition, *loaded, recipe, findings));
+    if (!loaded->stage_finished)
+      findings.push_back({"stage_not_finished",
+                          cat(condition, ": stage ", loaded->stage, " is at step ", loaded->step,
+                              " of ", loaded->total_steps),
+                          false});
+    if (!loaded->stage.empty()) {
+      // The seed of training is no part of what is judged: --seed here draws the items.
+      nlohmann::json asked = stage_recipe(recipe, loaded->stage, 0);
+      asked.erase("train.seed");
+      const auto difference = recipe_difference(loaded->made_by, asked);
+      if (difference)
+        findings.push_back({"recipe_differs",
+                            cat(condition, ": was trained with ", difference->field, " ",
+                                difference->made_with, ", the recipe says ", difference->asked),
+                            false});
+    }
     add(condition, std::move(loaded->projector), loaded->path.string());
     return true;
   }
@@ -123,14 +128,14 @@ struct Checkpoints {
 // A condition without a checkpoint is left out and said; the last stage there is becomes the gated
 // one when it is that.
 Checkpoints load_checkpoints(const RunContext& context, const Side& source, const Side& target,
-                             EvalOptions& options) {
+                             const Recipe& recipe, EvalOptions& options) {
   Checkpoints result;
   if (!context.checkpoint.empty()) {
     // One checkpoint: the judged condition is this one, other stages are not looked for.
     for (const auto& [condition, stage] : stages_of_conditions())
       if (condition != options.gated) std::erase(options.conditions, condition);
     std::erase(options.conditions, "ridge_aligned");
-    if (!result.load(options.gated, resolve_path(context.checkpoint), {}, source, target))
+    if (!result.load(options.gated, resolve_path(context.checkpoint), {}, source, target, recipe))
       refuse_missing(context.checkpoint, result.findings);
     if (!wants(options, options.gated)) options.conditions.push_back(options.gated);
     return result;
@@ -145,7 +150,7 @@ Checkpoints load_checkpoints(const RunContext& context, const Side& source, cons
   std::string last;
   for (const auto& [condition, stage] : table) {
     if (!wants(options, condition)) continue;
-    if (result.load(condition, context.paths.run, stage, source, target))
+    if (result.load(condition, context.paths.run, stage, source, target, recipe))
       last = condition;
     else
       std::erase(options.conditions, condition);
@@ -162,14 +167,14 @@ Checkpoints load_checkpoints(const RunContext& context, const Side& source, cons
                    .remedy = "run kvlingua train first, or give --checkpoint DIR"});
     result.findings.push_back(
         {"gate_moved", cat(options.gated, " has no checkpoint: ", last, " is judged in its place"),
-         false});
+         true});
     options.gated = last;
   }
   return result;
 }
 
 Checkpoints load_compared(const RunContext& context, const Side& source, const Side& target,
-                          EvalOptions& options) {
+                          const Recipe& recipe, EvalOptions& options) {
   if (context.compare.size() != 2)
     throw Error({.code = ExitCode::kUsage,
                  .where = "--compare",
@@ -177,7 +182,7 @@ Checkpoints load_compared(const RunContext& context, const Side& source, const S
                  .got = cat(context.compare.size())});
   Checkpoints result;
   for (const auto& [name, path] : {std::pair{"A", context.compare[0]}, {"B", context.compare[1]}})
-    if (!result.load(name, resolve_path(path), {}, source, target))
+    if (!result.load(name, resolve_path(path), {}, source, target, recipe))
       refuse_missing(path, result.findings);
   for (const char* name : {"ridge_aligned", "ridge", "mlp", "distilled", "fused", "identity"})
     std::erase(options.conditions, name);
@@ -186,59 +191,45 @@ Checkpoints load_compared(const RunContext& context, const Side& source, const S
   return result;
 }
 
-// Items that training has seen: own probe files are refused, built-in items are left out and
-// counted.
-void leave_out_trained(const Recipe& recipe, std::vector<Probe>& probes,
-                       std::vector<Finding>& findings) {
-  std::unique_ptr<Corpus> corpus;
-  try {
-    corpus = open_corpus(recipe.data);
-  } catch (const Error& error) {
-    findings.push_back(
-        {"training_not_checked",
-         cat("the training corpus is not here, overlap with it was not looked for: ", error.what()),
-         false});
-    return;
+// The gated stage of every training seed there is: the run's own, then those of seeds/.
+void load_replicas(const RunContext& context, const Side& source, const Side& target,
+                   const Recipe& recipe, const EvalOptions& options, Checkpoints& checkpoints) {
+  std::string stage;
+  for (const auto& [condition, of] : stages_of_conditions())
+    if (condition == options.gated) stage = of;
+  for (const auto& folder : seed_folders(context.paths.run)) {
+    const std::string name = cat(options.gated, "@", folder.filename().string());
+    if (checkpoints.load(name, folder, stage, source, target, recipe))
+      checkpoints.replicas.push_back(name);
   }
-  int64_t next = 0;
-  const int64_t size = recipe.data.max_samples > 0
-                           ? std::min(corpus->size(), recipe.data.max_samples)
-                           : corpus->size();
-  const auto found = overlaps(probes, [&](std::string& text) {
-    while (next < size) {
-      try {
-        text = corpus->read(next++).text;
-        return true;
-      } catch (const Error&) {
-        // A malformed record trained nothing.
-      }
-    }
-    return false;
-  });
-  if (found.empty()) return;
-  const auto& builtin = family_names();
-  std::vector<bool> out(probes.size(), false);
-  for (const Overlap& overlap : found) {
-    const Probe& probe = probes[overlap.probe];
-    if (std::find(builtin.begin(), builtin.end(), probe.family) == builtin.end())
-      throw Error(
-          {.code = ExitCode::kInput,
-           .where = cat("probe ", printable(probe.id)),
-           .what = "shared with training",
-           .got = cat("its ", overlap.what, overlap.what == "context" ? " stands" : " stand",
-                      " in training document ", overlap.document, "; ", found.size(),
-                      " probes in all"),
-           .expected = "values that training never saw",
-           .remedy = "take these probes out of their file, or the documents out of the corpus"});
-    out[overlap.probe] = true;
-  }
-  std::vector<Probe> kept;
-  for (size_t i = 0; i < probes.size(); ++i)
-    if (!out[i]) kept.push_back(std::move(probes[i]));
-  findings.push_back(
-      {"shared_with_training",
-       cat(probes.size() - kept.size(), " items stand in the training corpus: left out"), false});
-  probes = std::move(kept);
+}
+
+// One hash of the judged projectors, those of other seeds with them.
+std::string judged_hash(const Checkpoints& checkpoints, const std::string& gated) {
+  std::string all;
+  for (const auto& [name, hash] : checkpoints.hash_of)
+    if (name == gated || name.starts_with(gated + "@")) all += hash + ";";
+  return sha256_hex(all).substr(0, 16);
+}
+
+const TrainingRecord* provenance(const Checkpoints& checkpoints, const std::string& condition) {
+  for (const TrainingRecord& one : checkpoints.trained)
+    if (one.condition == condition) return &one;
+  return nullptr;
+}
+
+std::vector<const Recipe*> recipes_that_trained(const Checkpoints& checkpoints,
+                                                const Recipe& evaluating) {
+  std::vector<const Recipe*> recipes{&evaluating};
+  for (const TrainingRecord& one : checkpoints.trained)
+    if (one.recipe) recipes.push_back(&*one.recipe);
+  return recipes;
+}
+
+Json trained_json(const Checkpoints& checkpoints) {
+  Json json = Json::object();
+  for (const TrainingRecord& one : checkpoints.trained) json[one.condition] = one.json;
+  return json;
 }
 
 FamilyStyle style_of(const Recipe& recipe) {
@@ -260,19 +251,29 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   auto loading = meter.time("load");
   const Side source = load_side(recipe.pair.source, device);
   const bool one_model = recipe.pair.source.name == recipe.pair.target.name &&
+                         recipe.pair.source.revision == recipe.pair.target.revision &&
                          recipe.pair.source.dtype == recipe.pair.target.dtype;
   const Side target = one_model ? source : load_side(recipe.pair.target, device);
   const Reader source_reader = reader_of(source, recipe.pair.source),
                target_reader = reader_of(target, recipe.pair.target);
 
   const bool comparing = !context.compare.empty();
-  Checkpoints checkpoints = comparing ? load_compared(context, source, target, options)
-                                      : load_checkpoints(context, source, target, options);
+  Checkpoints checkpoints = comparing ? load_compared(context, source, target, recipe, options)
+                                      : load_checkpoints(context, source, target, recipe, options);
+  if (!comparing) check_lowered_gates(recipe, checkpoints.findings);
+  if (context.confirm) load_replicas(context, source, target, recipe, options, checkpoints);
+  const std::string judged = judged_hash(checkpoints, options.gated);
+  Looks looks(ledger_of(checkpoints.named, options.gated, context.paths.run));
+  std::optional<Confirmation> confirmation;
+  if (context.confirm)
+    confirmation.emplace(plan_confirmation(context, checkpoints.replicas, judged, looks, options,
+                                           checkpoints.findings));
   loading.stop();
   auto making = meter.time("probes");
   std::vector<Probe> probes = make_probes(options, options.seeds, style_of(recipe), context.limit);
-  leave_out_trained(recipe, probes, checkpoints.findings);
+  leave_out_trained(recipes_that_trained(checkpoints, recipe), probes, checkpoints.findings);
   making.stop(static_cast<double>(probes.size()));
+  const TrainingRecord* made = provenance(checkpoints, options.gated);
 
   EvaluationInput input{
       .source = source_reader,
@@ -282,15 +283,21 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
       .projectors = checkpoints.named,
       .probes = std::move(probes),
       .seed = static_cast<uint64_t>(options.seeds.front()),
-      .folder = comparing ? context.paths.eval() / "compare" : context.paths.eval(),
+      .folder = comparing         ? context.paths.eval() / "compare"
+                : context.confirm ? confirmation->folder
+                                  : context.paths.eval(),
       .resume = context.resume && !context.restart,
       .world = context.world,
       .limit = context.limit,
-      .fingerprint = cat(source.model->fingerprint(), target.model->fingerprint(),
-                         source.tokenizer->fingerprint(), target.tokenizer->fingerprint(),
-                         at::toString(target.model->dtype()), checkpoints.hashes,
-                         recipe.pair.source.system, recipe.pair.target.system),
+      .fingerprint = cat(
+          source.model->fingerprint(), target.model->fingerprint(), source.tokenizer->fingerprint(),
+          target.tokenizer->fingerprint(), at::toString(target.model->dtype()), checkpoints.hashes,
+          recipe.pair.source.system, recipe.pair.target.system, recipe.pair.source.chat,
+          recipe.pair.source.thinking, recipe.pair.target.chat, recipe.pair.target.thinking),
       .findings = checkpoints.findings,
+      .replicas = checkpoints.replicas,
+      .trained_families = made == nullptr ? std::vector<std::string>{} : made->families,
+      .confirm = context.confirm,
       .meter = &meter};
   if (context.dry_run) {
     result.report = {{"items", input.probes.size()},
@@ -313,6 +320,11 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   const auto gated = checkpoints.named.find(options.gated);
   report["checkpoint"] = gated == checkpoints.named.end() ? Json() : Json(gated->second.checkpoint);
   for (auto& [key, value] : evaluation.report.items()) report[key] = std::move(value);
+  report["trained"] = trained_json(checkpoints);
+  report["one_model"] = one_model;
+  if (evaluation.judged && !comparing)
+    report["looks"] = take_look(looks, judged, options, context.confirm, report);
+  if (confirmation) report["confirmation"] = confirmation->to_json();
   report["benchmarks"] = Json::array();
   for (const auto& benchmark : options.benchmarks)
     report["benchmarks"].push_back(run_benchmark(benchmark, input));
@@ -327,10 +339,12 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   report["recipe_sha256"] = recipe.recipe_sha256();
   report["run"].update(meter.to_json());
   write_report(report, input.folder);
+  if (confirmation) finish(*confirmation);
   log_info(cat("report: ", (input.folder / "report.html").string()));
   result.report = std::move(report);
   result.folder = input.folder;
-  result.judged = evaluation.judged && !comparing;
+  // A gate that was named and could not be judged is not met.
+  result.judged = (evaluation.judged || evaluation.gate_missing) && !comparing;
   result.gate_met = evaluation.gate_met;
   return result;
 }

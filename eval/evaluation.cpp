@@ -4,17 +4,17 @@
 #include <chrono>
 #include <optional>
 
+#include "eval/attribution.h"
 #include "eval/cost.h"
-#include "eval/criteria/identity.h"
-#include "eval/criteria/parametric_knowledge.h"
-#include "eval/criteria/stalling.h"
 #include "eval/fidelity.h"
+#include "eval/judgement.h"
 #include "eval/ladder.h"
 #include "eval/runner.h"
-#include "eval/statistics/power.h"
+#include "eval/source_alone.h"
 #include "eval/summary.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/options.h"
+#include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -33,7 +33,18 @@ std::string run_fingerprint(const EvaluationInput& input,
                   input.options.max_new_tokens, "|", input.options.raw_tokens, "|",
                   input.options.message_tokens, "|", input.options.retention, "|",
                   input.options.gated));
-  for (const auto& condition : conditions) hash.update(condition->name() + condition->definition());
+  for (const auto& condition : conditions) {
+    // A definition names its checkpoint for the reader; its contents are in input.fingerprint, and
+    // where it lies changes no answer.
+    std::string definition = condition->definition();
+    for (const auto& [name, projector] : input.projectors) {
+      const std::string place = " of " + projector.checkpoint;
+      if (const size_t at = definition.find(place);
+          !projector.checkpoint.empty() && at != std::string::npos)
+        definition.erase(at, place.size());
+    }
+    hash.update(condition->name() + definition);
+  }
   for (const Probe& probe : input.probes) {
     hash.update(item_key(probe) + probe.context + "|" + probe.prompt + "|" + probe.answer);
     for (const auto& marker : probe.markers) hash.update("|" + marker);
@@ -42,57 +53,37 @@ std::string run_fingerprint(const EvaluationInput& input,
   return hash.hex();
 }
 
-Json to_json(const CriterionResult& result) {
-  return {{"verdict", to_string(result.verdict)},
-          {"statistic", result.statistic},
-          {"low", result.low},
-          {"high", result.high},
-          {"threshold", result.threshold},
-          {"n", result.n},
-          {"notes", result.notes},
-          {"definition", result.definition}};
-}
-
 bool asked_for(const EvalOptions& options, const char* name) {
   return std::find(options.conditions.begin(), options.conditions.end(), name) !=
          options.conditions.end();
 }
 
-struct Judgement {
-  Json criteria = Json::object();
-  bool judged = false, met = false;
-};
-
-Judgement judge(const EvaluationInput& input, const Answers& answers,
-                const std::vector<Finding>& findings) {
-  Judgement result;
-  result.judged =
-      !answers.empty(input.options.gated) && asked_for(input.options, input.options.gated.c_str());
-  if (!result.judged) return result;
-  const CriteriaOptions& gates = input.options.criteria;
-  CriterionInput criterion{.answers = answers,
-                           .gated = input.options.gated,
-                           .threshold = gates.identity,
-                           .confidence = gates.confidence,
-                           .resamples = input.options.bootstrap,
-                           .seed = input.seed};
-  std::vector<CriterionResult> results{judge_identity(criterion)};
-  criterion.threshold = gates.stalling;
-  results.push_back(judge_stalling(criterion));
-  criterion.threshold = gates.parametric_knowledge;
-  results.push_back(judge_parametric_knowledge(criterion));
-  result.met = true;
-  for (auto& one : results) {
-    for (const Finding& finding : findings)
-      if (finding.withholds) {
-        one.verdict = Verdict::kInconclusive;
-        one.notes.insert(one.notes.begin(),
-                         "verdict withheld: " + finding.name + ": " + finding.text);
-      }
-    result.met = result.met && one.verdict == Verdict::kPass;
-    result.criteria[one.name] = to_json(one);
+// What was asked, one line an item: with generations.jsonl everything that the numbers stand on, so
+// that others can score and judge again (scripts/rescore.py).
+void write_probes(const std::vector<Probe>& probes, const std::filesystem::path& folder) {
+  std::string lines;
+  for (const Probe& probe : probes) {
+    const Json json{{"item", item_key(probe)},
+                    {"family", probe.family},
+                    {"form", probe.form()},
+                    {"group", probe.group},
+                    {"scored", markers_digest(probe)},
+                    {"context", probe.context},
+                    {"prompt", probe.prompt},
+                    {"markers", probe.markers},
+                    {"parametric", probe.parametric},
+                    {"answer", probe.answer}};
+    lines += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   }
-  return result;
+  write_file_atomic(folder / "probes.jsonl", lines);
+}
+
+Json findings_json(const std::vector<Finding>& findings) {
+  Json list = Json::array();
+  for (const Finding& finding : findings)
+    list.push_back(
+        {{"name", finding.name}, {"text", finding.text}, {"withholds", finding.withholds}});
+  return list;
 }
 
 Json cases_json(const Answers& answers, const std::vector<Probe>& probes,
@@ -160,25 +151,11 @@ Json retention_json(const Json& table, const std::string& gated) {
   return retention;
 }
 
-Json power_json(const EvaluationInput& input) {
-  std::map<std::string, int64_t> counts;
-  for (const Probe& probe : input.probes) ++counts[probe.family];
-  Json power = Json::object();
-  for (const auto& [family, n] : counts) {
-    if (family == "cases") continue;
-    power[family] = {
-        {"n", n},
-        {"two_rates_90_against_80", stats::power_two_proportions(0.9, 0.8, n)},
-        {"mcnemar_10_against_2_percent", stats::power_mcnemar(0.10, 0.02, n)},
-        {"tost_4_percent_discordant", stats::power_tost(0.04, input.options.criteria.stalling, n)}};
-  }
-  return power;
-}
-
 }  // namespace
 
 Evaluation run_evaluation(const EvaluationInput& input) {
   const EvalOptions& options = input.options;
+  check_gate(options, input.projectors);
   auto conditions = make_conditions(options, input.projectors, input.target.model->kv_shape());
   if (input.extra != nullptr)
     for (auto& condition : *input.extra) {
@@ -231,39 +208,79 @@ Evaluation run_evaluation(const EvaluationInput& input) {
   if (!run.joined) return {.resumed = run.resumed, .generated = run.generated, .joined = false};
 
   std::vector<Finding> findings = input.findings;
-  for (Finding& finding : check_answers(run.answers, run.control_distance))
+  if (const int64_t changed = rescore(run.answers, input.probes); changed > 0)
+    findings.push_back({"answers_rescored",
+                        cat(changed,
+                            " stored answers carried another score than their text has: scored "
+                            "again from the text"),
+                        false});
+  if (!input.folder.empty()) write_probes(input.probes, input.folder);
+  if (asked_for(options, "source_alone")) {
+    const auto timer = times.time("source alone", static_cast<double>(input.probes.size()));
+    answer_by_source(blocks, input.source,
+                     {.file = input.folder.empty() ? std::filesystem::path()
+                                                   : input.folder / "source_alone.jsonl",
+                      .fingerprint = runner.store.fingerprint,
+                      .resume = input.resume,
+                      .batch_size = options.batch_size,
+                      .max_new_tokens = options.max_new_tokens},
+                     run.answers);
+    names.insert(names.begin(), "source_alone");
+  }
+  const at::ScalarType dtype = input.target.model->dtype();
+  const bool half = dtype == at::kHalf || dtype == at::kBFloat16;
+  for (Finding& finding : check_answers(run.answers, run.control_distance, half))
     findings.push_back(std::move(finding));
   for (const auto& family : options.families)
     if (run.answers.of("full_text", family).empty())
       findings.push_back(
           {"empty_family", family + " has no items: nothing is said about it", false});
   auto judging = times.time("judge", static_cast<double>(run.answers.size()));
-  const Judgement judgement = judge(input, run.answers, findings);
+  const Judgement judgement = judge({.options = options,
+                                     .projectors = input.projectors,
+                                     .answers = run.answers,
+                                     .seed = input.seed,
+                                     .replicas = input.replicas,
+                                     .trained_families = input.trained_families,
+                                     .confirm = input.confirm},
+                                    findings);
+  std::vector<std::string> projected;
+  for (const auto& [name, projector] : input.projectors)
+    if (asked_for(options, name.c_str())) projected.push_back(name);
+  const Json attributed = attribution(run.answers, projected,
+                                      {.confidence = options.criteria.confidence,
+                                       .resamples = std::min<int64_t>(options.bootstrap, 2000),
+                                       .seed = input.seed});
   judging.stop();
 
   Evaluation result;
   result.judged = judgement.judged;
+  result.gate_missing = !judgement.judged && options.gated != "none";
   result.gate_met = judgement.judged && judgement.met;
   result.resumed = run.resumed;
   result.generated = run.generated;
   Json& report = result.report;
+  report["mode"] = input.confirm ? "confirmatory" : "exploratory";
+  report["verdict_line"] = judgement.line;
   report["gated"] = options.gated;
   report["judged"] = judgement.judged;
   report["gate_met"] = result.gate_met;
   report["quick_look"] = input.limit > 0;
   if (input.limit > 0) report["limit"] = input.limit;
   report["criteria"] = judgement.criteria;
-  report["findings"] = Json::array();
-  for (const Finding& finding : findings)
-    report["findings"].push_back(
-        {{"name", finding.name}, {"text", finding.text}, {"withholds", finding.withholds}});
+  report["judging"] = judgement.judging;
+  report["findings"] = findings_json(findings);
   report["controls"] = Json::array();
   for (const ControlCheck& check : check_controls(run.answers))
     report["controls"].push_back({{"control", check.control},
                                   {"equals", check.reference},
                                   {"n", check.n},
-                                  {"equal", check.equal}});
-  report["conditions"] = summarise(run.answers, names, options.criteria.confidence);
+                                  {"equal", check.equal},
+                                  {"equal_scores", check.equal_scores}});
+  report["target_dtype"] = at::toString(dtype);
+  report["conditions"] = summarise(run.answers, names, options.criteria.confidence, input.seed);
+  if (asked_for(options, "source_alone"))
+    report["conditions"]["source_alone"]["definition"] = source_alone_definition();
   for (const auto& condition : conditions) {
     auto& json = report["conditions"][condition->name()];
     json["definition"] = condition->definition();
@@ -288,7 +305,8 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     const auto timer = times.time("latency");
     report["latency"] = options.latency ? measure_cost(input, blocks) : Json();
   }
-  report["power"] = power_json(input);
+  report["attribution"] = attributed;
+  report["power"] = judgement.power;
   report["seeds"] = options.seeds;
   report["run"] = {{"answers", run.answers.size()},
                    {"resumed", run.resumed},

@@ -33,8 +33,11 @@ struct EvaluationInput {
   World world;              // items are shared out among its ranks
   int64_t limit = 0;        // items of each family and form; 0: all. Marked in the report.
   std::string fingerprint;  // of models, checkpoints and code; settings and probes are added here
-  std::vector<Finding> findings;  // made before (items left out)
-  StageMeter* meter = nullptr;    // may be null
+  std::vector<Finding> findings;              // made before (items left out)
+  std::vector<std::string> replicas;          // conditions: the gated one by other training seeds
+  std::vector<std::string> trained_families;  // that the judged checkpoint was distilled on
+  bool confirm = false;         // a confirmatory look; else the report says exploratory
+  StageMeter* meter = nullptr;  // may be null
   // More conditions than the list gives: for tests that plant a broken one.
   std::vector<std::unique_ptr<Condition>>* extra = nullptr;
 };
@@ -43,6 +46,7 @@ struct Evaluation {
   Answers answers;
   nlohmann::ordered_json report;  // without pair, versions and recipe: the caller knows them
   bool judged = false;            // the gated condition was there
+  bool gate_missing = false;      // it was to be judged and was not there
   bool gate_met = false;          // every criterion passes
   int64_t resumed = 0, generated = 0;
   bool joined = true;  // false of a rank but the first: it has no report

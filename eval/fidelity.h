@@ -1,12 +1,12 @@
 // Fidelity: how close a translated cache comes to the target's own, layer by layer and head by
 // head.
 //
-//   key/value R2        centred per channel: 1 - SSE / SST; keys un-rotated. 0: no better than the
-//   mean cosine, error       of whole head vectors, mean over tokens; relative L2 error attention
-//   cosine    of attention outputs that the target's own queries (of the question) get from either
-//   cache hidden drift        relative L2 distance of the residual stream while the question is
-//   read effective rank      exp(entropy) of the covariance spectrum (Roy & Vetterli 2007) of
-//   source, translated and own caches
+//   key/value R2      centred per channel: 1 - SSE / SST; keys un-rotated. 0: no better than the mean
+//   cosine, error     of whole head vectors, mean over tokens; relative L2 error
+//   attention cosine  of attention outputs that the target's own queries get from either cache
+//   hidden drift      relative L2 distance of the residual stream while the question is read
+//   effective rank    exp(entropy) of the covariance spectrum (Roy & Vetterli 2007) of source,
+//                     translated and own caches
 // None of these gates anything: R2 does not predict behaviour. Sums are kept in float64 over the
 // first blocks of a run.
 #pragma once

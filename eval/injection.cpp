@@ -25,50 +25,91 @@ TokenBatch placed(const Tokens& rows, const std::vector<int64_t>& first_position
   return batch;
 }
 
-DecodeSession session_of(const Reader& target, const std::vector<Given>& rows, int64_t room) {
-  std::vector<KvCache> pasts;
-  int64_t longest = 0;
-  for (const Given& row : rows) {
-    pasts.push_back(row.past);
-    longest = std::max(longest, static_cast<int64_t>(row.tokens.size()));
-  }
-  const KvCache past = stack_padded(pasts);
-  room += longest;
-  return past.empty() ? DecodeSession(*target.model, static_cast<int64_t>(rows.size()), room)
-                      : DecodeSession(*target.model, past, room);
+std::vector<std::vector<int64_t>> spans_of(const std::vector<Given>& rows) {
+  std::vector<std::vector<int64_t>> spans;
+  for (const Given& row : rows) spans.push_back(row.span);
+  return spans;
 }
 
-// Log-probabilities of all the answers' tokens, row after row [sum of lengths, V]. A row's first
-// token is predicted by `last_BV`, the others by reading the ones before them after `past`.
-at::Tensor log_probs_of(const Reader& target, const KvCache& past,
-                        const std::vector<int64_t>& next_positions, const at::Tensor& last_BV,
-                        const Tokens& answers) {
-  Tokens read;
-  std::vector<int64_t> places, order;  // (row, token) of the logits wanted; where each token's lie
+bool all_read_spans(const std::vector<Given>& rows) {
+  return std::all_of(rows.begin(), rows.end(), [&](const Given& row) {
+    return !row.span.empty() && row.before == rows.front().before;
+  });
+}
+
+// Spans that only some rows read: the same caches as Block's, read together behind the prefix. Empty ones for the others.
+std::vector<KvCache> read_some_spans(const Reader& target, const std::vector<Given>& rows) {
+  std::vector<KvCache> caches(rows.size());
+  std::vector<std::vector<int64_t>> spans;
+  std::vector<size_t> whose;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (rows[r].span.empty()) continue;
+    spans.push_back(rows[r].span);
+    whose.push_back(r);
+  }
+  if (spans.empty()) return caches;
+  auto read = read_spans(target, spans, static_cast<int64_t>(spans.size()));
+  for (size_t k = 0; k < whose.size(); ++k) caches[whose[k]] = std::move(read[k]);
+  return caches;
+}
+
+// A session in which everything before the rows' own tokens stands.
+DecodeSession session_of(const Reader& target, const std::vector<Given>& rows, int64_t room) {
+  int64_t longest = 0, longest_span = 0;
+  for (const Given& row : rows) {
+    longest = std::max(longest, static_cast<int64_t>(row.tokens.size()));
+    longest_span = std::max(longest_span, static_cast<int64_t>(row.span.size()));
+  }
+  room += longest;
+  const auto n = static_cast<int64_t>(rows.size());
+  if (all_read_spans(rows)) {
+    const KvCache* before = rows.front().before;
+    DecodeSession session =
+        before == nullptr
+            ? DecodeSession(*target.model, n, room + longest_span)
+            : DecodeSession(*target.model, repeat_rows(*before, n), room + longest_span);
+    session.append(TokenBatch::from_rows(spans_of(rows)), LogitsAt::kNone);
+    return session;
+  }
+  const std::vector<KvCache> read = read_some_spans(target, rows);
+  std::vector<std::vector<const KvCache*>> pasts;
+  std::vector<int64_t> next;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    pasts.push_back({rows[r].before, &rows[r].past, &read[r]});
+    next.push_back(rows[r].position);
+  }
+  return DecodeSession(*target.model, pasts, std::move(next), room);
+}
+
+// Where the answers' tokens are predicted: a row's first by what it read last, the others by reading the ones before them.
+struct AnswerRows {
+  Tokens read;  // never empty rows: one with nothing to read stands in with anything
+  std::vector<int64_t> places;  // (row, token) of each hidden row wanted behind the last ones
+  std::vector<int64_t>
+      order;  // of each answer token, row after row, in [last rows; rows at places]
+};
+
+AnswerRows answer_rows(const Tokens& answers) {
+  AnswerRows out;
   const auto rows = static_cast<int64_t>(answers.size());
   for (int64_t r = 0; r < rows; ++r) {
     const auto& ids = answers[static_cast<size_t>(r)];
     for (size_t t = 0; t < ids.size(); ++t) {
-      order.push_back(t == 0 ? r : rows + static_cast<int64_t>(places.size() / 2));
+      out.order.push_back(t == 0 ? r : rows + static_cast<int64_t>(out.places.size() / 2));
       if (t == 0) continue;
-      places.push_back(r);
-      places.push_back(static_cast<int64_t>(t) - 1);
+      out.places.push_back(r);
+      out.places.push_back(static_cast<int64_t>(t) - 1);
     }
-    // The last token is predicted, never read; a row with nothing to read stands in with anything.
-    read.emplace_back(ids.begin(), ids.empty() ? ids.end() : ids.end() - 1);
-    if (read.back().empty()) read.back().push_back(0);
+    // The last token is predicted, never read.
+    out.read.emplace_back(ids.begin(), ids.empty() ? ids.end() : ids.end() - 1);
+    if (out.read.back().empty()) out.read.back().push_back(0);
   }
-  at::Tensor logits = last_BV;
-  if (!places.empty()) {
-    PrefillOptions options;
-    options.logits = LogitsAt::kPositions;
-    options.logit_positions = at::tensor(places, at::kLong).view({-1, 2});
-    options.want_cache = false;
-    logits = at::cat(
-        {last_BV, target.model->prefill(placed(read, next_positions), &past, options).logits});
-  }
-  const at::Tensor index = at::tensor(order, at::kLong).to(logits.device());
-  return at::log_softmax(logits.index_select(0, index), 1);
+  return out;
+}
+
+// Rows of the vocabulary that are there at once: 128 MiB of float32.
+int64_t head_rows(const CausalLM& model) {
+  return std::max<int64_t>(1, (int64_t{1} << 25) / std::max<int64_t>(1, model.config().vocab_size));
 }
 
 }  // namespace
@@ -82,39 +123,91 @@ ReadRows::ReadRows(const Reader& target, const std::vector<Given>& rows, int64_t
     tokens.push_back(row.tokens);
     positions.push_back(row.position);
   }
-  logits_BV_ = session_.append(placed(tokens, positions));
+  last_BC_ = session_.append_hidden(placed(tokens, positions));
 }
 
-std::vector<Likelihood> ReadRows::likelihoods(const Tokens& answers,
-                                              bool want_distributions) const {
+std::vector<Likelihood> ReadRows::likelihoods(const Tokens& answers, bool want_distributions,
+                                              const References& references) const {
   const at::NoGradGuard no_grad;
+  const CausalLM& model = *target_->model;
   std::vector<Likelihood> result(answers.size());
   std::vector<int64_t> wanted;
   for (const auto& ids : answers) wanted.insert(wanted.end(), ids.begin(), ids.end());
-  if (wanted.empty()) {
-    for (Likelihood& one : result) one.nll = std::nan("");
-    return result;
+  for (Likelihood& one : result) one.nll = std::nan("");
+  if (wanted.empty()) return result;
+  const AnswerRows where = answer_rows(answers);
+  at::Tensor rows = last_BC_;
+  if (!where.places.empty()) {
+    PrefillOptions options;
+    options.logits = LogitsAt::kPositions;
+    options.logit_positions = at::tensor(where.places, at::kLong).view({-1, 2});
+    options.head_input_only = true;
+    options.want_cache = false;
+    const KvCache past = session_.cache();
+    rows = at::cat(
+        {rows,
+         model.prefill(placed(where.read, session_.next_positions()), &past, options).head_input});
   }
-  const at::Tensor log_probs =
-      log_probs_of(*target_, session_.cache(), session_.next_positions(), logits_BV_, answers);
-  const at::Tensor chosen =
-      log_probs.gather(1, at::tensor(wanted, at::kLong).to(log_probs.device()).unsqueeze(1))
-          .squeeze(1)
-          .to(at::kCPU, at::kDouble);
+  rows = rows.index_select(0, at::tensor(where.order, at::kLong).to(rows.device()));
+  const at::Tensor ids = at::tensor(wanted, at::kLong).to(rows.device()).unsqueeze(1);
+
+  // Whole answers, as many as the vocabulary has room for: [tokens, 2] of NLL and KL.
+  std::vector<at::Tensor> numbers;
+  const int64_t room = head_rows(model);
+  int64_t token = 0;
+  for (size_t begin = 0, end = 0; begin < answers.size(); begin = end) {
+    int64_t n = 0;
+    for (end = begin; end < answers.size(); ++end) {
+      const auto length = static_cast<int64_t>(answers[end].size());
+      if (n > 0 && n + length > room) break;
+      n += length;
+    }
+    if (n == 0) continue;
+    const at::Tensor log_probs = at::log_softmax(model.head(rows.narrow(0, token, n)), 1);
+    const at::Tensor nll = log_probs.gather(1, ids.narrow(0, token, n)).squeeze(1).neg();
+    at::Tensor kl = at::full_like(nll, std::nan(""));
+    int64_t at = 0;
+    std::vector<at::Tensor> compared, with;
+    std::vector<at::Tensor> where_kl;
+    for (size_t r = begin; r < end; ++r) {
+      const auto length = static_cast<int64_t>(answers[r].size());
+      if (length == 0) continue;
+      if (want_distributions) result[r].log_probs_TV = log_probs.narrow(0, at, length);
+      if (r < references.size() && references[r].defined()) {
+        with.push_back(references[r].to(rows.device()));
+        compared.push_back(log_probs.narrow(0, at, length));
+        where_kl.push_back(kl.narrow(0, at, length));
+      }
+      at += length;
+    }
+    if (!with.empty()) {
+      const at::Tensor p = at::cat(with);
+      const at::Tensor difference = p - at::cat(compared);
+      const at::Tensor found = (p.exp() * difference).sum(1);
+      int64_t from = 0;
+      for (at::Tensor& part : where_kl) {
+        part.copy_(found.narrow(0, from, part.size(0)));
+        from += part.size(0);
+      }
+    }
+    numbers.push_back(at::stack({nll, kl}, 1));
+    token += n;
+  }
+  const at::Tensor host = at::cat(numbers).to(at::kCPU, at::kDouble);
   int64_t begin = 0;
   for (size_t r = 0; r < answers.size(); ++r) {
     const auto length = static_cast<int64_t>(answers[r].size());
-    result[r].nll =
-        length == 0 ? std::nan("") : -chosen.narrow(0, begin, length).mean().item<double>();
-    if (want_distributions && length > 0)
-      result[r].log_probs_TV = log_probs.narrow(0, begin, length);
+    if (length == 0) continue;
+    const at::Tensor mean = host.narrow(0, begin, length).mean(0);
+    result[r].nll = mean[0].item<double>();
+    result[r].kl = mean[1].item<double>();
     begin += length;
   }
   return result;
 }
 
 std::vector<GeneratedRow> ReadRows::answer(int64_t max_new_tokens) {
-  return generate_from(*target_->model, session_, logits_BV_,
+  return generate_from(*target_->model, session_, target_->model->head(last_BC_),
                        {.max_new_tokens = max_new_tokens, .stop_ids = target_->stop_ids});
 }
 
@@ -143,11 +236,6 @@ std::vector<Likelihood> likelihoods(const Reader& target, const std::vector<Give
       result.push_back(std::move(one));
   });
   return result;
-}
-
-double mean_kl(const at::Tensor& reference_TV, const at::Tensor& other_TV) {
-  const at::Tensor other = other_TV.to(reference_TV.device());
-  return (reference_TV.exp() * (reference_TV - other)).sum(1).to(at::kDouble).mean().item<double>();
 }
 
 }  // namespace kvlingua

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "eval/conditions/condition.h"
@@ -18,26 +19,33 @@ namespace kvlingua {
 
 // How the target would have continued with a given answer.
 struct Likelihood {
-  double nll = 0;           // mean over the answer's tokens, nats; NaN for an empty answer
+  double nll = 0;  // mean over the answer's tokens, nats; NaN for an empty answer
+  // Mean over the answer's tokens of KL(reference || here), nats; NaN where no reference was given.
+  double kl = std::numeric_limits<double>::quiet_NaN();
   at::Tensor log_probs_TV;  // float32, [answer tokens, vocabulary]; only when asked for
 };
+
+// Of each row the log-probabilities [answer tokens, vocabulary] that its own are compared with; undefined: with none.
+using References = std::vector<at::Tensor>;
 
 // One batch of rows, read by the target.
 class ReadRows {
  public:
-  // `room`: tokens that will be generated, a hint.
+  // `room`: tokens that will be generated, a hint. Where every row has a span to read, the target reads them where they
+  // stand (no cache is cut or pasted); where only some have, those are read first and placed like the others.
   ReadRows(const Reader& target, const std::vector<Given>& rows, int64_t room = 0);
 
-  // One answer a row.
+  // One answer a row. The vocabulary is there for a few hundred tokens at a time, whatever the rows.
   std::vector<Likelihood> likelihoods(const std::vector<std::vector<int64_t>>& answers,
-                                      bool want_distributions) const;
+                                      bool want_distributions,
+                                      const References& references = {}) const;
   // Greedy answers. Goes on in the same memory: the last thing to ask for.
   std::vector<GeneratedRow> answer(int64_t max_new_tokens);
 
  private:
   const Reader* target_;
   DecodeSession session_;
-  at::Tensor logits_BV_;  // after each row's last token
+  at::Tensor last_BC_;  // what the head reads after each row's last token, [rows, hidden]
 };
 
 // Greedy answers, `batch_size` rows at a time.
@@ -48,8 +56,5 @@ std::vector<GeneratedRow> answer(const Reader& target, const std::vector<Given>&
 std::vector<Likelihood> likelihoods(const Reader& target, const std::vector<Given>& rows,
                                     const std::vector<std::vector<int64_t>>& answers,
                                     int64_t batch_size, bool want_distributions);
-
-// Mean over tokens of KL(reference || other), nats; both log-probabilities [T, V].
-double mean_kl(const at::Tensor& reference_TV, const at::Tensor& other_TV);
 
 }  // namespace kvlingua

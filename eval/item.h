@@ -1,8 +1,8 @@
 // Item: a probe in tokens of both models.
 //
-//   target:  before + span + rest      rest: "\n" + question + after, or after + the beginning of
-//   the answer (completion) source:  before + source_span      it reads the context after its own
-//   prefix, never the question
+//   target:  before + span + rest   rest: "\n" + question + after; completion: after + the answer's
+//                                   beginning
+//   source:  before + source_span   it reads the context after its own prefix, never the question
 // The pieces are tokenised apart, so that their borders are token borders under every condition.
 #pragma once
 

@@ -1,12 +1,10 @@
 #include "eval/ladder.h"
 
-#include <algorithm>
-#include <map>
 #include <string>
 #include <vector>
 
-#include "eval/statistics/equivalence.h"
-#include "eval/statistics/resampling.h"
+#include "eval/criteria/criterion.h"
+#include "eval/statistics/clustered.h"
 #include "eval/statistics/tests.h"
 
 namespace kvlingua {
@@ -16,46 +14,38 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kRungs[] = {"ridge_aligned", "ridge", "mlp", "distilled"};
-constexpr int64_t kFewDiscordant = 10;  // as in the criteria (criterion.h)
 
 // The step from `lower` to `upper` on one family; null when no item has both.
 Json step(const Answers& answers, const std::string& lower, const std::string& upper,
           const std::string& family, const LadderOptions& options) {
-  std::vector<bool> above, below;
-  std::vector<double> first, second;
-  std::vector<int64_t> groups;
-  std::map<std::string, int64_t> labels;
+  stats::Clustered c;
+  std::vector<std::string> groups, contents;
+  int64_t gained = 0, lost = 0;
   for (const Answer* answer : distinct_answers(answers.of(upper, family))) {
     const Answer* other = answers.find(lower, answer->item);
     if (other == nullptr) continue;
-    above.push_back(answer->score.exact);
-    below.push_back(other->score.exact);
-    first.push_back(above.back());
-    second.push_back(below.back());
-    groups.push_back(
-        labels.try_emplace(answer->group, static_cast<int64_t>(labels.size())).first->second);
+    c.first.push_back(answer->score.exact);
+    c.second.push_back(other->score.exact);
+    gained += answer->score.exact && !other->score.exact;
+    lost += other->score.exact && !answer->score.exact;
+    groups.push_back(group_of(*answer));
+    contents.push_back(content_of(*answer));
   }
-  if (above.empty()) return nullptr;
-  stats::Interval interval = stats::bootstrap_difference(first, second,
-                                                         {.resamples = options.resamples,
-                                                          .confidence = options.confidence,
-                                                          .seed = options.seed,
-                                                          .groups = groups});
-  const auto counts = stats::PairedCounts::of(above, below);
-  if (counts.only_first + counts.only_second < kFewDiscordant) {
-    const stats::Interval score = stats::paired_difference(counts, options.confidence);
-    interval.low = std::min(interval.low, score.low);
-    interval.high = std::max(interval.high, score.high);
-  }
+  if (c.first.empty()) return nullptr;
+  c.group = stats::labels_of(groups);
+  c.content = stats::labels_of(contents);
+  const auto interval = stats::clustered_difference(
+      c, {.resamples = options.resamples, .confidence = options.confidence, .seed = options.seed});
   return {{"lower", lower},
           {"upper", upper},
           {"difference", interval.estimate},
           {"low", interval.low},
           {"high", interval.high},
-          {"n", counts.n()},
-          {"only_upper", counts.only_first},
-          {"only_lower", counts.only_second},
-          {"p", stats::mcnemar_exact(counts.only_first, counts.only_second).p},
+          {"n", interval.n},
+          {"groups", interval.groups},
+          {"only_upper", gained},
+          {"only_lower", lost},
+          {"p", stats::sign_flip_p(c, 9999, options.seed)},
           {"rises", interval.low > 0}};
 }
 

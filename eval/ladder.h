@@ -1,10 +1,9 @@
 // The ladder: one aligned layer < all layers < network < distilled. Does each rung carry more than
 // the one below it, on the same items?
 //
-// Neighbouring rungs are compared item by item: the difference of exact answers with a BCa
-// bootstrap interval over whole groups (items about one person or fact stay together), widened to
-// Tango's score interval where fewer than ten items differ; exact McNemar, Holm across the rungs of
-// a family.
+// Neighbouring rungs are compared item by item: the difference of exact answers with the wider of
+// BCa bootstrap over whole groups and Tango's score interval (statistics/clustered.h); a test that
+// flips the signs of whole groups, Holm across the rungs of a family.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +15,12 @@ namespace kvlingua {
 
 struct LadderOptions {
   double confidence = 0.95;
-  int64_t resamples = 2000;
+  int64_t resamples = 20000;
   uint64_t seed = 0;
 };
 
 // {rungs: [names that were evaluated, lowest first], families: {family: [{lower, upper, difference,
-// low, high, n, only_upper, only_lower, p, p_holm, rises}]}}; rises: the whole interval is above 0.
+// low, high, n, groups, only_upper, only_lower, p, p_holm, rises}]}}; rises: the whole interval is above 0.
 // Null with fewer than two rungs.
 nlohmann::ordered_json ladder(const Answers& answers, const LadderOptions& options);
 

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -13,6 +11,7 @@
 #include "eval/scoring.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/paths.h"
+#include "kvlingua/io/json.h"
 
 namespace kvlingua {
 
@@ -21,21 +20,9 @@ namespace {
 constexpr size_t kLargestFile = size_t{256} << 20;
 
 std::string read_text(const std::filesystem::path& file) {
-  std::error_code code;
-  const auto size = std::filesystem::file_size(file, code);
-  std::ifstream in(file, std::ios::binary);
-  if (code || !in)
-    throw Error({.code = ExitCode::kInput,
-                 .where = file.string(),
-                 .what = "cannot be read",
-                 .remedy = "check the path of the probe file"});
-  if (size > kLargestFile)
-    throw Error({.code = ExitCode::kInput,
-                 .where = file.string(),
-                 .what = "too large for a probe file",
-                 .got = cat(size, " bytes"),
-                 .expected = cat("at most ", kLargestFile)});
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::string text = read_text_file(file, kLargestFile);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // a byte order mark
+  return text;
 }
 
 [[noreturn]] void refuse(const std::string& where, const std::string& what, const std::string& got,
@@ -188,18 +175,11 @@ std::vector<Probe> read_probes(const std::filesystem::path& file, const std::str
 
 std::vector<Probe> parse_counterfact(std::string_view json, const std::string& where,
                                      int64_t limit) {
-  // Depth is bounded before parsing: nlohmann's parser recurses in its destructor only, but a deep
-  // file is no CounterFact.
   nlohmann::json root;
   try {
-    root = nlohmann::json::parse(json, [](int depth, nlohmann::json::parse_event_t,
-                                          nlohmann::json&) {
-      if (depth > 32)
-        throw Error({.code = ExitCode::kInput, .where = "CounterFact", .what = "nested too deep"});
-      return true;
-    });
-  } catch (const nlohmann::json::exception& error) {
-    refuse(where, "not readable as JSON", printable(error.what()), "CounterFact's JSON list");
+    root = parse_json(json, where);
+  } catch (const Error& error) {
+    refuse(where, "not readable as JSON", error.parts().what, "CounterFact's JSON list");
   }
   if (!root.is_array())
     refuse(where, "not a CounterFact file", "no list", "a JSON list of records");

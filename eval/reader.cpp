@@ -9,66 +9,6 @@
 
 namespace kvlingua {
 
-namespace {
-
-// The tokens a tokenizer puts before any text by itself: its BOS, or nothing.
-std::vector<int64_t> opening(const Tokenizer& tokenizer) {
-  const auto bos = tokenizer.bos_id();
-  const auto special = tokenizer.encode("a", true).ids;
-  if (bos && !special.empty() && special.front() == *bos) return {*bos};
-  return {};
-}
-
-}  // namespace
-
-Reader Reader::make(const CausalLM& model, const Tokenizer& tokenizer, const ChatFrame& frame) {
-  if (tokenizer.vocab_size() > model.config().vocab_size && model.config().vocab_size > 0) {
-    // Ids beyond the embedding would only fail in the middle of a run.
-    throw Error({.code = ExitCode::kInput,
-                 .where = "model",
-                 .what = "tokenizer and model do not belong together",
-                 .got = cat("a tokenizer of ", tokenizer.vocab_size(), " entries"),
-                 .expected = cat("at most ", model.config().vocab_size)});
-  }
-  Reader reader;
-  reader.model = &model;
-  reader.tokenizer = &tokenizer;
-  reader.frame = frame;
-  const std::vector<int64_t> before = reader.encode(frame.before);
-  reader.before = opening(tokenizer);
-  if (!reader.before.empty() && !before.empty() && before.front() == reader.before.front())
-    reader.before.clear();  // the template writes it
-  reader.before.insert(reader.before.end(), before.begin(), before.end());
-  reader.stop_ids = model.config().eos_ids;
-  if (const auto eos = tokenizer.eos_id();
-      eos &&
-      std::find(reader.stop_ids.begin(), reader.stop_ids.end(), *eos) == reader.stop_ids.end())
-    reader.stop_ids.push_back(*eos);
-  if (!reader.before.empty()) {
-    const at::NoGradGuard no_grad;
-    reader.prefix = model.prefill(TokenBatch::from_rows({reader.before})).cache;
-  }
-  return reader;
-}
-
-std::vector<int64_t> Reader::encode(std::string_view text) const {
-  return text.empty() ? std::vector<int64_t>{} : tokenizer->encode(text, false).ids;
-}
-
-std::string Reader::decode(const std::vector<int64_t>& ids) const {
-  return ids.empty() ? "" : tokenizer->decode(ids, true);
-}
-
-KvCache repeat_rows(const KvCache& cache, int64_t count) {
-  if (cache.empty()) return cache;
-  auto size = cache.keys().sizes().vec();
-  size[1] = count;
-  return KvCache(cache.keys().expand(size), cache.values().expand(size),
-                 cache.positions().expand({count, cache.tokens()}).contiguous(), cache.rope(),
-                 cache.mask().defined() ? cache.mask().expand({count, cache.tokens()}).contiguous()
-                                        : at::Tensor());
-}
-
 KvCache stack_padded(const std::vector<KvCache>& rows) {
   int64_t longest = 0;
   bool padded = false;

@@ -1,38 +1,12 @@
-// Reader: a model with its tokenizer and chat frame, and the fixed prefix it reads before every
-// span.
-//
-// The prefix (a beginning-of-text token where the tokenizer adds one, then ChatFrame::before) is
-// read once and its cache kept: it is the same for every item, and for the target it holds the
-// attention sinks that no projector may touch.
+// Reading many rows at a time with a Reader (bridge/reader.h).
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "kvlingua/cache/kv_cache.h"
-#include "kvlingua/model/causal_lm.h"
-#include "kvlingua/text/chat_template.h"
-#include "kvlingua/text/tokenizer.h"
+#include "kvlingua/bridge/reader.h"
 
 namespace kvlingua {
-
-struct Reader {
-  const CausalLM* model = nullptr;
-  const Tokenizer* tokenizer = nullptr;
-  ChatFrame frame;
-  std::vector<int64_t> before;    // tokens of the prefix; may be empty (a plain frame without BOS)
-  std::vector<int64_t> stop_ids;  // end a turn
-  KvCache prefix;                 // of `before`, one row at positions 0..; empty when `before` is
-
-  // The model and tokenizer must outlive the reader.
-  static Reader make(const CausalLM& model, const Tokenizer& tokenizer, const ChatFrame& frame);
-
-  int64_t prefix_length() const { return static_cast<int64_t>(before.size()); }
-  std::vector<int64_t> encode(std::string_view text) const;   // without special tokens of its own
-  std::string decode(const std::vector<int64_t>& ids) const;  // special tokens left out
-};
 
 // Calls visit(begin, end) for batches of rows in the order given.
 template <class Visit>
@@ -42,8 +16,6 @@ void in_batches(size_t n, int64_t batch_size, const Visit& visit) {
     visit(begin, begin + step < n ? begin + step : n);
 }
 
-// `count` copies of the one row of `cache`, sharing its storage where torch can.
-KvCache repeat_rows(const KvCache& cache, int64_t count);
 // One row a cache, of different lengths: padded behind, masked. Equal rotation and shape. All empty
 // gives an empty cache.
 KvCache stack_padded(const std::vector<KvCache>& rows);

@@ -11,6 +11,7 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/cache/device.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -39,72 +40,158 @@ std::string digest_of_markers(const Probe& probe) {
   return sha256_hex(text).substr(0, 32);
 }
 
-// One condition over the items of one block that have no answer yet.
+// One answer to be made.
+struct Job {
+  const Condition* condition;
+  size_t item;
+};
+
+bool runs_alone(const Condition& condition) {
+  return condition.name() == "full_text" || condition.name() == "same_cache";
+}
+
+// The answers of one block that are not there yet.
 class BlockRun {
  public:
-  BlockRun(Block& block, const RunnerOptions& options) : block_(block), options_(options) {}
+  // `after_batch` may throw: what was made is done with.
+  BlockRun(Block& block, const RunnerOptions& options, std::function<void()> after_batch)
+      : block_(block), options_(options), after_batch_(std::move(after_batch)) {}
 
-  std::vector<Answer> run(const Condition& condition, const std::vector<size_t>& items,
-                          RunnerResult& result) {
-    std::vector<Given> given;
-    double began = StageMeter::now();
-    for (size_t i : items) given.push_back(condition.give(block_, i));
-    check_control(condition, items, given, result);
-    note("give", condition, static_cast<double>(items.size()), began);
-    const bool full_text = condition.name() == "full_text";
-    std::vector<Answer> answers;
-    std::vector<at::Tensor> distributions;
-    in_batches(items.size(), options_.batch_size, [&](size_t begin, size_t end) {
-      const auto first = static_cast<int64_t>(begin), last = static_cast<int64_t>(end);
-      began = StageMeter::now();
-      ReadRows read(block_.target(), {given.begin() + first, given.begin() + last},
-                    options_.max_new_tokens);
-      std::vector<Likelihood> gold, known;
-      if (options_.likelihoods && condition.chat_layout()) {
-        const Continuations wanted = continuations(items, begin, end);
-        gold = read.likelihoods(wanted.gold, true);
-        if (wanted.any_known) known = read.likelihoods(wanted.known, false);
+  // `conditions` in any order; `missing(condition, item)` says what is wanted; `done` gets every answer made.
+  void run(const std::vector<const Condition*>& conditions,
+           const std::function<bool(const Condition&, size_t)>& missing,
+           const std::function<void(Answer)>& done, RunnerResult& result) {
+    std::vector<Job> together, bare;  // in the chat layout, and not
+    for (const Condition* condition : conditions) {
+      std::vector<size_t> items;
+      for (size_t i = 0; i < block_.size(); ++i)
+        if (missing(*condition, i)) items.push_back(i);
+      if (items.empty()) continue;
+      if (runs_alone(*condition)) {
+        run_whole(*condition, items, done, result);
+        continue;
       }
-      note("read", condition, static_cast<double>(last - first), began);
-      const auto rows = read.answer(options_.max_new_tokens);
-      note("decode", condition, 1, began);
-      for (size_t k = begin; k < end; ++k) {
-        Answer answer = to_answer(condition, items[k], given[k], rows[k - begin]);
-        if (!known.empty()) answer.nll_parametric = known[k - begin].nll;
-        if (!gold.empty()) {
-          answer.nll_answer = gold[k - begin].nll;
-          const at::Tensor& distribution = gold[k - begin].log_probs_TV;
-          if (full_text) distributions.push_back(distribution);
-          if (distribution.defined())
-            answer.kl = full_text ? 0 : mean_kl(reference(items[k]), distribution);
-        }
-        answers.push_back(std::move(answer));
-      }
-    });
-    // What everything else is compared with, once it is there for the whole block.
-    if (full_text && distributions.size() == block_.size()) reference_ = std::move(distributions);
-    return answers;
+      for (const size_t i : items)
+        (condition->chat_layout() ? together : bare).push_back({condition, i});
+    }
+    for (const std::vector<Job>* jobs : {&together, &bare})
+      if (!jobs->empty()) run_jobs(*jobs, rows_for(), done, result);
   }
 
  private:
-  void note(const char* what, const Condition& condition, double units, double& began) const {
+  // All items of the block, whichever are missing: its passes must be the same in every run.
+  void run_whole(const Condition& condition, const std::vector<size_t>& wanted,
+                 const std::function<void(Answer)>& done, RunnerResult& result) {
+    std::vector<Job> jobs;
+    for (size_t i = 0; i < block_.size(); ++i) jobs.push_back({&condition, i});
+    run_jobs(
+        jobs, options_.batch_size,
+        [&](Answer answer) {
+          for (const size_t i : wanted)
+            if (item_key(*block_.item(i).probe) == answer.item) {
+              done(std::move(answer));
+              return;
+            }
+        },
+        result);
+  }
+
+  int64_t rows_for() const {
+    if (options_.rows > 0) return options_.rows;
+    int64_t tokens = 0;
+    for (size_t i = 0; i < block_.size(); ++i)
+      tokens = std::max(
+          tokens, static_cast<int64_t>(block_.item(i).span.size() + block_.item(i).rest.size() +
+                                       block_.item(i).answer.size()));
+    tokens += block_.target().prefix_length() + options_.max_new_tokens;
+    return rows_at_once(*block_.target().model, options_.batch_size, tokens);
+  }
+
+  void run_jobs(const std::vector<Job>& jobs, int64_t rows, const std::function<void(Answer)>& done,
+                RunnerResult& result) {
+    in_batches(jobs.size(), rows, [&](size_t begin, size_t end) {
+      run_batch(
+          {jobs.begin() + static_cast<int64_t>(begin), jobs.begin() + static_cast<int64_t>(end)},
+          done, result);
+      after_batch_();
+    });
+  }
+
+  void run_batch(const std::vector<Job>& jobs, const std::function<void(Answer)>& done,
+                 RunnerResult& result) {
+    std::vector<Given> given;
+    std::map<std::string, int64_t> counts;
+    for (const Job& job : jobs) {
+      double began = StageMeter::now();
+      given.push_back(job.condition->give(block_, job.item));
+      if (counts[job.condition->name()]++ == 0)
+        check_control(*job.condition, job.item, given.back(), result);
+      note("give", *job.condition, 1, began, result);
+    }
+    const bool likelihoods = options_.likelihoods && jobs.front().condition->chat_layout();
+    const bool full_text = jobs.front().condition->name() == "full_text";
+    double began = StageMeter::now();
+    ReadRows read(block_.target(), given, options_.max_new_tokens);
+    std::vector<Likelihood> gold, known;
+    if (likelihoods) {
+      const Continuations wanted = continuations(jobs);
+      References references;
+      if (!full_text && wanted.any_gold)
+        for (const Job& job : jobs) references.push_back(reference(job.item));
+      gold = read.likelihoods(wanted.gold, full_text, references);
+      if (wanted.any_known) known = read.likelihoods(wanted.known, false);
+    }
+    if (full_text)
+      for (size_t k = 0; k < gold.size(); ++k)
+        reference_[jobs[k].item] = std::move(gold[k].log_probs_TV);
+    share("read", jobs, began, result);
+    const auto rows = read.answer(options_.max_new_tokens);
+    share("decode", jobs, began, result);
+    for (size_t k = 0; k < jobs.size(); ++k) {
+      Answer answer = to_answer(*jobs[k].condition, jobs[k].item, given[k], rows[k]);
+      if (!known.empty()) answer.nll_parametric = known[k].nll;
+      if (!gold.empty()) {
+        answer.nll_answer = gold[k].nll;
+        if (!block_.item(jobs[k].item).answer.empty()) answer.kl = full_text ? 0 : gold[k].kl;
+      }
+      done(std::move(answer));
+    }
+  }
+
+  void note(const char* what, const Condition& condition, double units, double& began,
+            RunnerResult& result) const {
     const double end = StageMeter::now();
-    if (options_.meter != nullptr)
-      options_.meter->add(cat(what, " ", condition.name()), units, end - began);
+    add_time(what, condition.name(), units, end - began, result);
+    began = end;
+  }
+
+  void add_time(const char* what, const std::string& name, double units, double seconds,
+                RunnerResult& result) const {
+    if (options_.meter != nullptr) options_.meter->add(cat(what, " ", name), units, seconds);
+    result.seconds_by_condition[name] += seconds;
+  }
+
+  // What rows of several conditions took together, by their numbers.
+  void share(const char* what, const std::vector<Job>& jobs, double& began,
+             RunnerResult& result) const {
+    const double end = StageMeter::now();
+    std::map<std::string, int64_t> counts;
+    for (const Job& job : jobs) ++counts[job.condition->name()];
+    for (const auto& [name, n] : counts)
+      add_time(what, name, static_cast<double>(n),
+               (end - began) * static_cast<double>(n) / static_cast<double>(jobs.size()), result);
     began = end;
   }
 
   // A control that hands over what it imitates is found here, whatever it is called. One item a
-  // block is enough.
-  void check_control(const Condition& condition, const std::vector<size_t>& items,
-                     const std::vector<Given>& given, RunnerResult& result) {
-    const KvCache* imitated = condition.must_differ_from(block_, items.front());
-    if (imitated == nullptr || block_.size() < 2) return;
-    const int64_t prefix = block_.target().prefix_length();
-    const KvCache span = given.front().past.slice(prefix, given.front().past.tokens());
-    const int64_t tokens = std::min(span.tokens(), imitated->tokens());
-    const at::Tensor wanted = imitated->values().narrow(3, 0, tokens),
-                     got = span.values().narrow(3, 0, tokens);
+  // batch is enough.
+  void check_control(const Condition& condition, size_t item, const Given& given,
+                     RunnerResult& result) {
+    const KvCache* imitated = condition.must_differ_from(block_, item);
+    if (imitated == nullptr || block_.size() < 2 || given.past.empty()) return;
+    const int64_t tokens = std::min(given.past.tokens(), imitated->tokens());
+    const at::Tensor wanted = imitated->values().narrow(3, 0, tokens).to(at::kFloat),
+                     got = given.past.values().narrow(3, 0, tokens).to(at::kFloat);
     const double distance = ((got - wanted).norm() / wanted.norm().clamp_min(1e-12)).item<double>();
     note_distance(result.control_distance, condition.name(), distance);
   }
@@ -131,13 +218,14 @@ class BlockRun {
 
   struct Continuations {
     std::vector<std::vector<int64_t>> gold, known;
-    bool any_known = false;
+    bool any_gold = false, any_known = false;
   };
-  Continuations continuations(const std::vector<size_t>& items, size_t begin, size_t end) const {
+  Continuations continuations(const std::vector<Job>& jobs) const {
     Continuations wanted;
-    for (size_t k = begin; k < end; ++k) {
-      wanted.gold.push_back(block_.item(items[k]).answer);
-      wanted.known.push_back(block_.item(items[k]).parametric);
+    for (const Job& job : jobs) {
+      wanted.gold.push_back(block_.item(job.item).answer);
+      wanted.known.push_back(block_.item(job.item).parametric);
+      wanted.any_gold = wanted.any_gold || !wanted.gold.back().empty();
       wanted.any_known = wanted.any_known || !wanted.known.back().empty();
     }
     return wanted;
@@ -153,18 +241,32 @@ class BlockRun {
         given.push_back(as_text(block_, k, block_.item(k).span));
         gold.push_back(block_.item(k).answer);
       }
+      size_t k = 0;
       for (auto& one : likelihoods(block_.target(), given, gold, options_.batch_size, true))
-        reference_.push_back(one.log_probs_TV);
+        reference_[k++] = one.log_probs_TV;
     }
     return reference_[i];
   }
 
   Block& block_;
   const RunnerOptions& options_;
-  std::vector<at::Tensor> reference_;
+  std::function<void()> after_batch_;
+  std::map<size_t, at::Tensor> reference_;  // by item; filled for the whole block or not at all
 };
 
 }  // namespace
+
+int64_t rows_at_once(const CausalLM& model, int64_t batch_size, int64_t tokens) {
+  const int64_t few = 4 * batch_size;
+  if (!model.device().is_cuda()) return few;
+  // A row's cache lies there once, once more while rows are dropped or likelihoods read, and its logits three times.
+  const auto size = static_cast<int64_t>(at::elementSize(model.dtype()));
+  const int64_t row =
+      3 * tokens * model.kv_shape().bytes_per_token(size) + 12 * model.config().vocab_size;
+  const auto room =
+      static_cast<int64_t>(0.5 * static_cast<double>(free_memory_bytes(model.device())));
+  return std::clamp(room / row, batch_size, std::max<int64_t>(batch_size, 1024));
+}
 
 RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const Reader& source,
                             const Reader& target,
@@ -188,32 +290,33 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
   for (size_t b = 0; b < blocks.size(); ++b) {
     Block block(blocks[b], source, target, block_options);
     if (mine(b)) {
-      BlockRun run(block, options);
-      const int64_t before = result.generated;
-      for (const Condition* condition : order) {
-        std::vector<size_t> missing;
-        for (size_t i = 0; i < block.size(); ++i)
-          if (!result.answers.has(condition->name(), item_key(*block.item(i).probe)))
-            missing.push_back(i);
-        const auto made = static_cast<int64_t>(missing.size());
-        progress.skip(static_cast<int64_t>(block.size()) - made);
-        if (missing.empty()) continue;
-        const auto began = Clock::now();
-        for (Answer& answer : run.run(*condition, missing, result)) {
-          store.add(answer);
-          result.answers.add(std::move(answer));
-        }
-        result.generated += made;
-        result.seconds_by_condition[condition->name()] += seconds_since(began);
-        progress.advance(made, condition->name());
-        if (stop_requested()) {
-          store.add_distances(result.control_distance);
-          store.sync();
-          throw stopped_error(cat(result.generated, " answers are kept in ",
-                                  options.store.file.string(), "; run again to go on"));
-        }
-      }
-      if (result.generated > before) store.add_distances(result.control_distance);
+      const auto missing = [&](const Condition& condition, size_t i) {
+        return !result.answers.has(condition.name(), item_key(*block.item(i).probe));
+      };
+      int64_t wanted = 0;
+      for (const Condition* condition : order)
+        for (size_t i = 0; i < block.size(); ++i) wanted += missing(*condition, i);
+      progress.skip(static_cast<int64_t>(block.size() * order.size()) - wanted);
+      int64_t made = 0;
+      const auto stop_if_asked = [&] {
+        if (!stop_requested()) return;
+        store.add_distances(result.control_distance);
+        store.sync();
+        throw stopped_error(cat(result.generated, " answers are kept in ",
+                                options.store.file.string(), "; run again to go on"));
+      };
+      BlockRun(block, options, stop_if_asked)
+          .run(
+              order, missing,
+              [&](Answer answer) {
+                store.add(answer);
+                result.answers.add(std::move(answer));
+                ++made;
+                ++result.generated;
+                progress.advance(1, "");
+              },
+              result);
+      if (made > 0) store.add_distances(result.control_distance);
     }
     if (after_block && rank == 0) after_block(block);
     give_back_freed_memory();

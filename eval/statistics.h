@@ -3,6 +3,7 @@
 // scripts/goldens/statistics_goldens.py.
 #pragma once
 
+#include "eval/statistics/clustered.h"    // IWYU pragma: export
 #include "eval/statistics/duplicates.h"   // IWYU pragma: export
 #include "eval/statistics/effect_size.h"  // IWYU pragma: export
 #include "eval/statistics/equivalence.h"  // IWYU pragma: export

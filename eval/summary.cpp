@@ -5,8 +5,7 @@
 #include <set>
 
 #include "eval/criteria/parametric_knowledge.h"
-#include "eval/statistics/equivalence.h"
-#include "eval/statistics/interval.h"
+#include "eval/statistics/clustered.h"
 #include "eval/statistics/tests.h"
 
 namespace kvlingua {
@@ -16,22 +15,54 @@ namespace {
 using Json = nlohmann::ordered_json;
 using List = std::vector<const Answer*>;
 
-template <class Predicate>
-Json rate_of(const List& answers, double confidence, const Predicate& holds) {
-  int64_t count = 0;
-  for (const Answer* answer : answers) count += holds(*answer);
-  return rate_json(count, static_cast<int64_t>(answers.size()), confidence);
+// The unit of every interval, and what its forms have in common.
+void label(const List& answers, stats::Clustered& c) {
+  std::vector<std::string> groups, contents;
+  for (const Answer* answer : answers) {
+    groups.push_back(group_of(*answer));
+    contents.push_back(content_of(*answer));
+  }
+  c.group = stats::labels_of(groups);
+  c.content = stats::labels_of(contents);
 }
 
+template <class Predicate>
+Json rate_of(const List& answers, double confidence, const Predicate& holds) {
+  if (answers.empty()) return rate_json(0, 0, confidence);
+  stats::Clustered c;
+  int64_t count = 0;
+  for (const Answer* answer : answers) {
+    c.first.push_back(holds(*answer));
+    count += holds(*answer);
+  }
+  label(answers, c);
+  const auto interval = stats::clustered_rate(c, confidence);
+  return {{"rate", interval.estimate},
+          {"low", interval.low},
+          {"high", interval.high},
+          {"count", count},
+          {"design_effect", interval.design_effect}};
+}
+
+int64_t groups_of(const List& answers) {
+  std::set<std::string> groups;
+  for (const Answer* answer : answers) groups.insert(group_of(*answer));
+  return static_cast<int64_t>(groups.size());
+}
+
+// Mean over items, its interval over groups (Student's t of cluster-robust errors).
 Json mean_of(const List& answers, double Answer::*field, double confidence) {
   std::vector<double> values;
+  std::vector<std::string> groups;
   for (const Answer* answer : answers)
-    if (std::isfinite(answer->*field)) values.push_back(answer->*field);
+    if (std::isfinite(answer->*field)) {
+      values.push_back(answer->*field);
+      groups.push_back(group_of(*answer));
+    }
   if (values.empty()) return nullptr;
-  const auto interval =
-      stats::mean_interval(values.data(), static_cast<int64_t>(values.size()), confidence);
+  const auto interval = stats::clustered_mean_t(values, stats::labels_of(groups), confidence);
   Json json{{"mean", interval.estimate}, {"low", interval.low}, {"high", interval.high}};
-  if (values.size() < 2) json["low"] = json["high"] = nullptr;
+  if (!std::isfinite(interval.low)) json["low"] = json["high"] = nullptr;
   return json;
 }
 
@@ -42,6 +73,7 @@ Json cell(const Answers& all, const List& answers, double confidence) {
   Json json;
   json["n"] = answers.size();
   json["distinct"] = items.size();
+  json["groups"] = groups_of(items);
   json["success"] = rate_of(items, confidence, [](const Answer& a) { return a.score.exact; });
   double partial = 0;
   for (const Answer* answer : items)
@@ -76,23 +108,28 @@ Json cell(const Answers& all, const List& answers, double confidence) {
   return json;
 }
 
-// Paired difference of exact answers from another condition, with McNemar's p (still uncorrected).
+// Paired difference of exact answers from another condition, with the sign-flip p (still
+// uncorrected).
 Json difference(const Answers& answers, const List& first, const std::string& other,
-                double confidence) {
-  std::vector<bool> a, b;
+                double confidence, uint64_t seed) {
+  stats::Clustered c;
+  List both;
   for (const Answer* answer : first)
     if (const Answer* match = answers.find(other, answer->item)) {
-      a.push_back(answer->score.exact);
-      b.push_back(match->score.exact);
+      c.first.push_back(answer->score.exact);
+      c.second.push_back(match->score.exact);
+      both.push_back(answer);
     }
-  if (a.empty()) return nullptr;
-  const auto counts = stats::PairedCounts::of(a, b);
-  const auto interval = stats::paired_difference(counts, confidence);
+  if (both.empty()) return nullptr;
+  label(both, c);
+  const auto interval = stats::score_difference(c, confidence);
   return {{"difference", interval.estimate},
           {"low", interval.low},
           {"high", interval.high},
-          {"n", counts.n()},
-          {"p", stats::mcnemar_exact(counts.only_first, counts.only_second).p}};
+          {"n", interval.n},
+          {"groups", interval.groups},
+          {"design_effect", interval.design_effect},
+          {"p", stats::sign_flip_p(c, 9999, seed)}};
 }
 
 void correct(Json& table, const std::string& family, const char* key) {
@@ -121,12 +158,13 @@ Json rate_json(int64_t count, int64_t n, double confidence) {
 }
 
 Json paired_differences(const Answers& answers, const std::string& first, const std::string& second,
-                        double confidence) {
+                        double confidence, uint64_t seed) {
   Json result = Json::object();
   std::vector<double> p;
   for (const auto& family : answers.families(first)) {
     if (family == "cases") continue;
-    Json one = difference(answers, distinct_answers(answers.of(first, family)), second, confidence);
+    Json one =
+        difference(answers, distinct_answers(answers.of(first, family)), second, confidence, seed);
     if (one.is_null()) continue;
     p.push_back(one["p"].get<double>());
     result[family] = std::move(one);
@@ -138,7 +176,7 @@ Json paired_differences(const Answers& answers, const std::string& first, const 
 }
 
 Json summarise(const Answers& answers, const std::vector<std::string>& conditions,
-               double confidence) {
+               double confidence, uint64_t seed) {
   Json table = Json::object();
   std::set<std::string> families;
   for (const auto& name : conditions) {
@@ -152,12 +190,12 @@ Json summarise(const Answers& answers, const std::vector<std::string>& condition
         const List part = answers.of(name, family, form);
         if (!part.empty()) json["forms"][form] = cell(answers, part, confidence);
       }
-      json["vs_baseline"] =
-          name == "baseline" ? Json()
-                             : difference(answers, distinct_answers(all), "baseline", confidence);
-      json["vs_full_text"] =
-          name == "full_text" ? Json()
-                              : difference(answers, distinct_answers(all), "full_text", confidence);
+      json["vs_baseline"] = name == "baseline" ? Json()
+                                               : difference(answers, distinct_answers(all),
+                                                            "baseline", confidence, seed);
+      json["vs_full_text"] = name == "full_text" ? Json()
+                                                 : difference(answers, distinct_answers(all),
+                                                              "full_text", confidence, seed);
       condition["families"][family] = std::move(json);
     }
   }

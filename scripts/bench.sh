@@ -5,6 +5,8 @@
 #   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
 #   scripts/bench.sh evaluate [--model DIR] [--items N] [--tokens N] [--no-peer]
 #   scripts/bench.sh c2c-step [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N] [--device cuda --dtype bfloat16]
+#   scripts/bench.sh peer RECIPE [--out DIR] [--top-k N] [--set a.b=c]     ridge beside aither-kvcache 2.4.1 on a generated pair set
+#   scripts/bench.sh gpu [--device cuda] [--models DIR] [--minutes 8] [--only tests,nano,pair,c2c,prefill,decode]   one table for a card; builds nothing
 #   KVLINGUA_C2C            a Cache-to-Cache source tree, for c2c-step; its transformers is 4.52.4
 #   KVLINGUA_BENCH_PYTHON   a python with torch and transformers (default python3)
 #   KVLINGUA_MODELS         where smollm2-135m-instruct may lie (else random weights of its shape)
@@ -35,8 +37,14 @@ case "${1:-}" in
     cmake --build "$build" --target bench_evaluate >&2
     exec "$python" "$root/scripts/bench/evaluate.py" "$build/bin/bench_evaluate" "${@:2}"
     ;;
+  gpu)
+    exec "$python" "$root/scripts/bench/gpu.py" "$build/bin" "${@:2}"
+    ;;
+  peer)
+    exec "$python" "$root/scripts/bench/peer.py" "$build/bin/kvlingua" "${@:2}"
+    ;;
   *)
-    sed -n '2,12s/^# \?//p' "$0" >&2
+    sed -n '2,13s/^# \?//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,8 +1,10 @@
 // The program itself: reads the command line, answers --help, --version and `recipe`, and loads the
 // rest only when it is needed, because libtorch and CUDA take seconds to load.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -37,9 +39,20 @@ int run_main_library(const CommandLine& command) {
   return entry(command);
 }
 
+// Started with descriptors 0, 1 or 2 closed (cron, daemons), the next file opened would get their
+// numbers and the log be written into it.
+void open_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
+  // A reader that goes away is an error of the write, with a line of its own.
+  std::signal(SIGPIPE, SIG_IGN);
   install_terminate_line();
   const int code = guarded([&] {
     const ParsedCommandLine parsed = parse_command_line(argc, argv, KVLINGUA_VERSION);

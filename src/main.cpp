@@ -10,6 +10,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/guard.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/base/mapped_files.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/config/command_line.h"
@@ -20,13 +21,19 @@ namespace {
 
 using VerbFunction = int (*)(const CommandLine&);
 const std::map<std::string, VerbFunction>& verb_table() {
-  static const std::map<std::string, VerbFunction> table = {
-      {"preflight", verbs::preflight}, {"generate", verbs::generate},
-      {"verify", verbs::verify},       {"train", verbs::train},
-      {"evaluate", verbs::evaluate},   {"quickstart", verbs::quickstart},
-      {"import", verbs::import_from},  {"export", verbs::export_to},
-      {"inspect", verbs::inspect},     {"nano-lm", verbs::nano_lm},
-      {"sweep", verbs::sweep},         {"identity", verbs::identity}};
+  static const std::map<std::string, VerbFunction> table = {{"preflight", verbs::preflight},
+                                                            {"generate", verbs::generate},
+                                                            {"verify", verbs::verify},
+                                                            {"train", verbs::train},
+                                                            {"evaluate", verbs::evaluate},
+                                                            {"quickstart", verbs::quickstart},
+                                                            {"import", verbs::import_from},
+                                                            {"export", verbs::export_to},
+                                                            {"ask", verbs::ask},
+                                                            {"inspect", verbs::inspect},
+                                                            {"nano-lm", verbs::nano_lm},
+                                                            {"sweep", verbs::sweep},
+                                                            {"identity", verbs::identity}};
   return table;
 }
 
@@ -64,6 +71,7 @@ int run(const CommandLine& command) {
 extern "C" __attribute__((visibility("default"))) int kvlingua_main(
     const kvlingua::CommandLine& command) {
   kvlingua::install_terminate_line();
+  kvlingua::install_bus_error_line();
   kvlingua::watch_stop_signals();
   return kvlingua::guarded([&] {
     kvlingua::set_verbosity(command.verbosity);

@@ -8,6 +8,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/config/paths.h"
 #include "trainers/c2c/c2c_run.h"
 #include "trainers/engine/plan.h"
 #include "trainers/engine/train_run.h"
@@ -33,6 +34,7 @@ TrainRun::TrainRun(const Recipe& recipe, const RunContext& context)
       folder_(recipe, context) {
   const PairReader reader = PairReader::open(context.paths.dataset);
   info_ = reader.info();
+  pairs_sha256_ = reader.manifest().sha256();
   for (int64_t s = 0; s < reader.shards(); ++s) {
     const ShardIndex& index = reader.shard(s).index();
     for (int64_t i = 0; i < index.samples(); ++i) {
@@ -84,6 +86,41 @@ std::unique_ptr<BatchSource> TrainRun::source(LoadUnit unit, LoadUse use, int64_
                            .world = shared ? peers_.size() : 1});
 }
 
+Provenance TrainRun::provenance(const std::string& stage, const std::string& before) const {
+  return {stage_recipe(recipe_, stage, static_cast<int64_t>(seed_)), pairs_sha256_,
+          before.empty() ? "" : projector_sha256(before)};
+}
+
+std::string TrainRun::start_folder(const std::string& stage) const {
+  const auto& order = recipe_.train.stages;
+  const auto mine = std::find(order.begin(), order.end(), stage);
+  for (auto it = std::make_reverse_iterator(mine); it != order.rend(); ++it) {
+    if (std::string found = folder_.find(*it, peers_); !found.empty()) return found;
+  }
+  if (recipe_.train.start_from.empty() || stage == "ridge") return {};
+  const fs::path from = follow_link(resolve_path(recipe_.train.start_from));
+  if (fs::exists(from / "projector.json")) return from.string();
+  const auto found = find_checkpoint(from);
+  return found ? found->path.string() : std::string();
+}
+
+void TrainRun::refuse_other_stages() const {
+  const auto& order = recipe_.train.stages;
+  const std::vector<std::string> asked = stages();
+  std::vector<std::string> kept = asked;
+  // Of one stage alone, those before it are what it begins with.
+  for (auto it = order.begin(); it != order.end() && *it != asked.front(); ++it)
+    kept.push_back(*it);
+  for (const std::string& stage : kept) {
+    const bool anew =
+        context_.restart && std::find(asked.begin(), asked.end(), stage) != asked.end();
+    const std::string where = anew ? std::string() : folder_.find(stage, peers_);
+    if (where.empty()) continue;
+    const Checkpoint there = read_checkpoint(where);
+    folder_.refuse_other(there, where, provenance(stage, start_folder(stage)));
+  }
+}
+
 Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState& state) const {
   Checkpoint c;
   c.state = state;
@@ -92,6 +129,7 @@ Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState&
   c.projector = projector.state();
   c.rng = RngState::capture();
   c.recipe_yaml = recipe_.to_yaml();
+  c.made_by = provenance(state.stage, "").to_json();  // ridge and its control: from pairs alone
   return c;
 }
 
@@ -106,8 +144,13 @@ TrainResult TrainRun::execute() {
     result.stages = plan.to_json();
     return result;
   }
-  peers_ = Peers(context_.world);
-  if (peers_.main()) folder_.open(context_.stage.empty() ? std::vector<std::string>{} : stages());
+  peers_ = Peers(context_);
+  // Looked at before anything is removed or written.
+  refuse_other_stages();
+  if (peers_.main()) {
+    folder_.open(context_.stage.empty() ? std::vector<std::string>{} : stages());
+    folder_.begin();
+  }
   peers_.wait();
   folder_.remark(result.plan);
 

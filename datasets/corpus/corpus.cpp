@@ -5,7 +5,10 @@
 
 #include "datasets/corpus/corpus_file.h"
 #include "datasets/corpus/families.h"
+#include "datasets/corpus/fresh_families.h"
+#include "datasets/corpus/mixed_corpus.h"
 #include "datasets/corpus/synthetic_corpus.h"
+#include "datasets/corpus/text_passages.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/random.h"
@@ -47,8 +50,10 @@ std::string role_of(const std::string& name, const std::string& where) {
 
 // One record of a chat file, in either of the two layouts.
 Document conversation(const json& object, const std::string& where) {
-  const bool share = object.contains("conversations");
-  if (!share && !object.contains("messages"))
+  // Merged data sets have both columns, one of them null.
+  const auto has = [&](const char* key) { return object.contains(key) && !object[key].is_null(); };
+  const bool share = has("conversations");
+  if (!share && !has("messages"))
     bad_record(where, "no \"messages\" and no \"conversations\"", "", "");
   const json& turns = object[share ? "conversations" : "messages"];
   if (!turns.is_array() || turns.empty())
@@ -111,6 +116,12 @@ class FileCorpus : public Corpus {
     return document;
   }
 
+  std::string place(int64_t i) const override {
+    const size_t f =
+        static_cast<size_t>(std::upper_bound(first_.begin(), first_.end(), i) - first_.begin()) - 1;
+    return files_[f]->place(i - first_[f]);
+  }
+
   json describe() const override {
     json names = json::array();
     for (const auto& file : files_) names.push_back(file->path().filename().string());
@@ -165,6 +176,13 @@ class EnglishContexts {
                                         .n = n,
                                         .seed = static_cast<uint64_t>(options.seed),
                                         .style = FamilyStyle::kEnglish})) {
+            // What chooses between states of training is not trained on.
+            const auto validates = [](const std::string& marker) {
+              return !all_words_of(ValuePart::kTraining, marker);
+            };
+            if (split == Split::kTrain &&
+                std::any_of(item.markers.begin(), item.markers.end(), validates))
+              continue;
             pools_[family].push_back(item.context);
           }
           break;
@@ -206,6 +224,7 @@ class BuiltInCorpus : public Corpus {
       english_.push_back(EnglishContexts(options_, split));
   }
 
+  std::string place(int64_t i) const override { return cat("built-in document ", i); }
   int64_t size() const override { return options_.documents; }
   bool split_by_construction() const override { return true; }
 
@@ -213,9 +232,15 @@ class BuiltInCorpus : public Corpus {
     const bool held_out = split_ == "heldout" || (split_ == "all" && i % 4 == 3);
     const auto index = static_cast<uint64_t>(i);
     Document document;
-    document.text = english_.empty()
-                        ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain)
-                        : english_[held_out ? 1 : 0].context(index);
+    if (options_.style == "open") {
+      Random random(mix(mix(static_cast<uint64_t>(options_.seed), hash_name("open")), index));
+      document.text =
+          open_content(held_out ? ValuePart::kHeldOut : ValuePart::kTraining, random).context;
+    } else {
+      document.text = english_.empty()
+                          ? nano_.context(index, held_out ? Split::kHeldOut : Split::kTrain)
+                          : english_[held_out ? 1 : 0].context(index);
+    }
     document.group = document.text;
     return document;
   }
@@ -253,6 +278,8 @@ class BuiltInCorpus : public Corpus {
 
 std::unique_ptr<Corpus> open_corpus(const DataOptions& options) {
   if (options.kind == "synthetic") return std::make_unique<BuiltInCorpus>(options);
+  if (options.kind == "text") return open_passages(options);
+  if (options.kind == "mix") return open_mixed_corpus(options);
   return std::make_unique<FileCorpus>(options);
 }
 
@@ -265,6 +292,16 @@ std::optional<Document> read_document(const Corpus& corpus, int64_t i, bool skip
     if (malformed++ < 5) log_warning(cat("skipped: ", error.what()));
     return std::nullopt;
   }
+}
+
+void skip_or_rethrow(const Corpus& corpus, int64_t i, bool skip_bad, const Error& error,
+                     int64_t& malformed) {
+  ErrorParts parts = error.parts();
+  const std::string place = corpus.place(i);
+  if (!parts.where.starts_with(place)) parts.where = cat(place, ": ", parts.where);
+  const Error named(parts);
+  if (!skip_bad || error.code() != ExitCode::kInput) throw named;
+  if (malformed++ < 5) log_warning(cat("skipped: ", named.what()));
 }
 
 Shuffle::Shuffle(int64_t n, uint64_t seed)

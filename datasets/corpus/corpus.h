@@ -4,11 +4,13 @@
 // Files are never held in memory: opening one scans it once (hash, and where each record begins: 16
 // bytes a record), and records are read and parsed when asked for. What a kind's record is:
 //   plain      a line of text; empty lines are passed over
+//   text       a passage of a whole text (text_passages.h)
 //   jsonl      a JSON object a line; the document is its text field
 //   chat       objects with "messages": [{"role": "system|user|assistant", "content": ...}], a line
 //   each or in one array sharegpt   objects with "conversations": [{"from": "system|human|gpt",
 //   "value": ...}], as OpenHermes-2.5 has them synthetic  contexts of the built-in language
-//   (synthetic_corpus.h)
+//   (synthetic_corpus.h), or of an open vocabulary (fresh_families.h)
+//   mix        several of these by weight (mixed_corpus.h)
 // Knows no model. Splits are by construction: a document's side depends on its group alone
 // (split.h).
 #pragma once
@@ -23,6 +25,7 @@
 #include <vector>
 
 #include "datasets/corpus/split.h"
+#include "kvlingua/base/error.h"
 #include "kvlingua/config/data_options.h"
 #include "kvlingua/text/chat_template.h"
 
@@ -34,6 +37,7 @@ struct Document {
   std::string
       group;  // documents of one group stand on one side of every split; by default the text itself
   std::vector<ChatMessage> messages;  // chat and sharegpt
+  bool settled = false;  // made of one split's values: not filtered, as split_by_construction()
 };
 
 class Corpus {
@@ -43,6 +47,8 @@ class Corpus {
   // Record i in the corpus' own order. Throws Error (kInput) naming file and line when it is
   // malformed. Thread-safe.
   virtual Document read(int64_t i) const = 0;
+  // "file:line" of record i, for messages about what was made of it.
+  virtual std::string place(int64_t i) const = 0;
   // Whether the corpus itself is of one split already, so that documents need not be filtered
   // (synthetic).
   virtual bool split_by_construction() const { return false; }
@@ -58,6 +64,10 @@ std::unique_ptr<Corpus> open_corpus(const DataOptions& options);
 // and such are skipped (data.skip_bad).
 std::optional<Document> read_document(const Corpus& corpus, int64_t i, bool skip_bad,
                                       int64_t& malformed);
+// The same for what is made of a record afterwards: counts it and returns where such are skipped,
+// rethrows naming its file and line where they are not.
+void skip_or_rethrow(const Corpus& corpus, int64_t i, bool skip_bad, const Error& error,
+                     int64_t& malformed);
 
 // Permutation of [0, n) that needs no memory: a Feistel network with cycle walking, so that
 // shuffling costs nothing whatever the size of a corpus.

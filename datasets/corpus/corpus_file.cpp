@@ -1,6 +1,7 @@
 #include "datasets/corpus/corpus_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -82,10 +83,14 @@ class ArrayScanner {
 RecordFile::RecordFile(const std::filesystem::path& path, RecordLayout layout) : path_(path) {
   if (std::filesystem::is_directory(path))
     unusable(path.string(), "is a folder", "name the files in it under data.files");
-  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0)
     unusable(path.string(), cat("cannot be read: ", std::strerror(errno)), "check data.files");
+  struct stat status {};
   try {
+    if (::fstat(fd_, &status) == 0 && !S_ISREG(status.st_mode))
+      unusable(path.string(), "is no regular file: its records are read more than once",
+               "write what it gives into a file");
     scan(layout);
   } catch (...) {
     ::close(fd_);

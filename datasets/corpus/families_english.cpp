@@ -22,6 +22,13 @@ std::string of_split(Split split, Draw draw) {
   }
 }
 
+std::string two_parts(Split split, const Words& beginnings, const Words& ends, Random& random) {
+  return of_split(split, [&] {
+    const std::string& end = random.pick(ends);
+    return random.pick(beginnings) + end;
+  });
+}
+
 std::string person(Split split, Random& random) {
   static const Words beginnings = {"Al",  "Bel", "Cor", "Dar", "El",  "Fen", "Gal", "Hal",  "Is",
                                    "Jor", "Kel", "Lor", "Mar", "Nor", "Or",  "Per", "Quin", "Ros",
@@ -33,8 +40,10 @@ std::string person(Split split, Random& random) {
       "Marsh", "North", "Pen",  "Rad", "Stan", "Thorn", "Under", "West",  "Whit", "Win"};
   static const Words family_ends = {"wood", "worth", "down", "ley",  "field",
                                     "ford", "croft", "by",   "well", "bury"};
-  return of_split(split, [&] { return random.pick(beginnings) + random.pick(ends); }) + " " +
-         of_split(split, [&] { return random.pick(family_beginnings) + random.pick(family_ends); });
+  // One draw a statement, ends first: C++ leaves the order of operands open, and items must be the
+  // same whatever compiles this.
+  const std::string family = two_parts(split, family_beginnings, family_ends, random);
+  return two_parts(split, beginnings, ends, random) + " " + family;
 }
 
 std::string place(Split split, Random& random) {
@@ -46,7 +55,7 @@ std::string place(Split split, Random& random) {
   static const Words ends = {"haven",  "bridge", "port", "mouth", "gate",  "holm",
                              "crest",  "dale",   "fall", "moor",  "ridge", "shore",
                              "spring", "stead",  "ton",  "vale",  "wick",  "brook"};
-  return of_split(split, [&] { return random.pick(beginnings) + random.pick(ends); });
+  return two_parts(split, beginnings, ends, random);
 }
 
 const Words& filler() {
@@ -258,7 +267,8 @@ const std::vector<Relation>& relations() {
 
 FamilyContent counterfact(Split split, Random& random) {
   const Relation& relation = random.pick(relations());
-  const auto& [subject, truth] = random.pick(relation.subjects);
+  const auto& fact = random.pick(relation.subjects);
+  const std::string& subject = fact.first;
   const std::string value = relation.values.empty()
                                 ? place(split, random)
                                 : of_split(split, [&] { return random.pick(relation.values); });
@@ -266,13 +276,14 @@ FamilyContent counterfact(Split split, Random& random) {
     return fill(pattern, {{"s", subject}, {"v", value}});
   };
   FamilyContent content;
-  content.context =
-      among_filler(capitalised(write(random.pick(relation.statements))), random.below(3), random);
+  const size_t fillers = random.below(3);
+  const std::string statement = capitalised(write(random.pick(relation.statements)));
+  content.context = among_filler(statement, fillers, random);
   content.question = write(relation.question);
   content.beginning = write(relation.beginning);
   content.rest = " " + value + ".";
   content.markers = {value};
-  content.parametric = truth;
+  content.parametric = fact.second;
   content.group = write(relation.name);
   return content;
 }
@@ -296,7 +307,9 @@ FamilyContent needle(Split split, Random& random) {
     return fill(pattern, {{"k", kind}, {"o", owner}, {"v", code}});
   };
   FamilyContent content;
-  content.context = among_filler(write(random.pick(statements)), 3 + random.below(5), random);
+  const size_t fillers = 3 + random.below(5);
+  const std::string statement = write(random.pick(statements));
+  content.context = among_filler(statement, fillers, random);
   content.question = write(random.pick(questions));
   content.beginning = write("The {k} of {o} is");
   content.rest = " " + code + ".";

@@ -210,8 +210,9 @@ std::string invent_person(Split split, Random& random) {
 
 std::string invent_place(Split split, Random& random) {
   return of_split(split, [&] {
-    return capitalised(join_syllables(1 + static_cast<int64_t>(random.below(2)), random)) +
-           random.pick(nano_place_endings());
+    // One draw a statement, the ending first: the order of operands is the compiler's choice.
+    const std::string& ending = random.pick(nano_place_endings());
+    return capitalised(join_syllables(1 + static_cast<int64_t>(random.below(2)), random)) + ending;
   });
 }
 

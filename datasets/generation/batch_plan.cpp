@@ -1,6 +1,7 @@
 #include "datasets/generation/batch_plan.h"
 
 #include <algorithm>
+#include <optional>
 #include <tuple>
 
 #include "kvlingua/base/error.h"
@@ -88,10 +89,22 @@ BatchPlan plan_batches(const Corpus& corpus, const SampleBuilder& builder, const
     const int64_t number = data.shuffle ? shuffle(i) : i;
     const auto document = read_document(corpus, number, data.skip_bad, plan.skipped_documents);
     if (!document) continue;
-    const auto sample = builder.build(*document, number, corpus.split_by_construction());
+    std::optional<BuiltSample> sample;
+    try {
+      sample = builder.build(*document, number, corpus.split_by_construction());
+    } catch (const Error& error) {
+      // What a template alters or a model cannot read is as bad as what cannot be parsed.
+      skip_or_rethrow(corpus, number, data.skip_bad, error, plan.skipped_documents);
+      continue;
+    }
     if (!sample) {
       ++plan.left_out;
       continue;
+    }
+    if (sample->control_tokens > 0) {
+      if (plan.control_tokens == 0) plan.control_place = corpus.place(number);
+      plan.control_tokens += sample->control_tokens;
+      ++plan.documents_with_control;
     }
     PlannedSample s{number, static_cast<int32_t>(sample->source.ids.size()),
                     static_cast<int32_t>(sample->target.ids.size()),

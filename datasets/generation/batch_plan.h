@@ -33,9 +33,11 @@ struct BatchPlan {
   std::vector<int64_t> batch_offsets{0};  // batch b holds samples [b, b + 1)
   std::vector<PlannedShard> shards;
   int64_t source_tokens = 0, target_tokens = 0, source_rows = 0, target_rows = 0;
-  int64_t padded_tokens = 0;      // that both models read together, prefixes and padding included
-  int64_t skipped_documents = 0;  // malformed, with skip_bad
-  int64_t left_out = 0;           // too short, or of the other split
+  int64_t padded_tokens = 0;  // that both models read together, prefixes and padding included
+  int64_t control_tokens = 0, documents_with_control = 0;  // written in documents themselves
+  std::string control_place;                               // the first of them, file:line
+  int64_t skipped_documents = 0;                           // malformed, with skip_bad
+  int64_t left_out = 0;                                    // too short, or of the other split
 
   int64_t batches() const { return static_cast<int64_t>(batch_offsets.size()) - 1; }
 };

@@ -7,6 +7,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/base/utf8.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/text/chat_template.h"
 
 namespace kvlingua {
@@ -19,6 +20,15 @@ size_t byte_of(const std::string& text, int64_t n) {
     if (begins_character(text[i]) && n-- == 0) break;
   }
   return i;
+}
+
+// Tokens at the end of a cut text may not be those of the whole one.
+constexpr int64_t kSpareTokens = 64;
+
+std::string cut_at_character(const std::string& text, size_t end) {
+  end = std::min(end, text.size());
+  while (end > 0 && end < text.size() && !begins_character(text[end])) --end;
+  return text.substr(0, end);
 }
 
 // `count` of [0, n), ascending.
@@ -34,7 +44,30 @@ std::vector<int32_t> choose(int64_t n, int64_t count, uint64_t seed) {
 
 std::vector<int32_t> all_of(size_t n) { return choose(static_cast<int64_t>(n), 0, 0); }
 
+using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+
+// Special tokens that begin within these ranges of characters.
+int64_t count_special(const Tokenizer& tokenizer, const Encoding& tokens, const Ranges& within) {
+  int64_t count = 0;
+  size_t range = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const int64_t begin = tokens.offsets[i].first;
+    while (range < within.size() && within[range].second <= begin) ++range;
+    if (range < within.size() && begin >= within[range].first &&
+        tokenizer.is_special(tokens.ids[i]))
+      ++count;
+  }
+  return count;
+}
+
+Encoding encode_turns(const Tokenizer& tokenizer, const RenderedTurns& turns, bool split) {
+  return split ? tokenizer.encode_literal(turns.text, turns.contents)
+               : tokenizer.encode(turns.text, false);
+}
+
 }  // namespace
+
+int64_t bytes_worth_reading(int64_t tokens) { return 64 * tokens + 4096; }
 
 bool renders_turns(const DataOptions& data) {
   return data.chat && (data.kind == "chat" || data.kind == "sharegpt");
@@ -44,17 +77,7 @@ SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& mode
                             int64_t max_positions, bool turns) {
   SpanReader reader{.tokenizer = &tokenizer, .model = model.name, .max_positions = max_positions};
   if (chat) {
-    ChatFamily family;
-    if (model.chat == "auto") {
-      family = recognise_chat_family(tokenizer);
-    } else if (const auto named = chat_family_from_name(model.chat)) {
-      family = *named;
-    } else {
-      throw Error({.code = ExitCode::kUsage,
-                   .where = "pair",
-                   .what = "unknown chat template family",
-                   .got = printable(model.chat)});
-    }
+    const ChatFamily family = chat_family_of(model, tokenizer);
     ChatOptions options;
     options.enable_thinking = model.thinking;
     reader.chat = to_string(family);
@@ -80,6 +103,11 @@ SampleBuilder::SampleBuilder(SpanReader source, SpanReader target, const DataOpt
       alignment_(alignment),
       seed_(seed) {}
 
+Encoding SampleBuilder::encode_user(const Tokenizer& tokenizer, std::string_view text) const {
+  if (!data_.split_control_tokens) return tokenizer.encode(text, false);
+  return tokenizer.encode_literal(text, {{0, INT64_MAX}});
+}
+
 void SampleBuilder::cut(std::string& text, Encoding& target) const {
   const auto limit = static_cast<size_t>(data_.max_length);
   // A cut may tokenise differently at its end: again until it fits. Every round is shorter by a
@@ -88,7 +116,7 @@ void SampleBuilder::cut(std::string& text, Encoding& target) const {
     size_t end = std::min(byte_of(text, target.offsets[limit].first), text.size() - 1);
     while (end > 0 && !begins_character(text[end])) --end;
     text.resize(end);
-    target = target_.tokenizer->encode(text, false);
+    target = encode_user(*target_.tokenizer, text);
   }
 }
 
@@ -122,10 +150,20 @@ Alignment SampleBuilder::aligned(const Encoding& source, const Encoding& target,
 std::optional<SampleBuilder::Read> SampleBuilder::read_text(const Document& document,
                                                             BuiltSample& sample) const {
   sample.text = document.text;
-  Encoding target = target_.tokenizer->encode(sample.text, false);
+  // Only the beginning is kept, so only that is tokenised; more of it where tokens are long.
+  for (int64_t bytes = bytes_worth_reading(data_.max_length);
+       bytes < static_cast<int64_t>(sample.text.size()); bytes *= 4) {
+    const std::string begin = cut_at_character(document.text, static_cast<size_t>(bytes));
+    if (static_cast<int64_t>(encode_user(*target_.tokenizer, begin).size()) <=
+        data_.max_length + kSpareTokens)
+      continue;
+    sample.text = begin;
+  }
+  Encoding target = encode_user(*target_.tokenizer, sample.text);
   cut(sample.text, target);
   if (static_cast<int64_t>(target.size()) < data_.min_length) return std::nullopt;
-  return Read{source_.tokenizer->encode(sample.text, false), std::move(target), 0};
+  sample.control_tokens = count_special(*target_.tokenizer, target, {{0, INT64_MAX}});
+  return Read{encode_user(*source_.tokenizer, sample.text), std::move(target), 0};
 }
 
 // The conversation as each model's template writes it; the last turns are left out where it is too
@@ -134,6 +172,16 @@ std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& doc
                                                              int64_t number,
                                                              BuiltSample& sample) const {
   std::vector<ChatMessage> messages = document.messages;
+  // What is longer than any such number of tokens need not be tokenised to be left out.
+  const auto most = static_cast<size_t>(bytes_worth_reading(data_.max_length));
+  size_t bytes = 0;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    bytes += messages[i].content.size();
+    if (bytes <= most) continue;
+    messages.resize(std::max<size_t>(i, 1));
+    messages.back().content = cut_at_character(messages.back().content, most);
+    break;
+  }
   const auto render = [&](const SpanReader& reader) {
     try {
       return render_turns(*reader.turns, messages, reader.system, reader.options);
@@ -145,7 +193,7 @@ std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& doc
   };
   while (true) {
     const RenderedTurns target = render(target_);
-    Encoding read = target_.tokenizer->encode(target.text, false);
+    Encoding read = encode_turns(*target_.tokenizer, target, data_.split_control_tokens);
     if (static_cast<int64_t>(read.size()) > data_.max_length) {
       std::string& last = messages.back().content;
       if (messages.size() > 1) {
@@ -163,15 +211,18 @@ std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& doc
     if (static_cast<int64_t>(read.size()) < data_.min_length) return std::nullopt;
     const RenderedTurns source = render(source_);
     sample.text = target.text;
-    return Read{in_coordinates_of(target, source, source_.tokenizer->encode(source.text, false)),
-                std::move(read), target.first_content()};
+    sample.control_tokens = count_special(*target_.tokenizer, read, target.contents);
+    return Read{
+        in_coordinates_of(target, source,
+                          encode_turns(*source_.tokenizer, source, data_.split_control_tokens)),
+        std::move(read), target.first_content()};
   }
 }
 
 std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_t number,
                                                 bool split_by_construction) const {
   if (document.text.empty()) return std::nullopt;
-  if (!split_by_construction && data_.split != "all") {
+  if (!split_by_construction && !document.settled && data_.split != "all") {
     if ((split_of(document.group) == Split::kHeldOut) != (data_.split == "heldout"))
       return std::nullopt;
   }

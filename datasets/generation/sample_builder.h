@@ -25,6 +25,10 @@
 
 namespace kvlingua {
 
+// More bytes than `tokens` tokens of any text that people write: what lies behind them is cut off
+// before it is tokenised.
+int64_t bytes_worth_reading(int64_t tokens);
+
 // How one model reads a span.
 struct SpanReader {
   const Tokenizer* tokenizer = nullptr;
@@ -57,6 +61,7 @@ struct BuiltSample {
   std::vector<int32_t> alignment;          // [target tokens]
   std::vector<int32_t> target_source_row;  // [target rows]
   double alignment_covered = 1.0;
+  int64_t control_tokens = 0;  // the target's, written in the document itself
 };
 
 class SampleBuilder {
@@ -80,6 +85,8 @@ class SampleBuilder {
     Encoding source, target;    // with offsets in the same text
     int64_t first_content = 0;  // rows are kept from this code point on
   };
+  // A text of the user's: control tokens in it are text where data.split_control_tokens says so.
+  Encoding encode_user(const Tokenizer& tokenizer, std::string_view text) const;
   std::optional<Read> read_text(const Document& document, BuiltSample& sample) const;
   std::optional<Read> read_turns(const Document& document, int64_t number,
                                  BuiltSample& sample) const;

@@ -1,6 +1,7 @@
 #include "datasets/pairs/h5_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,8 +13,6 @@
 
 namespace kvlingua::h5 {
 namespace {
-
-constexpr int64_t kChunkBytes = 1 << 20;
 
 // HDF5 prints its error stack on stderr, per thread, unless told not to.
 void be_quiet() {
@@ -101,6 +100,21 @@ std::string shape_text(const std::vector<int64_t>& dims) {
   return text + "]";
 }
 
+constexpr size_t kLongestAttribute = 64 << 10;
+
+// One value: reading an attribute of more would write past where it is read to.
+bool is_single(hid_t attribute) {
+  const Scoped space(H5Aget_space(attribute), H5Sclose);
+  return space.ok() && H5Sget_simple_extent_npoints(space) == 1;
+}
+
+// A name that stands for an object of this very file, not a link to another name or file.
+bool is_hard_link(hid_t file, const std::string& name) {
+  H5L_info_t info;
+  return H5Lexists(file, name.c_str(), H5P_DEFAULT) > 0 &&
+         H5Lget_info(file, name.c_str(), &info, H5P_DEFAULT) >= 0 && info.type == H5L_TYPE_HARD;
+}
+
 // What HDF5 says about its innermost error.
 std::string innermost_error() {
   std::string text;
@@ -147,6 +161,22 @@ void File::fail(const std::string& what, const std::string& place) const {
                .got = innermost_error()});
 }
 
+namespace {
+
+// HDF5 locks the files it opens, and cannot open any where the file system has no locks (NFS without
+// its daemon, some FUSE). Shards need none: they never change once they have their name, and
+// generate has a lock of its own.
+void without_lock(hid_t access) {
+#if H5_VERSION_GE(1, 10, 7)
+  H5Pset_file_locking(access, false, true);
+#else
+  ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
+  (void)access;
+#endif
+}
+
+}  // namespace
+
 std::unique_ptr<File> File::create(const std::filesystem::path& path) {
   be_quiet();
   std::unique_ptr<File> file(new File);
@@ -169,9 +199,11 @@ std::unique_ptr<File> File::open(const std::filesystem::path& path) {
   file->path_ = path;
   const Scoped access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+  without_lock(access);
   file->id_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
   if (file->id_ < 0) file->fail("is no HDF5 file that can be read", "");
   file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file->fd_ < 0) file->fail("cannot be opened", "");
   return file;
 }
 
@@ -188,7 +220,7 @@ void File::close() {
 }
 
 void File::release() {
-  if (!needed_ && id_ >= 0) H5Fclose(std::exchange(id_, -1));
+  if (id_ >= 0) H5Fclose(std::exchange(id_, -1));
 }
 
 void File::make_group(const std::string& name) {
@@ -239,7 +271,8 @@ std::string File::read_text_attribute(const std::string& name) const {
   const Scoped attribute(H5Aopen(id_, name.c_str(), H5P_DEFAULT), H5Aclose);
   if (!attribute.ok()) fail("attribute cannot be read", name);
   const Scoped type(H5Aget_type(attribute), H5Tclose);
-  if (!type.ok() || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0)
+  if (!type.ok() || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0 ||
+      !is_single(attribute) || H5Tget_size(type) > kLongestAttribute)
     fail("attribute is no text", name);
   std::string text(H5Tget_size(type), '\0');
   if (H5Aread(attribute, type, text.data()) < 0) fail("attribute cannot be read", name);
@@ -249,10 +282,13 @@ std::string File::read_text_attribute(const std::string& name) const {
 
 int64_t File::read_int_attribute(const std::string& name) const {
   be_quiet();
-  const Scoped attribute(H5Aopen(id_, name.c_str(), H5P_DEFAULT), H5Aclose);
+  const Scoped attribute(
+      H5Aexists(id_, name.c_str()) > 0 ? H5Aopen(id_, name.c_str(), H5P_DEFAULT) : -1, H5Aclose);
   int64_t value = 0;
-  if (!attribute.ok() || H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0)
-    fail("attribute cannot be read", name);
+  const Scoped type(attribute.ok() ? H5Aget_type(attribute) : -1, H5Tclose);
+  if (!type.ok() || H5Tget_class(type) != H5T_INTEGER || !is_single(attribute))
+    fail("attribute is no number", name);
+  if (H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0) fail("attribute cannot be read", name);
   return value;
 }
 
@@ -341,23 +377,46 @@ bool File::has(const std::string& name) const {
   // H5Lexists fails on a missing group in the middle of a path: ask level by level.
   for (size_t slash = name.find('/'); slash != std::string::npos;
        slash = name.find('/', slash + 1)) {
-    if (H5Lexists(id_, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return false;
+    if (!is_hard_link(id_, name.substr(0, slash))) return false;
   }
-  return H5Lexists(id_, name.c_str(), H5P_DEFAULT) > 0;
+  return is_hard_link(id_, name);
+}
+
+void File::refuse(const std::string& name, const std::string& what, const std::string& got,
+                  const std::string& expected) const {
+  throw Error({.code = ExitCode::kCorrupt,
+               .where = cat(path_.string(), ": ", name),
+               .what = what,
+               .got = got,
+               .expected = expected});
+}
+
+// Where an array's bytes lie in this file. Only what is stored as this program stores it is read:
+// in one piece, here. Chunks, external files and virtual arrays would read bytes that the hash of
+// this file says nothing about, or claim sizes that no byte stands behind.
+int64_t File::place_of(hid_t set, const std::string& name, int64_t bytes) const {
+  const Scoped creation(H5Dget_create_plist(set), H5Pclose);
+  if (!creation.ok() || H5Pget_layout(creation) != H5D_CONTIGUOUS ||
+      H5Pget_external_count(creation) != 0 || H5Pget_nfilters(creation) != 0)
+    refuse(name, "array is not stored in one piece of this file", "another storage",
+           "contiguous storage, as kvlingua generate writes");
+  if (bytes == 0) return 0;  // nothing to read, and no place
+  const haddr_t place = H5Dget_offset(set);
+  struct stat status {};
+  if (place == HADDR_UNDEF || ::fstat(fd_, &status) != 0 || status.st_size < bytes ||
+      place > static_cast<haddr_t>(status.st_size - bytes))
+    refuse(name, "array reaches past the end of the file", cat(bytes, " bytes"),
+           cat("within ", status.st_size));
+  return static_cast<int64_t>(place);
 }
 
 Array File::array(const std::string& name, Type type, const std::vector<int64_t>& dims) const {
   be_quiet();
   if (!has(name)) fail("array is missing", name);
-  const Scoped access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
-  // Readers take long runs of rows: a chunk cache would only copy. Two chunks, for runs that end
-  // inside one.
-  H5Pset_chunk_cache(access, 101, 2 * kChunkBytes + 4096, 1.0);
-  const hid_t set = H5Dopen2(id_, name.c_str(), access);
-  if (set < 0) fail("array cannot be opened", name);
+  const Scoped set(H5Dopen2(id_, name.c_str(), H5P_DEFAULT), H5Dclose);
+  if (!set.ok()) fail("array cannot be opened", name);
   Array array;
   array.file_ = const_cast<File*>(this);
-  auto handle = shared_handle(set);
   array.name_ = name;
   array.type_ = type;
   const Scoped stored(H5Dget_type(set), H5Tclose);
@@ -365,53 +424,32 @@ Array File::array(const std::string& name, Type type, const std::vector<int64_t>
   const int rank = H5Sget_simple_extent_ndims(space);
   std::vector<hsize_t> sizes(static_cast<size_t>(std::max(rank, 0)));
   if (rank > 0) H5Sget_simple_extent_dims(space, sizes.data(), nullptr);
-  array.dims_.assign(sizes.begin(), sizes.end());
-  bool fits = array.dims_.size() == dims.size() && H5Tequal(stored, h5_type(type)) > 0;
-  for (size_t i = 0; fits && i < dims.size(); ++i) fits = dims[i] < 0 || dims[i] == array.dims_[i];
-  if (!fits) {
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = cat(path_.string(), ": ", name),
-                 .what = "array has another type or shape",
-                 .got = shape_text(array.dims_),
-                 .expected = shape_text(dims)});
+  bool fits = sizes.size() == dims.size() && H5Tequal(stored, h5_type(type)) > 0;
+  int64_t bytes = size_of(type);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const bool small = sizes[i] <= static_cast<hsize_t>(INT64_MAX);
+    array.dims_.push_back(small ? static_cast<int64_t>(sizes[i]) : INT64_MAX);
+    fits = fits && small && (dims[i] < 0 || dims[i] == array.dims_[i]) &&
+           !__builtin_mul_overflow(bytes, array.dims_[i], &bytes);
   }
+  if (!fits)
+    refuse(name, "array has another type or shape", shape_text(array.dims_), shape_text(dims));
   array.row_bytes_ = product(array.dims_, 1) * size_of(type);
-  const haddr_t place = fd_ >= 0 ? H5Dget_offset(set) : HADDR_UNDEF;  // undefined when chunked
-  if (place != HADDR_UNDEF && place <= static_cast<haddr_t>(INT64_MAX))
-    array.place_ = static_cast<int64_t>(place);
-  // An empty array has no place and nothing to read.
-  if (array.place_ >= 0 || array.rows() * array.row_bytes_ == 0) return array;
-  needed_ = true;
-  array.handle_ = std::move(handle);
+  array.place_ = place_of(set, name, bytes);
   return array;
 }
 
 void Array::read(int64_t begin, int64_t count, void* data) const {
   be_quiet();
   if (count == 0) return;
-  if (begin < 0 || count < 0 || begin + count > rows()) {
+  if (begin < 0 || count < 0 || count > rows() || begin > rows() - count) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(file_->path().string(), ": ", name_),
                  .what = "rows outside the array",
                  .got = cat("[", begin, ", ", begin + count, ")"),
                  .expected = cat("within [0, ", rows(), ")")});
   }
-  if (place_ >= 0) {
-    file_->read_bytes(place_ + begin * row_bytes_, count * row_bytes_, data, name_);
-    return;
-  }
-  auto offset = as_sizes(dims_), block = as_sizes(dims_);
-  std::fill(offset.begin(), offset.end(), 0);
-  offset[0] = static_cast<hsize_t>(begin);
-  block[0] = static_cast<hsize_t>(count);
-  const hid_t set = raw(handle_);
-  const Scoped in_file(H5Dget_space(set), H5Sclose);
-  const Scoped in_memory(H5Screate_simple(static_cast<int>(block.size()), block.data(), nullptr),
-                         H5Sclose);
-  H5Sselect_hyperslab(in_file, H5S_SELECT_SET, offset.data(), nullptr, block.data(), nullptr);
-  if (H5Dread(set, h5_type(type_), in_memory, in_file, H5P_DEFAULT, data) < 0) {
-    file_->fail(cat("rows ", begin, " to ", begin + count - 1, " cannot be read"), name_);
-  }
+  file_->read_bytes(place_ + begin * row_bytes_, count * row_bytes_, data, name_);
 }
 
 }  // namespace kvlingua::h5

@@ -38,14 +38,14 @@ class Array {
   // kFailed.
   void append(const void* data, int64_t count);
   int64_t written() const { return written_; }  // rows appended so far
-  // Reads rows [begin, begin + count). Throws Error (kCorrupt): checksum mismatch, unreadable
-  // chunk. Contiguous arrays are read past HDF5, which allows one thread at a time.
+  // Reads rows [begin, begin + count), past HDF5, which allows one thread at a time. Throws Error
+  // (kCorrupt).
   void read(int64_t begin, int64_t count, void* data) const;
 
  private:
   friend class File;
   File* file_ = nullptr;
-  std::shared_ptr<void> handle_;  // hid_t, closed with the last copy; null when HDF5 is not needed
+  std::shared_ptr<void> handle_;  // hid_t, closed with the last copy; null of one that is read
   std::string name_;
   std::vector<int64_t> dims_;
   int64_t row_bytes_ = 0, written_ = 0;
@@ -76,8 +76,9 @@ class File {
   // one read.
   Array create_rows(const std::string& name, Type type, const std::vector<int64_t>& dims);
   bool has(const std::string& name) const;
-  // Throws Error (kCorrupt) when the array is not there, or its type or inner dimensions are
-  // others. A dimension of -1 accepts any size.
+  // Throws Error (kCorrupt) when the array is not there under a name of its own (links are not
+  // followed), its type or inner dimensions are others, or its bytes do not all lie in one piece in
+  // this file. A dimension of -1 accepts any size.
   Array array(const std::string& name, Type type, const std::vector<int64_t>& dims) const;
   // Whole small arrays.
   template <class T>
@@ -88,8 +89,8 @@ class File {
     return out;
   }
 
-  // After all arrays were asked for: lets HDF5 go when their rows are read past it, and with it
-  // about half a megabyte a file. Later only arrays already asked for may be read.
+  // After all arrays were asked for: lets HDF5 go, and with it about half a megabyte a file. Later
+  // only arrays already asked for may be read.
   void release();
   // Flushes, closes. Throws what the last writes failed with. Nothing may be written afterwards.
   void close();
@@ -100,12 +101,14 @@ class File {
   File() = default;
   [[noreturn]] void fail(const std::string& what, const std::string& place) const;
   void check_writes() const;
+  [[noreturn]] void refuse(const std::string& name, const std::string& what, const std::string& got,
+                           const std::string& expected) const;
+  int64_t place_of(hid_t set, const std::string& name, int64_t bytes) const;
   void read_bytes(int64_t place, int64_t size, void* data, const std::string& name) const;
 
   std::filesystem::path path_;
   hid_t id_ = -1;
-  int fd_ = -1;                  // for reads past HDF5
-  mutable bool needed_ = false;  // an array was asked for that only HDF5 can read
+  int fd_ = -1;  // for reads past HDF5
   bool writing_ = false;
   std::shared_ptr<DriverState> driver_;
 };

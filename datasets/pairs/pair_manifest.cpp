@@ -7,6 +7,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/file_ops.h"
 #include "kvlingua/io/manifest.h"
+#include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 namespace {
@@ -46,6 +47,38 @@ ShardEntry shard_from_entry(const ManifestEntry& entry) {
   return e;
 }
 
+[[noreturn]] void refuse(const std::string& where, const std::string& what,
+                         const std::string& got) {
+  throw Error({.code = ExitCode::kCorrupt,
+               .where = where,
+               .what = what,
+               .got = got,
+               .remedy = "generate the pair set again"});
+}
+
+void check_entry(const ShardEntry& e, const PairManifest& m, const std::string& where) {
+  if (e.index < 0 || e.index >= m.planned_shards || m.shards.contains(e.index) ||
+      e.file != shard_file_name(e.index))
+    refuse(where, "an entry is no shard of this set", cat(printable(e.file), ", shard ", e.index));
+  for (const int64_t count : {e.samples, e.train_samples, e.source_tokens, e.target_tokens,
+                              e.source_rows, e.target_rows}) {
+    if (count < 0 || count > e.bytes)
+      refuse(where, cat(e.file, ": a count that the file cannot hold"), cat(count));
+  }
+  if (e.train_samples > e.samples || e.source_rows > e.source_tokens ||
+      e.target_rows > e.target_tokens)
+    refuse(where, cat(e.file, ": its counts do not fit each other"),
+           cat(e.train_samples, " of ", e.samples, " samples"));
+}
+
+// A finished set holds what was planned; an unfinished one no more than that.
+void check_counts(const PairManifest& m, const std::string& where) {
+  if (m.planned_samples < 0 || m.planned_shards < 0 || m.skipped_documents < 0 ||
+      m.samples() > m.planned_samples || (m.complete() && m.samples() != m.planned_samples))
+    refuse(where, "does not list the samples that were planned",
+           cat(m.samples(), " of ", m.planned_samples));
+}
+
 PairManifest read_one(const fs::path& path) {
   const Manifest file = Manifest::load(path);
   const std::string where = path.string();
@@ -64,8 +97,10 @@ PairManifest read_one(const fs::path& path) {
     m.skipped_documents = a.at("skipped_documents").get<int64_t>();
     for (const ManifestEntry& entry : file.entries()) {
       ShardEntry shard = shard_from_entry(entry);
-      m.shards.insert_or_assign(shard.index, std::move(shard));
+      check_entry(shard, m, where);
+      m.shards.emplace(shard.index, std::move(shard));
     }
+    check_counts(m, where);
   } catch (const json::exception& e) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = where,
@@ -76,12 +111,21 @@ PairManifest read_one(const fs::path& path) {
   return m;
 }
 
+// `name` is `prefix`, some digits, `suffix`.
+bool is_numbered(std::string_view name, std::string_view prefix, std::string_view suffix) {
+  if (!name.starts_with(prefix) || !name.ends_with(suffix) ||
+      name.size() <= prefix.size() + suffix.size())
+    return false;
+  name = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+  return name.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 std::vector<fs::path> rank_manifests(const fs::path& directory) {
   std::vector<fs::path> found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(directory, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(kRankPrefix) && name.ends_with(".json")) found.push_back(entry.path());
+    if (is_numbered(name, kRankPrefix, ".json")) found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -99,6 +143,20 @@ int64_t PairManifest::bytes() const {
   int64_t n = 0;
   for (const auto& [index, shard] : shards) n += shard.bytes;
   return n;
+}
+
+std::string PairManifest::sha256() const {
+  Sha256 hash;
+  hash.update(info.identity().dump());
+  for (const auto& [index, shard] : shards) hash.update(cat("|", index, " ", shard.sha256));
+  return hash.hex();
+}
+
+bool is_pair_set_file(const std::string& name) {
+  const std::string temporary = "." + std::string(kManifestFile) + ".tmp-";
+  return name == kManifestFile || name == ".stage" || is_numbered(name, kRankPrefix, ".json") ||
+         is_numbered(name, "shard-", ".h5") || name.starts_with(temporary) ||
+         (name.starts_with(".shard-") && name.find(".h5.tmp-") != std::string::npos);
 }
 
 std::string rank_manifest_name(int64_t rank) { return cat(kRankPrefix, rank, ".json"); }
@@ -124,6 +182,7 @@ std::optional<PairManifest> load_pair_manifest(const fs::path& directory) {
                    .remedy = "remove the folder, or generate into another one"});
     }
     all->shards.merge(one.shards);
+    check_counts(*all, path.string());
   }
   return all;
 }

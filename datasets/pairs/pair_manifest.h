@@ -25,6 +25,8 @@ struct PairManifest {
   bool complete() const { return static_cast<int64_t>(shards.size()) == planned_shards; }
   int64_t samples() const;
   int64_t bytes() const;
+  // Of what the set holds: its identity and every shard's contents.
+  std::string sha256() const;
 };
 
 // The union of manifest.json and the ranks' manifests. None when the folder holds no manifest.
@@ -35,6 +37,8 @@ std::optional<PairManifest> load_pair_manifest(const std::filesystem::path& dire
 void save_pair_manifest(const std::filesystem::path& directory, const std::string& file,
                         const PairManifest& manifest);
 std::string rank_manifest_name(int64_t rank);
+// Whether generate writes a file of this name into a pair set: other files there are the user's.
+bool is_pair_set_file(const std::string& name);
 // Removes the ranks' manifests once manifest.json holds everything.
 void remove_rank_manifests(const std::filesystem::path& directory);
 

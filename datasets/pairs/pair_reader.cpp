@@ -158,14 +158,19 @@ const ShardFile& PairReader::shard(int64_t number) const {
     const fs::path path = impl_->directory / entry.file;
     verify_file(path, entry);
     auto file = std::make_unique<ShardFile>(path, info());
-    if (file->index().samples() != entry.samples ||
+    // Samples are numbered through the set: a shard of another place or set is found here.
+    const bool misplaced =
+        file->number() != entry.index ||
+        (impl_->manifest.complete() && entry.samples > 0 && file->index().samples() > 0 &&
+         file->index().id.front() != impl_->first[i]);
+    if (misplaced || file->index().samples() != entry.samples ||
         file->index().target_row_offsets.back() != entry.target_rows ||
         file->index().source_row_offsets.back() != entry.source_rows) {
       throw Error({.code = ExitCode::kCorrupt,
                    .where = path.string(),
                    .what = "the shard does not hold what the manifest says",
-                   .got = cat(file->index().samples(), " samples"),
-                   .expected = cat(entry.samples)});
+                   .got = cat(file->index().samples(), " samples, shard ", file->number()),
+                   .expected = cat(entry.samples, " samples, shard ", entry.index)});
     }
     slot = std::move(file);
   }

@@ -1,5 +1,6 @@
 #include "datasets/pairs/pair_schema.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include "kvlingua/base/error.h"
@@ -74,6 +75,8 @@ ModelRecord model_from_json(const json& j, const std::string& where) {
   for (int64_t extent : {m.shape.layers, m.shape.kv_heads, m.shape.head_dim}) {
     if (extent < 1 || extent > (1 << 20)) bad_field(where, "cache shape", m.shape.describe());
   }
+  if (m.shape.layers * m.shape.kv_heads > (int64_t{1} << 34) / m.shape.head_dim)
+    bad_field(where, "cache shape", m.shape.describe());
   m.query_heads = get<int64_t>(j, "query_heads", where);
   if (m.query_heads < 0 || m.query_heads > (1 << 20))
     bad_field(where, "query_heads", cat(m.query_heads));
@@ -81,6 +84,9 @@ ModelRecord model_from_json(const json& j, const std::string& where) {
   m.chat = get<std::string>(j, "chat", where);
   m.prefix = get<std::string>(j, "prefix", where);
   m.prefix_tokens = get<int64_t>(j, "prefix_tokens", where);
+  if (m.prefix_tokens < 0 || m.prefix_tokens > (1 << 24))
+    bad_field(where, "prefix_tokens", cat(m.prefix_tokens));
+  if (m.rope.head_dim != m.shape.head_dim) bad_field(where, "rope: head_dim", cat(m.rope.head_dim));
   return m;
 }
 
@@ -192,6 +198,11 @@ RopeSpec rope_from_json(const json& j, const std::string& where) {
   r.beta_slow = get<double>(j, "beta_slow", where);
   r.attention_factor = get<double>(j, "attention_factor", where);
   r.truncate = get<bool>(j, "truncate", where);
+  if (r.head_dim < 1 || r.original_max_position < 0) bad_field(where, "rope", j.dump());
+  for (const double number : {r.theta, r.factor, r.attention_factor}) {
+    if (!std::isfinite(number) || number < 0) bad_field(where, "rope", printable(j.dump()));
+  }
+  if (r.theta == 0) bad_field(where, "rope: theta", "0");
   return r;
 }
 
@@ -212,6 +223,7 @@ json PairSetInfo::to_json() const {
   json j = identity();
   j["recipe"] = recipe_yaml;
   j["recipe_sha256"] = recipe_sha256;
+  j["vocab_size"] = {{"source", source.vocab_size}, {"target", target.vocab_size}};
   return j;
 }
 
@@ -240,12 +252,23 @@ PairSetInfo PairSetInfo::from_json(const json& j, const std::string& where) {
   if (!known) bad_field(where, "storage", printable(storage));
   info.alignment = get<std::string>(j, "alignment", where);
   info.tokens_per_sample = get<int64_t>(j, "tokens_per_sample", where);
+  if (info.tokens_per_sample < 0)
+    bad_field(where, "tokens_per_sample", cat(info.tokens_per_sample));
   info.queries = get<bool>(j, "queries", where);
   info.attention_outputs = get<bool>(j, "attention_outputs", where);
   info.corpus = get<json>(j, "corpus", where);
   info.plan = get<json>(j, "plan", where);
   info.recipe_yaml = get<std::string>(j, "recipe", where);
   info.recipe_sha256 = get<std::string>(j, "recipe_sha256", where);
+  if (j.contains("vocab_size")) {  // not in sets made before it was kept
+    const json vocabulary = get<json>(j, "vocab_size", where);
+    for (const auto& [role, model] :
+         {std::pair{"source", &info.source}, {"target", &info.target}}) {
+      if (!vocabulary.is_object()) bad_field(where, "vocab_size", "no object");
+      model->vocab_size = get<int64_t>(vocabulary, role, where + ": vocab_size");
+      if (model->vocab_size < 0) bad_field(where, "vocab_size", cat(model->vocab_size));
+    }
+  }
   return info;
 }
 

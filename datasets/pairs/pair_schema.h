@@ -6,8 +6,8 @@
 // offsets[i + 1]). Per model ("source", "target"):
 //   tokens   the ids of the whole span, as the model read it
 //   rows     the tokens whose cache entries are stored: all of them, or some (tokens_per_sample)
-//   keys, values [rows, layers, kv_heads, head_dim]   keys un-rotated; row_position says where each
-//   stood
+//   keys, values   [rows, layers, kv_heads, head_dim], keys un-rotated
+//   row_position   where the key of each row stood
 // Token-major rows make both uses cheap: training gathers aligned rows of all layers, evaluation
 // reads whole sequences, which are contiguous. The full schema, with h5py examples, is in
 // datasets/README.md.
@@ -55,8 +55,9 @@ struct ModelRecord {
   KvShape shape;
   int64_t query_heads = 0;
   RopeSpec rope;
-  std::string chat;    // template family, empty when samples are plain text
-  std::string prefix;  // the text before every span: the chat prefix
+  int64_t vocab_size = 0;  // ids are below it; 0: not known (sets made before it was kept)
+  std::string chat;        // template family, empty when samples are plain text
+  std::string prefix;      // the text before every span: the chat prefix
   int64_t prefix_tokens =
       0;  // tokens before every span (chat prefix, BOS); their entries are not stored
 };

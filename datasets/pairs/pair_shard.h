@@ -95,12 +95,14 @@ struct ShardIndex {
 
 class ShardFile {
  public:
-  // The caller has verified the file's hash. Throws Error (kCorrupt) when the schema or the offsets
-  // do not hold.
+  // The caller has verified the file's hash. Throws Error (kCorrupt) when the schema does not hold or
+  // any index (offsets, tokens, rows, positions, alignment) points at nothing: what reads a shard
+  // need not look again.
   ShardFile(const std::filesystem::path& path, const PairSetInfo& info);
   ~ShardFile();
 
   const ShardIndex& index() const;
+  int64_t number() const;  // as the file says
   const std::filesystem::path& path() const;
   // Everything but tensors of one sample.
   SampleRecord sample(int64_t i) const;

@@ -1,3 +1,4 @@
+// Reading a shard (pair_shard.h): open, check, and rows out of it.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -71,6 +72,7 @@ std::vector<int32_t> read_ints(const h5::Array& array, int64_t begin, int64_t en
 struct ShardFile::Impl {
   PairSetInfo info;
   std::unique_ptr<h5::File> file;
+  int64_t number = 0;
   ShardIndex index;
   std::optional<SideView> source, target;
   h5::Array text, alignment, source_row;
@@ -94,6 +96,8 @@ struct ShardFile::Impl {
                              row - offsets[static_cast<size_t>(i)]),
                  .remedy = "delete the file and run generate again: it makes what is missing"});
   }
+
+  void check() const;
 
   void load_index() {
     ShardIndex& x = index;
@@ -120,6 +124,81 @@ struct ShardFile::Impl {
   }
 };
 
+namespace {
+
+// One model's tokens and rows of all samples, as far as they are needed to check them.
+struct SideCheck {
+  const std::filesystem::path& path;
+  std::string side;
+  const std::vector<int64_t>&tokens, &rows;  // offsets
+  std::vector<int32_t> row_token;
+
+  SideCheck(const std::filesystem::path& file, const std::string& name, const SideView& view,
+            const std::vector<int64_t>& token_offsets, const std::vector<int64_t>& row_offsets,
+            const ModelRecord& model)
+      : path(file), side(name), tokens(token_offsets), rows(row_offsets) {
+    const auto ids = read_ints(view.ids, 0, view.ids.rows());
+    const int64_t most = model.vocab_size > 0 ? model.vocab_size : int64_t{1} << 24;
+    const auto odd =
+        std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id < 0 || id >= most; });
+    if (odd != ids.end()) corrupt(path, side + "/ids", cat("no token has the number ", *odd));
+    row_token = read_ints(view.row_token, 0, view.row_token.rows());
+    const auto position = read_ints(view.row_position, 0, view.row_position.rows());
+    for (size_t i = 0; i + 1 < rows.size(); ++i) {
+      const int64_t count = tokens[i + 1] - tokens[i];
+      int64_t before = -1;
+      for (auto r = static_cast<size_t>(rows[i]); r < static_cast<size_t>(rows[i + 1]); ++r) {
+        if (row_token[r] <= before || row_token[r] >= count)
+          corrupt(path, side + "/row_token",
+                  cat("row ", r, " is of token ", row_token[r], " of ", count,
+                      row_token[r] <= before ? ", not behind the one before" : ""));
+        before = row_token[r];
+        if (position[r] != model.prefix_tokens + row_token[r])
+          corrupt(path, side + "/row_position",
+                  cat("row ", r, " stands at ", position[r], " instead of ",
+                      model.prefix_tokens + row_token[r]));
+      }
+    }
+  }
+};
+
+}  // namespace
+
+// So that nothing that reads a shard need look again: every index points at something.
+void ShardFile::Impl::check() const {
+  const std::filesystem::path& path = file->path();
+  const ShardIndex& x = index;
+  for (size_t i = 0; i < x.id.size(); ++i) {
+    if (x.id[i] < 0 || x.document[i] < 0 || (i > 0 && x.id[i] != x.id[i - 1] + 1))
+      corrupt(path, "samples/id", cat("sample ", i, " has the number ", x.id[i]));
+  }
+  const SideCheck s(path, "source", *source, x.source_token_offsets, x.source_row_offsets,
+                    info.source),
+      t(path, "target", *target, x.target_token_offsets, x.target_row_offsets, info.target);
+  const auto aligned = read_ints(alignment, 0, alignment.rows()),
+             rows_aligned = read_ints(source_row, 0, source_row.rows());
+  for (size_t i = 0; i + 1 < x.text_offsets.size(); ++i) {
+    const int64_t source_tokens = x.source_token_offsets[i + 1] - x.source_token_offsets[i],
+                  source_rows = x.source_row_offsets[i + 1] - x.source_row_offsets[i];
+    for (int64_t k = x.target_token_offsets[i]; k < x.target_token_offsets[i + 1]; ++k) {
+      const int32_t to = aligned[static_cast<size_t>(k)];
+      if (to < 0 || to >= source_tokens)
+        corrupt(path, "target/alignment",
+                cat("token ", k, " takes token ", to, " of ", source_tokens));
+    }
+    for (int64_t r = x.target_row_offsets[i]; r < x.target_row_offsets[i + 1]; ++r) {
+      const int32_t to = rows_aligned[static_cast<size_t>(r)];
+      if (to < 0 || to >= source_rows)
+        corrupt(path, "target/source_row",
+                cat("row ", r, " is aligned to row ", to, " of ", source_rows));
+      const int32_t of_row = s.row_token[static_cast<size_t>(x.source_row_offsets[i] + to)];
+      const int64_t token = x.target_token_offsets[i] + t.row_token[static_cast<size_t>(r)];
+      if (of_row != aligned[static_cast<size_t>(token)])
+        corrupt(path, "target/source_row", cat("row ", r, " does not follow the alignment"));
+    }
+  }
+}
+
 ShardFile::ShardFile(const std::filesystem::path& path, const PairSetInfo& info)
     : impl_(std::make_unique<Impl>()) {
   Impl& s = *impl_;
@@ -140,7 +219,9 @@ ShardFile::ShardFile(const std::filesystem::path& path, const PairSetInfo& info)
   if (info.queries) s.queries = s.file->array("target/queries", query_type, dims);
   if (info.attention_outputs)
     s.attention_outputs = s.file->array("target/attention_outputs", query_type, dims);
+  s.number = s.file->read_int_attribute("shard");
   s.load_index();
+  s.check();
   s.file->release();  // thousands of shards may be open
 }
 
@@ -156,6 +237,7 @@ ShardFile::~ShardFile() {
 }
 
 const ShardIndex& ShardFile::index() const { return impl_->index; }
+int64_t ShardFile::number() const { return impl_->number; }
 const std::filesystem::path& ShardFile::path() const { return impl_->file->path(); }
 
 SampleRecord ShardFile::sample(int64_t i) const {
@@ -251,14 +333,18 @@ std::vector<int32_t> ShardFile::row_positions(Side side, int64_t begin, int64_t 
 
 at::Tensor ShardFile::target_queries(int64_t begin, int64_t end) const {
   if (!impl_->queries) return {};
-  return read_tensor(*impl_->queries, begin, end,
-                     storage_scalar_type(query_storage(impl_->info.storage)));
+  at::Tensor rows = read_tensor(*impl_->queries, begin, end,
+                                storage_scalar_type(query_storage(impl_->info.storage)));
+  impl_->check_finite(Side::kTarget, "queries", rows, begin);
+  return rows;
 }
 
 at::Tensor ShardFile::target_attention_outputs(int64_t begin, int64_t end) const {
   if (!impl_->attention_outputs) return {};
-  return read_tensor(*impl_->attention_outputs, begin, end,
-                     storage_scalar_type(query_storage(impl_->info.storage)));
+  at::Tensor rows = read_tensor(*impl_->attention_outputs, begin, end,
+                                storage_scalar_type(query_storage(impl_->info.storage)));
+  impl_->check_finite(Side::kTarget, "attention outputs", rows, begin);
+  return rows;
 }
 
 }  // namespace kvlingua

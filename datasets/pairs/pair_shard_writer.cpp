@@ -1,3 +1,4 @@
+// Writing a shard (pair_shard.h): arrays of a size known ahead, filled in any order.
 #include <ATen/ATen.h>
 
 #include <optional>

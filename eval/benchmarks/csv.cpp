@@ -1,3 +1,4 @@
+// CSV as benchmark files have it (benchmark.h): quoted fields, line breaks inside them.
 #include "eval/benchmarks/benchmark.h"
 #include "kvlingua/base/error.h"
 

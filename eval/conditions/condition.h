@@ -11,15 +11,25 @@
 
 namespace kvlingua {
 
-// What the target is given for one item.
+// What the target is given for one item: `before`, then either `past` or `span`, then `tokens`.
 struct Given {
-  KvCache
-      past;  // one row, rotated as the target's keys are; empty: nothing stands before the tokens
+  // One row that stands first for every item (the target's prefix); null: nothing does.
+  const KvCache* before = nullptr;
+  // One row behind it, rotated as the target's keys are; may be empty.
+  KvCache past;
+  // Tokens that the target reads itself behind `before`, in a step of their own, as an injected span would stand there:
+  // so a text is read in the same steps as a cache, and both may be compared bit for bit. Not beside `past`.
+  std::vector<int64_t> span;
   std::vector<int64_t> tokens;  // what it then reads itself; never empty
   int64_t position = 0;         // of the first of them
-  std::string
-      made_of;  // what the past was made of: equal for equal pasts (duplicates are found by it)
+  // What the past was made of: equal for equal pasts (duplicates are found by it).
+  std::string made_of;
   int64_t bytes_moved = 0;  // of what had to be handed to the target beyond its own prompt
+
+  int64_t past_tokens() const {
+    return (before != nullptr && !before->empty() ? before->tokens() : 0) +
+           (past.empty() ? 0 : past.tokens()) + static_cast<int64_t>(span.size());
+  }
 };
 
 class Condition {
@@ -45,7 +55,7 @@ class Condition {
 // The usual form: the target's prefix, then a foreign span, then the rest read by the target
 // itself.
 Given after_span(const Block& block, size_t i, const KvCache& span, std::string made_of);
-// The same as plain text: nothing stands before, everything is read.
+// The same as text: the target reads the span itself, then the rest. Without a span the question stands alone.
 Given as_text(const Block& block, size_t i, const std::vector<int64_t>& span);
 
 }  // namespace kvlingua

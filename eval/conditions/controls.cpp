@@ -4,6 +4,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
@@ -104,8 +106,51 @@ class Averaged : public Condition {
   Imitated imitated_;
 };
 
+class WrongSource : public Condition {
+ public:
+  explicit WrongSource(const Imitated& imitated)
+      : Condition(
+            "wrong_source",
+            "As " + imitated.name +
+                ", the target's own cache as it should be, but the source's of another item."),
+        imitated_(imitated) {}
+  Given give(Block& block, size_t i) const override {
+    const at::NoGradGuard no_grad;
+    const size_t other = block.partner(i);
+    const at::Device device = block.target().model->device();
+    const KvCache& read = block.read_by_source(other);
+    std::vector<int64_t> index = block.item(i).source_index;
+    for (int64_t& at : index) at = std::min(at, read.tokens() - 1);
+    const KvCache here = read.to(device, read.keys().scalar_type());
+    const at::Tensor source_index = at::tensor(index, at::kLong).unsqueeze(0).to(device);
+    const KvCache fused =
+        imitated_.projector
+            ->translate({.source = here,
+                         .source_index_BT = source_index,
+                         .positions_BT = block.span_positions(static_cast<int64_t>(index.size())),
+                         .rope = block.target().model->rope(),
+                         .own = imitated_.projector->fuses() ? &block.own(i) : nullptr,
+                         .draw = block.seed_of(i)})
+            .to(device, block.target().model->dtype());
+    return after_span(
+        block, i, fused,
+        cat("wrong_source:", block.item(i).probe->context, "|", block.item(other).probe->context));
+  }
+
+ private:
+  Imitated imitated_;
+};
+
 }  // namespace
 
+std::unique_ptr<Condition> make_wrong_source(const Imitated& imitated) {
+  if (imitated.projector == nullptr)
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "eval.conditions",
+                 .what = "wrong_source needs a judged projector",
+                 .got = imitated.name});
+  return std::make_unique<WrongSource>(imitated);
+}
 std::unique_ptr<Condition> make_noise(const Imitated& imitated) {
   return std::make_unique<Noise>(imitated);
 }

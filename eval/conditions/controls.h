@@ -24,5 +24,8 @@ std::unique_ptr<Condition> make_noise(const Imitated& imitated);
 std::unique_ptr<Condition> make_shuffled(const Imitated& imitated);
 // Every token holds the mean over the item's tokens.
 std::unique_ptr<Condition> make_averaged(const Imitated& imitated);
+// Of a projector that fuses: the target's own cache as it should be, the source's of another item
+// (aligned token by token, the last one repeated). What the source adds must get lost.
+std::unique_ptr<Condition> make_wrong_source(const Imitated& imitated);
 
 }  // namespace kvlingua

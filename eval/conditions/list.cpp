@@ -60,6 +60,10 @@ std::vector<std::unique_ptr<Condition>> make_conditions(
       list.push_back(make_averaged(imitated));
     else if (name == "wrong_text")
       list.push_back(make_wrong_text());
+    else if (name == "wrong_source")
+      list.push_back(make_wrong_source(imitated));
+    else if (name == "source_alone")
+      continue;  // no condition of the target: source_alone.h
     else if (name == "text_message")
       list.push_back(make_text_message());
     else {

@@ -1,4 +1,4 @@
-// identity: does the target say what only the source read?
+// identity and needle: does the target say what only the source read?
 #pragma once
 
 #include "eval/criteria/criterion.h"
@@ -6,5 +6,6 @@
 namespace kvlingua {
 
 CriterionResult judge_identity(const CriterionInput& input);
+CriterionResult judge_needle(const CriterionInput& input);
 
 }  // namespace kvlingua

@@ -1,44 +1,65 @@
 #include "eval/criteria/stalling.h"
 
+#include <algorithm>
+
 #include "eval/scoring.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
 
-StallingResult judge_stalling(const CriterionInput& input) {
-  StallingResult result;
+namespace {
+double stalled(const Answer& answer) { return answer.score.stall != Stall::kNone; }
+}  // namespace
+
+CriterionResult judge_stalling(const CriterionInput& input) {
+  CriterionResult result;
   result.name = "stalling";
   result.threshold = input.threshold;
-  const double alpha = (1 - input.confidence);
-  result.definition = stall_definition() +
-                      " Statistic: share of stalled answers minus the same share under full_text, "
-                      "over all families. Interval: Tango's score interval at "
-                      "confidence 1 - 2 alpha, the one that two one-sided tests (TOST) at alpha "
-                      "use. Pass when its upper end is below the threshold, fail "
-                      "when its lower end is above it.";
+  result.definition =
+      stall_definition() +
+      " Statistic: share of stalled answers minus the same share under full_text, over all "
+      "families "
+      "(phase 2a's cases, which are shown and never judged, left out). Non-inferiority: pass when "
+      "the upper end of the interval is below the threshold, fail when the lower end is above it. "
+      "It shows that the target speaks, not that anything was transferred.";
   const auto items = paired_items(input, {});
-  std::vector<bool> gated, full;
+  stats::Clustered c;
+  std::vector<std::string> groups, contents;
   for (const Triple& item : items) {
-    gated.push_back(item.gated->score.stall != Stall::kNone);
-    full.push_back(item.full_text->score.stall != Stall::kNone);
+    double sum = stalled(*item.gated);
+    for (const auto& name : input.replicas)
+      if (const Answer* answer = input.answers.find(name, item.gated->item))
+        sum += stalled(*answer);
+    c.first.push_back(sum / static_cast<double>(1 + input.replicas.size()));
+    c.second.push_back(stalled(*item.full_text));
+    groups.push_back(group_of(*item.gated));
+    contents.push_back(content_of(*item.gated));
   }
-  result.n = static_cast<int64_t>(items.size());
-  result.tost = stats::tost_proportions(stats::PairedCounts::of(gated, full), -input.threshold,
-                                        input.threshold, alpha);
-  result.statistic = result.tost.difference.estimate;
-  result.low = result.tost.difference.low;
-  result.high = result.tost.difference.high;
+  c.group = stats::labels_of(groups);
+  c.content = stats::labels_of(contents);
+  for (const Triple& item : items)
+    if (std::find(result.families.begin(), result.families.end(), item.gated->family) ==
+        result.families.end())
+      result.families.push_back(item.gated->family);
+  const auto interval = stats::clustered_difference(
+      c, {.resamples = input.resamples, .confidence = input.confidence, .seed = input.seed});
+  result.n = interval.n;
+  result.groups = interval.groups;
+  result.contents = interval.contents;
+  result.design_effect = interval.design_effect;
+  result.statistic = interval.estimate;
+  result.low = interval.low;
+  result.high = interval.high;
   if (items.empty()) {
     result.notes.push_back("no item was answered under both " + input.gated + " and full_text");
     return result;
   }
-  result.notes.push_back(cat("TOST within +-", input.threshold, ": p = ", result.tost.p));
   if (result.high < input.threshold)
     result.verdict = Verdict::kPass;
   else if (result.low > input.threshold)
     result.verdict = Verdict::kFail;
   else
-    result.notes.push_back("the interval contains the threshold: more items would decide");
+    result.notes.push_back("the interval contains the threshold");
   return result;
 }
 

@@ -49,39 +49,88 @@ void head(const Json& r, std::string& out) {
                r["limit"].get<int64_t>(), " items of each family. Not a result.</div>\n");
 }
 
+// What was confirmed, what was explored, what is not claimed: before any number.
+void standing(const Json& r, std::string& out) {
+  const bool confirmed = r["mode"] == "confirmatory";
+  out += cat("<div class=\"banner", confirmed ? " plain" : "", "\"><strong>",
+             confirmed ? "Confirmatory look" : "Exploratory run", "</strong>. ",
+             escape(text_of(r["verdict_line"])),
+             confirmed ? " Items, number, gates and settings were written down before the first "
+                         "answer; the seed had not been used before."
+                       : " Nothing is confirmed here: items and settings may have been looked at "
+                         "before. <code>kvlingua evaluate --confirm</code> takes one look at fresh "
+                         "items, by several training seeds.",
+             "</div>\n");
+  if (r.value("one_model", false))
+    out += "<div class=\"banner plain\">Source and target are the same model.</div>\n";
+}
+
+void controls_of(const Json& criterion, std::string& out) {
+  if (criterion["controls"].empty()) return;
+  out += "<p class=\"soft\">Controls, by the same criterion: ";
+  bool first = true;
+  for (const auto& [name, control] : criterion["controls"].items()) {
+    out += cat(first ? "" : "; ", escape(title(name)), " ", number(control["statistic"], 2), " [",
+               number(control["low"], 2), ", ", number(control["high"], 2), "]",
+               control["below"].get<bool>() ? "" : " <strong>not below</strong>");
+    first = false;
+  }
+  out += "</p>";
+}
+
+void card(const Json& r, const std::string& name, const Json& c, std::string& out) {
+  const std::string verdict = text_of(c["verdict"]);
+  if (verdict == "not_applicable") {
+    out += cat("<section class=\"card\"><h3>", escape(title(name)),
+               "</h3><span class=\"chip inconclusive\">not applicable</span><ul class=\"soft\">");
+    for (const auto& note : c["notes"]) out += cat("<li>", escape(text_of(note)), "</li>");
+    out += "</ul></section>\n";
+    return;
+  }
+  const bool points = name == "stalling" || name == "fused_gain";
+  const double scale = points ? 100 : 1, low = scale * value_of(c["low"]),
+               high = scale * value_of(c["high"], 1), threshold = scale * value_of(c["threshold"]);
+  const double from = points ? std::min(-10.0, std::floor(low)) : 0,
+               to = points ? std::max(15.0, std::ceil(high)) : std::max(1.2, std::min(2.0, high));
+  out += cat("<section class=\"card\"><h3>", escape(title(name)), "</h3><span class=\"chip ",
+             verdict, "\">", mark_of(verdict), verdict_word(r, c), "</span> <span class=\"value\">",
+             points ? number(Json(scale * value_of(c["statistic"])), 1) + " points"
+                    : percent(c["statistic"]) + " %",
+             "</span>",
+             gate_svg(low, scale * value_of(c["statistic"]), high, threshold, from, to,
+                      points ? " pt" : ""),
+             "<p class=\"soft\">",
+             name == "stalling"     ? "stalled, above full text"
+             : name == "fused_gain" ? "exact answers, above full text"
+                                    : "of the gap from baseline to full text",
+             "; ", level(r), " interval ",
+             points ? number(Json(low), 1) + " to " + number(Json(high), 1)
+                    : number(c["low"]) + " to " + number(c["high"]),
+             "; n = ", c["n"].get<int64_t>(), " in ", c["groups"].get<int64_t>(), " groups</p>");
+  controls_of(c, out);
+  if (c["by_seed"].size() > 1) {
+    out += "<p class=\"soft\">By training seed:";
+    for (const auto& one : c["by_seed"]) out += " " + number(one);
+    out += "</p>";
+  }
+  if (!c["notes"].empty()) {
+    out += "<ul class=\"soft\">";
+    for (const auto& note : c["notes"]) out += cat("<li>", escape(text_of(note)), "</li>");
+    out += "</ul>";
+  }
+  out += "</section>\n";
+}
+
 void verdicts(const Json& r, std::string& out) {
   if (!r["judged"].get<bool>()) {
     out += cat("<div class=\"banner\">No verdict: the gated condition <code>",
                escape(text_of(r["gated"])), "</code> was not evaluated.</div>\n");
   } else {
+    standing(r, out);
     out += cat("<p>Judged: <code>", escape(text_of(r["gated"])), "</code>. The gate is <strong>",
                r["gate_met"].get<bool>() ? "met" : "not met",
                "</strong>.</p>\n<div class=\"cards\">\n");
-    for (const auto& [name, c] : r["criteria"].items()) {
-      const std::string verdict = text_of(c["verdict"]);
-      const bool points = name == "stalling";
-      const double scale = points ? 100 : 1, low = scale * value_of(c["low"]),
-                   high = scale * value_of(c["high"], 1),
-                   threshold = scale * value_of(c["threshold"]);
-      const double from = points ? std::min(-10.0, std::floor(low)) : 0,
-                   to = points ? std::max(15.0, std::ceil(high))
-                               : std::max(1.2, std::min(2.0, high));
-      out += cat("<section class=\"card\"><h3>", escape(title(name)), "</h3><span class=\"chip ",
-                 verdict, "\">", mark_of(verdict), verdict, "</span> <span class=\"value\">",
-                 points ? number(Json(scale * value_of(c["statistic"])), 1) + " points"
-                        : percent(c["statistic"]) + " %",
-                 "</span>",
-                 gate_svg(low, scale * value_of(c["statistic"]), high, threshold, from, to,
-                          points ? " pt" : ""),
-                 "<p class=\"soft\">", points ? "stalled, against full text" : "of full text",
-                 ", n = ", c["n"].get<int64_t>(), "</p>");
-      if (!c["notes"].empty()) {
-        out += "<ul class=\"soft\">";
-        for (const auto& note : c["notes"]) out += cat("<li>", escape(text_of(note)), "</li>");
-        out += "</ul>";
-      }
-      out += "</section>\n";
-    }
+    for (const auto& [name, c] : r["criteria"].items()) card(r, name, c, out);
     out += "</div>\n";
   }
   for (const auto& finding : r["findings"])
@@ -95,7 +144,7 @@ void comparison(const Json& r, std::string& out) {
   const Json& c = r["comparison"];
   out += cat("<h2>", escape(text_of(c["a"])), " against ", escape(text_of(c["b"])),
              "</h2><div class=\"scroll\"><table>",
-             row({"family", "n", "A &minus; B, points", "95 %", "p (Holm)"}, "th"));
+             row({"family", "n", "A &minus; B, points", level(r), "p (Holm)"}, "th"));
   for (const auto& [family, d] : c["families"].items())
     out += row({escape(title(family)), cat(d["n"].get<int64_t>()), percent(d["difference"]),
                 percent(d["low"]) + " to " + percent(d["high"]), number(d["p_holm"], 4)});
@@ -105,9 +154,8 @@ void comparison(const Json& r, std::string& out) {
 void family_plot(const Json& r, const std::string& family, std::string& out) {
   const Json* full = cell(r, "full_text", family);
   const double reference = full == nullptr ? -1 : value_of((*full)["success"]["rate"], -1);
-  out +=
-      "<p class=\"soft\">Answered exactly, % with 95 % interval; the dashed line is full "
-      "text.</p><div class=\"rows\">\n";
+  out += cat("<p class=\"soft\">Answered exactly, % with ", level(r),
+             " interval; the dashed line is full text.</p><div class=\"rows\">\n");
   for (const auto& [name, unused] : r["conditions"].items()) {
     const Json* c = cell(r, name, family);
     if (c == nullptr) continue;
@@ -144,7 +192,8 @@ void family_plot(const Json& r, const std::string& family, std::string& out) {
 
 void family_table(const Json& r, const std::string& family, std::string& out) {
   const bool counterfactual = family.starts_with("counterfact");
-  std::vector<std::string> heads{"condition", "n", "exact, %", "95 %", "partial, %", "stalled, %"};
+  std::vector<std::string> heads{"condition", "n",          "groups",    "exact, %",
+                                 level(r),    "partial, %", "stalled, %"};
   if (counterfactual)
     heads.insert(heads.end(),
                  {"injected, %", "parametric, %", "both, %", "other, %", "memorisation"});
@@ -157,6 +206,7 @@ void family_table(const Json& r, const std::string& family, std::string& out) {
     const Json& s = (*c)["success"];
     std::vector<std::string> cells{escape(name),
                                    cat((*c)["distinct"].get<int64_t>()),
+                                   cat((*c)["groups"].get<int64_t>()),
                                    percent(s["rate"]),
                                    percent(s["low"]) + "&ndash;" + percent(s["high"]),
                                    percent((*c)["partial"]),
@@ -182,10 +232,12 @@ void family_table(const Json& r, const std::string& family, std::string& out) {
 void ladder(const Json& r, std::string& out) {
   if (!r.contains("ladder") || r["ladder"].is_null()) return;
   out +=
-      "<h2>The ladder</h2><p class=\"soft\">Each projector against the one before it, on the same "
-      "items: points of exact answers gained, with a paired 95 % interval (bootstrap over whole "
-      "groups).</p><div class=\"scroll\"><table>" +
-      row({"family", "step", "n", "points", "95 %", "gained", "lost", "p (Holm)", "rises"}, "th");
+      cat("<h2>The ladder</h2><p class=\"soft\">Each projector against the one before it, on the "
+          "same "
+          "items: points of exact answers gained, with a paired ",
+          level(r),
+          " interval; groups are the unit of interval and test.</p><div class=\"scroll\"><table>") +
+      row({"family", "step", "n", "points", level(r), "gained", "lost", "p (Holm)", "rises"}, "th");
   for (const auto& [family, steps] : r["ladder"]["families"].items())
     for (const auto& s : steps)
       out +=
@@ -376,19 +428,81 @@ void benchmarks(const Json& r, std::string& out) {
   }
 }
 
-// What these n could have shown at all.
+// What this many items could have shown at all.
 void power(const Json& r, std::string& out) {
   if (!r.contains("power") || r["power"].empty()) return;
-  out += "<details><summary>Power of the planned n</summary><div class=\"scroll\"><table>" +
-         row({"family", "items", "90 % told from 80 %", "McNemar, 10 against 2 % discordant",
-              "TOST, 4 % discordant"},
+  out += "<h3>What this many items can show</h3><div class=\"scroll\"><table>" +
+         row({"criterion", "items", "gate", "chance to pass: truth a margin above", "truth 1",
+              "items that would do"},
              "th");
-  for (const auto& [family, one] : r["power"].items())
-    out += row({escape(title(family)), cat(one["n"].get<int64_t>()),
-                number(one["two_rates_90_against_80"], 2),
-                number(one["mcnemar_10_against_2_percent"], 2),
-                number(one["tost_4_percent_discordant"], 2)});
-  out += "</table></div></details>\n";
+  for (const auto& [name, one] : r["power"].items())
+    out +=
+        row({escape(title(name)), cat(one["n"].get<int64_t>()), number(one["gate"], 2),
+             cat(number(one["at_margin"], 2), " (+", number(one["margin"], 2), ")"),
+             number(one["at_one"], 2),
+             one["needed_n"].is_null() ? "more than 20000" : cat(one["needed_n"].get<int64_t>())});
+  out += "</table></div>\n";
+}
+
+void attribution(const Json& r, std::string& out) {
+  if (!r.contains("attribution") || r["attribution"]["families"].empty()) return;
+  out +=
+      "<h2>What comes from the content</h2><p class=\"soft\">Share of the gap from baseline to "
+      "full "
+      "text, and from the best wrong-content control to full text (content gain). A likelihood is "
+      "no "
+      "transfer metric: a cache that only sounds right recovers much of it and answers "
+      "nothing.</p><div class=\"scroll\"><table>" +
+      row({"family", "condition", "exact: share of gap", "exact: content gain",
+           "likelihood: share of gap", "likelihood: content gain"},
+          "th");
+  for (const auto& [family, one] : r["attribution"]["families"].items())
+    for (const auto& [name, exact] : one["exact"]["conditions"].items()) {
+      const Json& nll = one["nll"]["conditions"][name];
+      out += row({escape(title(family)), escape(title(name)), share(exact["share"]),
+                  share(exact["gain"]), share(nll["share"]), share(nll["gain"])},
+                 "td", name == text_of(r["gated"]) ? "class=\"gated\"" : "");
+    }
+  out += "</table></div>\n";
+}
+
+void trained(const Json& r, std::string& out) {
+  if (!r.contains("trained") || r["trained"].empty()) return;
+  out +=
+      "<h2>What trained these projectors</h2><p class=\"soft\">As their checkpoints say. Held out "
+      "is "
+      "the value (names, places, keys), never the template: families that were distilled are asked "
+      "in "
+      "the templates they were distilled in.</p><div class=\"scroll\"><table>" +
+      row({"condition", "stage", "losses", "distilled families", "seed", "rows", "recipe"}, "th");
+  for (const auto& [name, one] : r["trained"].items()) {
+    std::string families;
+    if (one.contains("families"))
+      for (const auto& family : one["families"])
+        families += (families.empty() ? "" : ", ") + text_of(family);
+    out += row({escape(name), escape(one.value("stage", std::string())),
+                escape(one.value("losses", std::string("not known"))),
+                families.empty() ? "none" : escape(families),
+                one.contains("seed") ? cat(one["seed"].get<int64_t>()) : "-",
+                one.contains("rows_seen") ? cat(one["rows_seen"].get<int64_t>()) : "-",
+                escape(one.value("recipe_sha256", std::string()).substr(0, 12))});
+  }
+  out += "</table></div>\n";
+}
+
+void looks(const Json& r, std::string& out) {
+  if (!r.contains("looks") || !r["looks"].is_object()) return;
+  const Json& l = r["looks"];
+  out += cat("<h2>Looks</h2><p class=\"soft\">Look ", l["look"].get<int64_t>(), " of ",
+             l["at_this_checkpoint"].get<int64_t>(),
+             " at this checkpoint. A gate that was tried often is met by luck sooner or later."
+             "</p><div class=\"scroll\"><table>",
+             row({"when", "mode", "seed", "items", "gates met", "settings"}, "th"));
+  for (const auto& one : l["all"])
+    out += row({escape(text_of(one["time"])), escape(text_of(one["mode"])), one["seeds"].dump(),
+                cat(one["items"].get<int64_t>()), one["met"].get<bool>() ? "yes" : "no",
+                escape(text_of(one["frozen"]).substr(0, 12))});
+  out += "</table></div>\n";
 }
 
 void method(const Json& r, std::string& out) {
@@ -403,11 +517,17 @@ void method(const Json& r, std::string& out) {
     out += cat("<tr><td>", escape(name), "</td><td class=\"text\">",
                escape(text_of(c["definition"])), "</td></tr>\n");
   out +=
-      "</table></div></details>\n<p>Rates: Wilson intervals over distinct observations (the same "
-      "input, answer and markers count once). Differences: paired, Tango&rsquo;s score interval, "
-      "exact McNemar, "
-      "Holm&rsquo;s correction across the conditions of a family. Ratios: BCa bootstrap over whole "
-      "groups. Greedy decoding.</p>\n";
+      "</table></div></details>\n<p>The unit is the group: items about one person, fact or object. "
+      "Rates: Wilson intervals over distinct observations (the same input, answer and markers "
+      "count "
+      "once) on counts divided by the design effect. Differences: paired, Tango&rsquo;s score "
+      "interval "
+      "on such counts, tested by flipping the signs of whole groups, Holm&rsquo;s correction "
+      "across the "
+      "conditions of a family. Verdicts: the wider of that interval and the BCa bootstrap over "
+      "whole "
+      "groups, always. Facts and objects are taken as a sample of their kind. Greedy "
+      "decoding.</p>\n";
   power(r, out);
   out += "<p class=\"soft\">Seeds";
   for (const auto& seed : r["seeds"]) out += cat(" ", seed.get<int64_t>());
@@ -427,6 +547,9 @@ std::string report_html(const nlohmann::ordered_json& r) {
   verdicts(r, out);
   comparison(r, out);
   conditions(r, out);
+  attribution(r, out);
+  trained(r, out);
+  looks(r, out);
   examples(r, out);
   retention(r, out);
   fidelity(r, out);

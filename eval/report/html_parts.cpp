@@ -46,9 +46,9 @@ void find_all(std::string_view text, const std::vector<std::string>& words, bool
 
 }  // namespace
 
-std::string escape(std::string_view text) {
+std::string escape(std::string_view raw) {
   std::string out;
-  for (char c : text) {
+  for (char c : printable_lines(raw)) {
     switch (c) {
       case '&':
         out += "&amp;";

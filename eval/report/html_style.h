@@ -18,7 +18,7 @@ h1{font-size:1.6rem;line-height:1.25;margin:.2em 0;overflow-wrap:anywhere}h2{fon
 h3{font-size:1.02rem;margin:1.4em 0 .5em}
 p{margin:.4em 0 .8em;max-width:72ch}p,li,.banner{overflow-wrap:anywhere}.soft{color:var(--soft);font-size:.9rem}code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .banner{background:var(--open-bg);color:var(--ink);border-left:4px solid var(--open);padding:.6em .9em;border-radius:4px;margin:1em 0}
-.banner.bad{background:var(--bad-bg);border-color:var(--bad)}
+.banner.plain{background:var(--track);border-color:var(--soft)}.banner.bad{background:var(--bad-bg);border-color:var(--bad)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(250px,1fr));gap:14px;margin:1em 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;min-width:0}
 .card h3{margin:0 0 .4em}.chip{display:inline-block;border-radius:99px;padding:.1em .7em;font-weight:650;font-size:.88rem}

@@ -23,14 +23,22 @@ void verdicts(const Json& r, std::string& out) {
                "` was not evaluated.\n\n");
     return;
   }
-  out +=
-      "| criterion | verdict | statistic | interval | threshold | n |\n| --- | --- | --- | --- | "
-      "--- | --- |\n";
+  out += cat(r["verdict_line"].get<std::string>(), "\n\n");
+  if (r["mode"] != "confirmatory")
+    out +=
+        "Exploratory: nothing is confirmed. `kvlingua evaluate --confirm` takes one look at fresh "
+        "items, by several training seeds.\n\n";
+  out += cat("| criterion | verdict | statistic | ", level(r),
+             " interval | gate | n (groups) |\n| --- | --- | --- | --- | --- | --- |\n");
   for (const auto& [name, c] : r["criteria"].items())
-    out += cat("| ", title(name), " | **", c["verdict"].get<std::string>(), "** | ",
-               number(c["statistic"]), " | [", number(c["low"]), ", ", number(c["high"]), "] | ",
-               number(c["threshold"], 2), " | ", c["n"].get<int64_t>(), " |\n");
+    out += cat("| ", title(name), " | **", verdict_word(r, c), "** | ", number(c["statistic"]),
+               " | [", number(c["low"]), ", ", number(c["high"]), "] | ", number(c["threshold"], 2),
+               " | ", c["n"].get<int64_t>(), " (", c["groups"].get<int64_t>(), ") |\n");
   out += "\n";
+  for (const auto& [name, c] : r["criteria"].items())
+    for (const auto& [control, one] : c["controls"].items())
+      out += cat("- control ", title(control), " on ", title(name), ": ", share(one),
+                 one["below"].get<bool>() ? "\n" : ", **not below the gate**\n");
   for (const auto& [name, c] : r["criteria"].items())
     for (const auto& note : c["notes"])
       out += cat("- ", title(name), ": ", note.get<std::string>(), "\n");
@@ -40,10 +48,10 @@ void verdicts(const Json& r, std::string& out) {
 void conditions(const Json& r, std::string& out) {
   for (const auto& family : families(r)) {
     const bool counterfactual = family.starts_with("counterfact");
-    out +=
-        cat("### ", title(family), "\n\n| condition | n | exact, % [95 %] | partial | stalled, % |",
-            counterfactual ? " injected, % | parametric, % | both | other | memorisation |" : "",
-            " NLL | KL | vs full text | p (Holm) |\n");
+    out += cat("### ", title(family), "\n\n| condition | n | exact, % [", level(r),
+               "] | partial | stalled, % |",
+               counterfactual ? " injected, % | parametric, % | both | other | memorisation |" : "",
+               " NLL | KL | vs full text | p (Holm) |\n");
     out +=
         cat("| --- | --- | --- | --- | --- |",
             counterfactual ? " --- | --- | --- | --- | --- |" : "", " --- | --- | --- | --- |\n");
@@ -71,8 +79,8 @@ void ladder(const Json& r, std::string& out) {
   if (!r.contains("ladder") || r["ladder"].is_null()) return;
   out += "## The ladder\n\nEach projector against the one before it, on the same items.\n\n";
   for (const auto& [family, steps] : r["ladder"]["families"].items()) {
-    out += cat("### ", title(family),
-               "\n\n| step | n | points [95 %] | gained / lost items | p (Holm) | rises |\n"
+    out += cat("### ", title(family), "\n\n| step | n | points [", level(r),
+               "] | gained / lost items | p (Holm) | rises |\n"
                "| --- | --- | --- | --- | --- | --- |\n");
     for (const auto& s : steps)
       out +=
@@ -152,13 +160,45 @@ void benchmarks(const Json& r, std::string& out) {
 void comparison(const Json& r, std::string& out) {
   if (!r.contains("comparison") || r["comparison"].is_null()) return;
   const Json& c = r["comparison"];
-  out += cat(
-      "## Comparison: ", c["a"].get<std::string>(), " against ", c["b"].get<std::string>(),
-      "\n\n| family | n | A - B, points [95 %] | McNemar p (Holm) |\n| --- | --- | --- | --- |\n");
+  out += cat("## Comparison: ", c["a"].get<std::string>(), " against ", c["b"].get<std::string>(),
+             "\n\n| family | n | A - B, points [", level(r),
+             "] | p (Holm) |\n| --- | --- | --- | --- |\n");
   for (const auto& [family, d] : c["families"].items())
     out += cat("| ", title(family), " | ", d["n"].get<int64_t>(), " | ", percent(d["difference"]),
                " [", percent(d["low"]), ", ", percent(d["high"]), "] | ", number(d["p_holm"], 4),
                " |\n");
+  out += "\n";
+}
+
+void attribution(const Json& r, std::string& out) {
+  if (!r.contains("attribution") || r["attribution"]["families"].empty()) return;
+  out +=
+      "## What comes from the content\n\nA likelihood is no transfer metric.\n\n| family | "
+      "condition "
+      "| exact: share of gap | content gain | likelihood: share of gap | content gain |\n| --- | "
+      "--- | "
+      "--- | --- | --- | --- |\n";
+  for (const auto& [family, one] : r["attribution"]["families"].items())
+    for (const auto& [name, exact] : one["exact"]["conditions"].items()) {
+      const Json& nll = one["nll"]["conditions"][name];
+      out +=
+          cat("| ", title(family), " | ", name, " | ", share(exact["share"]), " | ",
+              share(exact["gain"]), " | ", share(nll["share"]), " | ", share(nll["gain"]), " |\n");
+    }
+  out += "\n";
+}
+
+void trained(const Json& r, std::string& out) {
+  if (!r.contains("trained") || r["trained"].empty()) return;
+  out += "## What trained these projectors\n\n";
+  for (const auto& [name, one] : r["trained"].items())
+    out += cat("- `", name, "`: ", one.value("stage", std::string()), ", ",
+               one.value("losses", std::string("losses not known")), "; distilled on ",
+               one.contains("families") ? one["families"].dump() : "[]", "; recipe ",
+               one.value("recipe_sha256", std::string()).substr(0, 16), "\n");
+  if (r.contains("looks") && r["looks"].is_object())
+    out += cat("\nLook ", r["looks"]["look"].get<int64_t>(), " of ",
+               r["looks"]["at_this_checkpoint"].get<int64_t>(), " at this checkpoint.\n");
   out += "\n";
 }
 
@@ -169,12 +209,13 @@ void method(const Json& r, std::string& out) {
   out += "\n";
   for (const auto& [name, c] : r["conditions"].items())
     out += cat("- `", name, "` ", c["definition"].get<std::string>(), "\n");
-  out +=
-      cat("\nRates: Wilson intervals over distinct observations. Differences: paired, Tango's "
-          "score interval, exact McNemar, Holm across the "
-          "conditions of a family; between rungs of the ladder: BCa bootstrap over whole groups. "
-          "Seeds: ",
-          r["seeds"].dump(), ".\n");
+  out += cat(
+      "\nThe unit is the group (one person, fact, object). Rates: Wilson intervals over distinct "
+      "observations on counts divided by the design effect. Differences: paired, Tango's score "
+      "interval on such counts, sign flips of whole groups, Holm across the conditions of a "
+      "family; verdicts and ladder: the wider of that and the BCa bootstrap over whole groups. "
+      "Seeds: ",
+      r["seeds"].dump(), ".\n");
   if (r.contains("versions")) out += cat("Versions: ", r["versions"].dump(), ".\n");
   if (r.contains("recipe_sha256"))
     out += cat("Recipe sha256: ", r["recipe_sha256"].get<std::string>(), ".\n");
@@ -204,6 +245,8 @@ std::string report_markdown(const nlohmann::ordered_json& r) {
                control["equals"].get<std::string>(), "` token for token on ",
                control["equal"].get<int64_t>(), " of ", control["n"].get<int64_t>(), " items\n");
   out += "\n";
+  attribution(r, out);
+  trained(r, out);
   cases(r, out);
   fidelity(r, out);
   cost(r, out);

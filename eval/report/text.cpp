@@ -32,6 +32,30 @@ std::string interval(const Json& rate) {
   return percent(rate["rate"]) + " [" + percent(rate["low"]) + ", " + percent(rate["high"]) + "]";
 }
 
+std::string level(const Json& report) {
+  double confidence = 0.95;
+  if (report.contains("judging") && report["judging"].is_object())
+    confidence = report["judging"].value("confidence", confidence);
+  char text[64];
+  std::snprintf(text, sizeof text, "%.4g %%", 100 * confidence);
+  return text;
+}
+
+std::string verdict_word(const Json& report, const Json& criterion) {
+  const auto verdict = criterion["verdict"].get<std::string>();
+  const bool confirmed = report.value("mode", std::string()) == "confirmatory";
+  return verdict == "not_applicable" ? "not applicable"
+         : verdict != "pass"         ? verdict
+         : confirmed                 ? "pass"
+                                     : "met";
+}
+
+std::string share(const Json& share) {
+  if (!share.is_object()) return "-";
+  return number(share["statistic"]) + " [" + number(share["low"]) + ", " + number(share["high"]) +
+         "]";
+}
+
 std::string big(double value, const char* const* units, int count, double base) {
   int unit = 0;
   while (value >= base && unit + 1 < count) value /= base, ++unit;

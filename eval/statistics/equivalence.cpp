@@ -25,9 +25,12 @@ PairedCounts PairedCounts::of(const std::vector<bool>& first, const std::vector<
 }
 
 double tango_z(const PairedCounts& counts, double difference) {
-  const double n = static_cast<double>(counts.n());
-  const double b = static_cast<double>(counts.only_first),
-               c = static_cast<double>(counts.only_second);
+  return tango_z(static_cast<double>(counts.n()), static_cast<double>(counts.only_first),
+                 static_cast<double>(counts.only_second), difference);
+}
+
+double tango_z(double n, double only_first, double only_second, double difference) {
+  const double b = only_first, c = only_second;
   // Maximum-likelihood share of "only second" given the difference: root of A q^2 + B q + C = 0.
   const double qa = 2 * n;
   const double qb = -b - c + (2 * n - b + c) * difference;

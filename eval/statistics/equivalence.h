@@ -24,6 +24,8 @@ struct PairedCounts {
 // z of the hypothesis rate(first) - rate(second) = difference, in (-1, 1); negative when less was
 // seen.
 double tango_z(const PairedCounts& counts, double difference);
+// The same from counts that need not be whole (divided by a design effect, clustered.h).
+double tango_z(double n, double only_first, double only_second, double difference);
 // Score interval of rate(first) - rate(second). n = 0 gives [-1, 1].
 Interval paired_difference(const PairedCounts& counts, double confidence = 0.95);
 

@@ -58,12 +58,18 @@ double quantile(const std::vector<double>& sorted, double q) {
 
 Interval bca_interval(double estimate, std::vector<double> replicates,
                       const std::vector<double>& jackknife, double confidence) {
+  return bca_with_errors(estimate, std::move(replicates), jackknife, confidence);
+}
+
+BcaInterval bca_with_errors(double estimate, std::vector<double> replicates,
+                            const std::vector<double>& jackknife, double confidence) {
   const size_t drawn = replicates.size();
   std::erase_if(replicates, [](double v) { return std::isnan(v); });
-  if (replicates.empty() || 2 * replicates.size() < drawn) return {estimate, -kInfinity, kInfinity};
+  if (replicates.empty() || 2 * replicates.size() < drawn)
+    return {{estimate, -kInfinity, kInfinity}};
   std::sort(replicates.begin(), replicates.end());
   if (replicates.front() == replicates.back())
-    return {estimate, replicates.front(), replicates.back()};
+    return {{estimate, replicates.front(), replicates.back()}};
 
   const auto below =
       std::lower_bound(replicates.begin(), replicates.end(), estimate) - replicates.begin();
@@ -87,7 +93,13 @@ Interval bca_interval(double estimate, std::vector<double> replicates,
     return normal_cdf(bias + z / (1 - acceleration * z));
   };
   const double tail = (1 - confidence) / 2;
-  return {estimate, quantile(replicates, level(tail)), quantile(replicates, level(1 - tail))};
+  const auto error = [&](double p) {
+    const double step = std::sqrt(p * (1 - p) / static_cast<double>(replicates.size()));
+    return (quantile(replicates, p + step) - quantile(replicates, p - step)) / 2;
+  };
+  const double low = level(tail), high = level(1 - tail);
+  return {
+      {estimate, quantile(replicates, low), quantile(replicates, high)}, error(low), error(high)};
 }
 
 Interval bootstrap(int64_t n, const IndexStatistic& statistic, const BootstrapOptions& options) {

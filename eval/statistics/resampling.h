@@ -40,6 +40,14 @@ Interval bootstrap_ratio(const std::vector<double>& a, const std::vector<double>
 Interval bca_interval(double estimate, std::vector<double> replicates,
                       const std::vector<double>& jackknife, double confidence);
 
+// The same with the standard error that each end has because replicates are drawn: that of an order
+// statistic, read off the replicates themselves.
+struct BcaInterval : Interval {
+  double low_error = 0, high_error = 0;
+};
+BcaInterval bca_with_errors(double estimate, std::vector<double> replicates,
+                            const std::vector<double>& jackknife, double confidence);
+
 // Linear interpolation between order statistics (numpy's default); `sorted` ascending, not empty, q
 // in [0, 1].
 double quantile(const std::vector<double>& sorted, double q);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 
 namespace kvlingua {
@@ -67,22 +68,22 @@ LogLevel log_level() {
 void log_debug(std::string_view message) {
   if (!logger().should_log(spdlog::level::debug)) return;
   clear_progress_line();
-  logger().debug("{}", message);
+  logger().debug("{}", printable(message, message.size() * 6));
 }
 void log_info(std::string_view message) {
   if (!logger().should_log(spdlog::level::info)) return;
   clear_progress_line();
-  logger().info("{}", message);
+  logger().info("{}", printable(message, message.size() * 6));
 }
 void log_warning(std::string_view message) {
   if (!logger().should_log(spdlog::level::warn)) return;
   clear_progress_line();
-  logger().warn("{}", message);
+  logger().warn("{}", printable(message, message.size() * 6));
 }
 void log_error(std::string_view message) {
   if (!logger().should_log(spdlog::level::err)) return;
   clear_progress_line();
-  logger().error("{}", message);
+  logger().error("{}", printable(message, message.size() * 6));
 }
 
 }  // namespace kvlingua

@@ -27,10 +27,12 @@ void on_signal(int signal) {
 void watch_stop_signals() {
   static std::atomic<bool> watching{false};
   if (watching.exchange(true)) return;
+  // A reader of the log that goes away (| head) must not take the run with it: the write fails.
+  ::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT}) {
-    // nohup and shells' background jobs ignore SIGINT on purpose.
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    // nohup ignores SIGHUP on purpose, shells' background jobs SIGINT.
     struct sigaction before;
     if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) continue;
     sigaddset(&signals, signal);
@@ -60,7 +62,9 @@ ExitCode stop_exit_code() noexcept {
 Error stopped_error(const std::string& saved) {
   const bool interrupted = stop_exit_code() == ExitCode::kInterrupted;
   return Error({.code = interrupted ? ExitCode::kInterrupted : ExitCode::kTerminated,
-                .what = interrupted ? "stopped by Ctrl-C" : "stopped by SIGTERM",
+                .what = interrupted             ? "stopped by Ctrl-C"
+                        : stop.load() == SIGHUP ? "stopped by SIGHUP (its terminal was closed)"
+                                                : "stopped by SIGTERM",
                 .remedy = saved});
 }
 

@@ -237,11 +237,12 @@ FusionLoss fusion_loss(const CausalLM& target, const KvCache& fused_past, const 
   options.logit_positions = batch.logit_positions;
   const KvCache given = answer != nullptr ? answer->slice(0, n) : KvCache();
   if (answer != nullptr) options.given = &given;
+  options.head_input_only = true;
   const PrefillResult result =
       target.prefill({last.ids_BT.narrow(1, 0, n), last.mask_BT.narrow(1, 0, n),
                       last.positions_BT.narrow(1, 0, n)},
                      &fused_past, options);
-  return {at::cross_entropy_loss(result.logits, batch.answers, {}, at::Reduction::Sum),
+  return {target.head_losses(result.head_input, {.answers_N = batch.answers}).cross_entropy,
           batch.answers.numel()};
 }
 

@@ -4,6 +4,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #ifdef KVLINGUA_CUDA
 #include <ATen/cuda/CUDAContextLight.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
 #endif
 
 #include <ATen/Parallel.h>
@@ -79,7 +81,7 @@ at::Device resolve_device(std::string_view name, int64_t local_rank) {
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
 
-at::ScalarType resolve_dtype(std::string_view name, at::Device device) {
+at::ScalarType resolve_dtype(std::string_view name, at::Device device, int64_t parameters) {
   if (name == "float32") return at::kFloat;
   if (name == "bfloat16") return at::kBFloat16;
   if (name == "float16") return at::kHalf;
@@ -89,8 +91,27 @@ at::ScalarType resolve_dtype(std::string_view name, at::Device device) {
                  .got = printable(name, 40),
                  .expected = "auto, float32, bfloat16 or float16"});
   }
-  if (device.is_cpu()) return at::kFloat;
+  if (device.is_cpu() || (parameters > 0 && parameters < kSmallModel)) return at::kFloat;
   return native_bfloat16(device) ? at::kBFloat16 : at::kHalf;
+}
+
+int64_t free_memory_bytes([[maybe_unused]] at::Device device) {
+#ifdef KVLINGUA_CUDA
+  if (device.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(device);
+    size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
+    c10::DeviceAllocator* allocator = c10::getDeviceAllocator(device.type());
+    int64_t pooled = 0;
+    if (allocator->initialized()) {
+      const auto stats = allocator->getDeviceStats(c10::cuda::current_device());
+      const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+      pooled = stats.reserved_bytes[all].current - stats.allocated_bytes[all].current;
+    }
+    return static_cast<int64_t>(free) + pooled;
+  }
+#endif
+  return static_cast<int64_t>(available_memory_bytes());
 }
 
 DeviceFacts device_facts([[maybe_unused]] at::Device device) {

@@ -1,9 +1,12 @@
 #include "kvlingua/cache/rope.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
+#include <vector>
 
 #include "kvlingua/base/error.h"
 
@@ -55,6 +58,23 @@ at::Tensor yarn_frequencies(const RopeSpec& spec) {
 // Inserts the head dimension: [.., T, D/2] -> [.., 1, T, D/2].
 at::Tensor over_heads(const at::Tensor& table) { return table.unsqueeze(-3); }
 
+// Of every rotation and device in use, made once: an upload a call would stop the host each time.
+at::Tensor frequencies_on(const RopeSpec& spec, at::Device device) {
+  struct Known {
+    RopeSpec spec;
+    at::Device device;
+    at::Tensor frequencies;
+  };
+  static std::mutex mutex;
+  static std::vector<Known> known;
+  const std::lock_guard lock(mutex);
+  for (const Known& one : known)
+    if (one.device == device && one.spec == spec) return one.frequencies;
+  const at::NoGradGuard no_grad;
+  known.push_back({spec, device, inverse_frequencies(spec).to(device)});
+  return known.back().frequencies;
+}
+
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
   const int64_t half = x.size(-1) / 2;
   const at::Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
@@ -84,7 +104,7 @@ at::Tensor inverse_frequencies(const RopeSpec& spec) {
 }
 
 RopeTables rope_tables(const RopeSpec& spec, const at::Tensor& positions) {
-  const at::Tensor inv_freq = inverse_frequencies(spec).to(positions.device());
+  const at::Tensor inv_freq = frequencies_on(spec, positions.device());
   const at::Tensor angle = positions.to(at::kFloat).unsqueeze(-1) * inv_freq;
   RopeTables tables{angle.cos(), angle.sin()};
   if (spec.attention_factor != 1.0) {

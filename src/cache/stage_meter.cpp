@@ -10,11 +10,20 @@
 #include "kvlingua/io/system.h"
 
 namespace kvlingua {
+namespace {
+
+// "cuda" without a number is the first card, not card -1.
+at::DeviceIndex index_of(at::Device device) {
+  return device.has_index() ? device.index() : at::DeviceIndex{0};
+}
+
+}  // namespace
+
 uint64_t peak_memory_bytes(at::Device device) {
   if (device.is_cpu()) return peak_rss_bytes();
   c10::DeviceAllocator* allocator = c10::getDeviceAllocator(device.type());
   if (!allocator->initialized()) return 0;
-  const auto stats = allocator->getDeviceStats(device.index());
+  const auto stats = allocator->getDeviceStats(index_of(device));
   const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   return static_cast<uint64_t>(stats.reserved_bytes[all].peak);
 }
@@ -30,7 +39,7 @@ void reset_peak_memory(at::Device device) {
   c10::DeviceAllocator* allocator = c10::getDeviceAllocator(device.type());
   if (!allocator->initialized()) return;
   allocator->emptyCache();
-  allocator->resetPeakStats(device.index());
+  allocator->resetPeakStats(index_of(device));
 }
 
 StageMeter::StageMeter(at::Device device) : device_(device) {

@@ -1,10 +1,12 @@
 #include "kvlingua/config/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <functional>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/nearest.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/config/device_name.h"
 #include "kvlingua/config/options.h"
 #include "kvlingua/config/recipe.h"
@@ -12,25 +14,13 @@
 namespace kvlingua {
 namespace {
 
-constexpr const char* kTopHelp =
+constexpr const char* kHelpBegin =
     R"(kvlingua trains and judges projectors that translate the key/value cache of one language model into another's.
 
 usage: kvlingua <verb> [arguments] [--set a.b=c ...] [--json FILE|-] [--device auto|cpu|cuda|cuda:N] [--seed N] [--out DIR] [-v|-q]
 
-  preflight RECIPE       can this recipe run here: device, disk, models, predicted memory and time
-  recipe ls|show|check|keys   the shipped recipes; one resolved; checked; every key explained
-  inspect MODEL          a model's cache: shapes, bytes per token, statistics by layer
-  generate RECIPE        paired caches into datasets/<name>/ (resumes)
-  verify PATH...         re-reads a pair set or checkpoint and names every damaged file
-  train RECIPE           the recipe's stages in order into checkpoints/<run>/ (resumes)
-  evaluate RECIPE        conditions, criteria and a report under checkpoints/<run>/eval/
-  sweep RECIPE|MODEL...  cognitive modes over models, projectors over pairs of scales
-  identity RECIPE|MODEL  persona fingerprints, self-recognition, identity transfer
-  import FORMAT DIR OUT  c2c
-  export FORMAT CHECKPOINT OUT   c2c, safetensors, vllm
-  quickstart [RECIPE]    preflight, generate, train, evaluate in one go (recipe/nano.yaml)
-  nano-lm RECIPE         a model of the embedded pair, from scratch on the built-in corpus
-
+)";
+constexpr const char* kHelpEnd = R"(
   kvlingua <verb> --help says more. `kvlingua recipe keys` explains every key a recipe or --set can name.
 
 exit codes: 0 ok, 1 failed, 2 usage or recipe, 3 a gate was not met, 4 input data or model unusable, 5 no device or memory,
@@ -83,6 +73,10 @@ void add_train(CLI::App& app, CommandLine& c) {
   app.add_option("--checkpoint", c.checkpoint,
                  "start from this checkpoint instead of the run's latest")
       ->type_name("DIR");
+  app.add_option("--seeds", c.seeds,
+                 "train N times with seeds one apart, into <run>/seeds/; for evaluate --confirm")
+      ->check(CLI::Range(1, 100))
+      ->type_name("N");
 }
 void add_evaluate(CLI::App& app, CommandLine& c) {
   recipe_argument(app, c);
@@ -90,6 +84,8 @@ void add_evaluate(CLI::App& app, CommandLine& c) {
   app.add_option("--checkpoint", c.checkpoint, "judge this checkpoint instead of the run's latest")
       ->type_name("DIR");
   limit_option(app, c, "first N items of each family only (marked so in the report)");
+  app.add_flag("--confirm", c.confirm,
+               "one look at fresh items by several training seeds; else a run is exploratory");
   app.add_option("--compare", c.compare, "two checkpoints side by side, paired")
       ->expected(2)
       ->type_name("A B");
@@ -113,6 +109,9 @@ void add_inspect(CLI::App& app, CommandLine& c) {
   app.add_option("--dtype", c.dtype, "compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->type_name("TYPE");
+  app.add_option("--weights", c.weights, "how the layers' matrices are held")
+      ->check(CLI::IsMember({"auto", "dense", "nf4", "int8"}))
+      ->type_name("FORMAT");
   streaming_option(app, c);
   limit_option(app, c, "bench: longest context");
 }
@@ -191,6 +190,26 @@ void add_identity(CLI::App& app, CommandLine& c) {
                "no permutation test: faster, and no verdict");
   limit_option(app, c, "first N prompts of each group");
 }
+void add_ask(CLI::App& app, CommandLine& c) {
+  app.add_option("RECIPE_QUESTION", c.arguments,
+                 "a recipe whose run is used, or the folder of a run or checkpoint; then the "
+                 "question; without one, on a terminal, a dialogue")
+      ->required()
+      ->expected(1, 2)
+      ->type_name("");
+  app.add_option("--context", c.ask.context,
+                 "what only the source reads: a text, a file, or - for stdin")
+      ->required()
+      ->type_name("TEXT|FILE|-");
+  app.add_flag("--beside", c.ask.beside,
+               "the target's answers with the context as text and without it, with the time to the "
+               "first token and the bytes moved");
+  app.add_option("--stage", c.stage, "of this stage: ridge, regression, distillation, c2c")
+      ->type_name("NAME");
+  app.add_option("--checkpoint", c.checkpoint, "this checkpoint instead of the run's latest")
+      ->type_name("DIR");
+  limit_option(app, c, "at most N tokens of answer (256)");
+}
 void add_recipe_ls(CLI::App&, CommandLine&) {}
 void add_recipe_check(CLI::App& app, CommandLine& c) {
   app.add_option("RECIPE", c.arguments, "YAML files, or names of shipped recipes")
@@ -218,6 +237,8 @@ const std::vector<Verb>& verbs() {
        "sweep"},
       {"identity", "persona fingerprints, self-recognition, identity transfer; resumes",
        add_identity, "identity"},
+      {"ask", "the source reads --context, the target answers from its translated cache", add_ask,
+       "pair"},
       {"import", "a checkpoint of another system: import c2c DIR OUT", add_format, ""},
       {"export", "a checkpoint for another system: export c2c|safetensors|vllm CHECKPOINT OUT",
        add_format, ""},
@@ -231,6 +252,61 @@ const std::vector<Verb>& verbs() {
       {"recipe keys", "explains every key of a recipe", add_recipe_keys, ""},
   };
   return list;
+}
+
+// What follows a verb's name: "RECIPE", "[RECIPE]", "PATH...".
+std::string arguments_of(const CLI::App& app) {
+  std::string text;
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_positional()) continue;
+    std::string name = option->get_name(true);
+    std::replace(name.begin(), name.end(), '_', ' ');
+    if (option->get_expected_max() > 3) name += "...";
+    text += option->get_required() ? " " + name : " [" + name + "]";
+  }
+  return text;
+}
+
+std::string top_help() {
+  std::string text = kHelpBegin;
+  for (const Verb& verb : verbs()) {
+    CLI::App app;
+    CommandLine unused;
+    verb.add(app, unused);
+    std::string line = cat("  ", verb.name, arguments_of(app));
+    line.resize(std::max<size_t>(line.size() + 1, 27), ' ');
+    text += line + verb.help + "\n";
+  }
+  return text + kHelpEnd;
+}
+
+std::string in_table(std::string text) {
+  for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2)
+    text.insert(at, "\\");
+  return text;
+}
+
+// The part of docs/commands.md that is generated from the declarations above; a test compares.
+std::string markdown_help() {
+  std::string text;
+  for (const Verb& verb : verbs()) {
+    CLI::App app;
+    CommandLine unused;
+    verb.add(app, unused);
+    text += cat("### `kvlingua ", verb.name, arguments_of(app), "`\n\n", verb.help, "\n\n");
+    std::string rows;
+    for (const CLI::Option* option : app.get_options()) {
+      const std::string name = option->get_name();
+      if (option->get_positional() || option->get_group().empty() || name == "--help" ||
+          name == "-h,--help")
+        continue;
+      const bool flag = option->get_expected_max() == 0;
+      rows += cat("| `", name, flag ? "" : " " + in_table(option->get_type_name()), "` | ",
+                  in_table(option->get_description()), " |\n");
+    }
+    if (!rows.empty()) text += "| option | |\n| --- | --- |\n" + rows + "\n";
+  }
+  return text;
 }
 
 Error usage(std::string what, std::string remedy) {
@@ -275,6 +351,14 @@ std::string sections_help(const std::string& sections) {
   return text;
 }
 
+// CLI11 names a range of doubles, and takes what is above an int64 for its largest value.
+std::string seed_range(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size() && value >= 0) return {};
+  return "got " + text + ", expected a whole number from 0 to 9223372036854775807";
+}
+
 void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
   app.add_option("--set", c.set, "override a recipe key; may be given again")
       ->type_name("a.b=c")
@@ -285,7 +369,7 @@ void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
       ->type_name("FILE|-");
   app.add_option("--device", c.device, "auto, cpu, cuda or cuda:N")->type_name("NAME");
   app.add_option("--seed", c.seed, "wins over the recipe's seeds")
-      ->check(CLI::NonNegativeNumber)
+      ->check(seed_range)
       ->type_name("N");
   app.add_option("--out", c.out,
                  writes_runs ? "folder for datasets/ and checkpoints/ (default: the project's own)"
@@ -323,8 +407,15 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv,
   ParsedCommandLine parsed;
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (words.empty()) throw usage("no verb", "`kvlingua --help` lists them");
+  // Names end up in JSON, YAML and HDF5, which are UTF-8.
+  for (const std::string& word : words) {
+    if (find_invalid_utf8(word))
+      throw usage(cat("not UTF-8: ", printable(word)),
+                  "rename the file or folder, or make a link to it with a name in UTF-8");
+  }
   if (words[0] == "--help" || words[0] == "-h" || (words[0] == "help" && words.size() == 1))
-    return {{}, kTopHelp};
+    return {{}, top_help()};
+  if (words[0] == "--help-markdown") return {{}, markdown_help()};
   if (words[0] == "--version" || words[0] == "-V") return {{}, "kvlingua " + version + "\n"};
   if (words[0] == "help") {
     words.erase(words.begin());
@@ -334,7 +425,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv,
     throw usage(cat("an option before the verb: ", printable(words[0], 60)),
                 "options follow the verb");
   if (words[0] == "recipe" && words.size() > 1 && (words[1] == "--help" || words[1] == "-h"))
-    return {{}, kTopHelp};
+    return {{}, top_help()};
 
   const Verb& verb = find_verb(words[0], words.size() > 1 ? words[1] : "");
   const bool two_words = std::string(verb.name).find(' ') != std::string::npos;

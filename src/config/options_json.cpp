@@ -1,10 +1,14 @@
 #include "kvlingua/config/options_json.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+
+#include "kvlingua/base/error.h"
 
 namespace kvlingua {
 namespace {
@@ -77,17 +81,25 @@ Json options_to_json(const Visit& options) {
 void write_stdout(std::string_view text) {
   errno = 0;
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (!written || std::fflush(stdout) != 0) throw write_failed("stdout", errno);
+  if (written && std::fflush(stdout) == 0) return;
+  if (errno != EPIPE) throw write_failed("stdout", errno);
+  std::clearerr(stdout);  // a reader who has gone (| head) wants no more: no failure of the run
 }
 
-void write_json(const std::string& target, const Json& document) {
-  const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (target == "-") return write_stdout(text);
+void write_json(const std::string& named, const Json& document) {
+  const std::string text =
+      escaped_in_strings(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  if (named == "-") return write_stdout(text);
   std::error_code ignored;
+  // A symbolic link stays one: what it leads to is replaced.
+  const std::filesystem::path led = std::filesystem::is_symlink(named, ignored)
+                                        ? std::filesystem::weakly_canonical(named, ignored)
+                                        : std::filesystem::path(named);
+  const std::string target = led.empty() ? named : led.string();
   const bool special = std::filesystem::exists(target, ignored) &&
                        !std::filesystem::is_regular_file(target, ignored);
-  const std::string temporary =
-      special ? target : target + ".tmp";  // a pipe or device is not to be renamed over
+  // A pipe or device is not to be renamed over; a neighbour of the user's own is not to be touched.
+  const std::string temporary = special ? target : cat(target, ".tmp-", ::getpid());
   errno = 0;
   std::FILE* file = std::fopen(temporary.c_str(), "wb");
   if (file == nullptr) throw write_failed(target, errno);

@@ -20,21 +20,49 @@ bool is_root(const fs::path& folder) {
           fs::is_directory(folder / "include/kvlingua", ignored));
 }
 
+// Where an installed program's recipes and models lie, below its prefix.
+constexpr const char* kInstalled = "share/kvlingua";
+
 fs::path root_above(fs::path folder) {
+  std::error_code ignored;
   while (!folder.empty()) {
     if (is_root(folder)) return folder;
+    if (fs::is_directory(folder / kInstalled / "recipe", ignored)) return folder / kInstalled;
     if (folder == folder.parent_path()) break;
     folder = folder.parent_path();
   }
   return {};
 }
 
+// Rooms of the project's code lie where runs would: datasets/pairs, say.
+bool holds_code(const fs::path& folder) {
+  std::error_code failed;
+  for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
+    if (it->path().extension() == ".cpp" || it->path().extension() == ".h") return true;
+  }
+  return false;
+}
+
+void refuse_room(const fs::path& folder, const char* key) {
+  if (!holds_code(folder)) return;
+  throw Error({.code = ExitCode::kUsage,
+               .where = cat(key, " ", folder.filename().string()),
+               .what = cat(folder.string(), " holds code of the project, not a run"),
+               .remedy = cat("choose another ", key, ", or put runs elsewhere with --out DIR")});
+}
+
 }  // namespace
 
 fs::path project_root() {
-  if (const char* named = std::getenv("KVLINGUA_ROOT"); named != nullptr && *named != '\0')
-    return named;
   std::error_code failed;
+  if (const char* named = std::getenv("KVLINGUA_ROOT"); named != nullptr && *named != '\0') {
+    if (fs::is_directory(named, failed)) return named;
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "KVLINGUA_ROOT",
+                 .what = "no such folder",
+                 .got = printable(named),
+                 .remedy = "name the project's folder, or unset it"});
+  }
   const fs::path here = fs::current_path(failed);
   if (const fs::path root = failed ? fs::path() : root_above(here); !root.empty()) return root;
   const fs::path program = fs::read_symlink("/proc/self/exe", failed);
@@ -90,8 +118,12 @@ RunPaths run_paths(const std::string& out_dir, const std::string& dataset_name,
                    const std::string& run_name) {
   RunPaths paths;
   paths.out = out_dir.empty() ? project_root() : fs::path(out_dir);
+  // An installed program's folder is for reading.
+  if (out_dir.empty() && paths.out.string().ends_with(kInstalled)) paths.out = ".";
   paths.dataset = paths.out / "datasets" / dataset_name;
   paths.run = paths.out / "checkpoints" / run_name;
+  refuse_room(paths.dataset, "data.name");
+  refuse_room(paths.run, "checkpoint.name");
   return paths;
 }
 

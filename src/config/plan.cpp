@@ -40,7 +40,8 @@ int64_t ridge_parameters(const RidgeOptions& ridge, const ModelNumbers& source,
   const int64_t inputs = ridge.layout == "head_matched"
                              ? std::max<int64_t>(1, in / std::max<int64_t>(1, source.kv_heads))
                              : in;
-  return 2 * target.layers * target.kv_channels() * (inputs + 1);
+  const int64_t outputs = 2 * target.layers * target.kv_channels();
+  return outputs * (inputs + 1) + ridge.change_rank * (inputs + outputs);
 }
 
 int64_t mlp_parameters(const ProjectorOptions& options, const ModelNumbers& source,
@@ -181,11 +182,11 @@ StagePlan ridge_stage(const Inputs& in) {
   // holds their sum, and in standard units all, the fitted and the held-out rows.
   const bool judged = ridge.lambda.size() > 1 || ridge.source_layers > 0;
   const double copies = judged ? 5 : 3;
-  // One group's system: a shifted copy, its factor and two weights; with a choice of lambda the
-  // eigenvectors and the held-out matrix in their basis.
+  // One group's system: a shifted copy, its factor and two weights; with a choice of lambda the best
+  // one so far and the held-out products too.
   const double n = d(read_channels(ridge, in.source)),
                o = ridge.source_layers == 0 ? g : d(in.target.kv_channels());
-  const double solve = (n * n * (ridge.lambda.size() > 1 ? 5 : 2) + 4 * n * o) * element;
+  const double solve = (n * n * 2 + (ridge.lambda.size() > 1 ? 6 : 4) * n * o) * element;
   const double weights = d(ridge_parameters(ridge, in.source, in.target)) * 4;
   const double reading = reading_bytes(in);
   const auto memory = [=](double) { return sums * copies + solve + weights * 2 + reading; };
@@ -282,16 +283,20 @@ StagePlan distillation_stage(const Inputs& in, double parameters, const BatchOpt
   return plan;
 }
 
+constexpr double kMergedBatches = 4;
+
 StagePlan evaluate_stage(const Inputs& in, double parameters) {
   const EvalOptions& eval = in.recipe.eval;
   const double weights = resident_weights(in, false) + parameters * 4;
   const double length = in.length() + 24 + d(eval.max_new_tokens);
   const auto memory = [&, weights, length](double items) {
-    const double caches = items * length *
+    const double rows =
+        kMergedBatches * items;  // of several conditions that decode together (eval/runner.h)
+    const double caches = rows * length *
                           (in.source.kv_bytes(d(in.source.compute_bytes)) +
                            3 * in.target.kv_bytes(d(in.target.compute_bytes)));
-    return weights + caches + activation_bytes(in.target, items * length) +
-           2 * items * d(in.target.vocab) * 4;
+    return weights + caches + activation_bytes(in.target, rows * length) +
+           2 * rows * d(in.target.vocab) * 4;
   };
   StagePlan plan = stage(in, "evaluate", memory, "eval.batch_size", eval.batch_size);
   const double per_condition =
@@ -332,6 +337,17 @@ int64_t projector_parameters(const ProjectorOptions& options, const ModelNumbers
     return ridge_parameters(options.ridge, source, target) +
            mlp_parameters(options, source, target);
   if (options.kind == "c2c") return c2c_parameters(options.c2c, source, target);
+  if (options.kind == "lcf") {
+    const int64_t latent = options.lcf.latent;
+    return target.layers *
+           ((2 * source.kv_channels() + 1) * latent + (latent + 1) * 2 * target.kv_channels());
+  }
+  if (options.kind == "dense_latent") {
+    const int64_t hidden = options.dense_latent.expansion * target.head_dim,
+                  heads = std::max<int64_t>(1, source.kv_heads / target.kv_heads);
+    return 2 * target.layers * target.kv_heads *
+           ((heads * source.head_dim + 1) * hidden + (hidden + 1) * target.head_dim + 1);
+  }
   return 0;
 }
 
@@ -379,9 +395,9 @@ PreparedItems prepared_items(const Recipe& recipe, const ModelNumbers& source,
                              const ModelNumbers& target, const CorpusNumbers& corpus) {
   constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's
   const DistillationOptions& o = recipe.train.distillation;
-  const int64_t parts = 2 * static_cast<int64_t>(o.families.size());
-  const double asked = d(parts * std::max<int64_t>(1, o.items / parts)),
-               continued = d(std::min(o.continuations, corpus.samples));
+  // Of items drawn without end only those are kept that choose the best state.
+  const double asked = d(o.held_out + (o.endless() ? 0 : o.items)),
+               continued = o.endless() ? 0 : d(std::min(o.continuations, corpus.samples));
   const double length = std::max(1.0, corpus.tokens_per_sample), most = d(o.max_answer);
   const double answers =
       asked * std::min(kGoldAnswer, most) + continued * std::min(length / 2, most);
@@ -414,7 +430,7 @@ void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine) {
 
 double RidgeWork::solve_seconds(const MachineNumbers& machine) const {
   return product / machine.flops_float64 + cholesky / machine.flops_cholesky +
-         eigen / machine.flops_eigen + moved / machine.bandwidth + fresh / machine.first_touch;
+         moved / machine.bandwidth + fresh / machine.first_touch;
 }
 
 RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
@@ -427,13 +443,10 @@ RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,
   // A symmetric product is done by half.
   RidgeWork work{.gather = problems * rows * (f * f + 2 * f * g)};
   const auto system = [&](double groups, double n, double o, bool choose) {
-    const double solutions = judged ? 2 : 1;  // of all rows, and of the fitted ones to be judged
-    work.cholesky += groups * solutions * n * n * n / 3;
-    work.product += groups * solutions * 2 * n * n * o;
-    if (judged) work.product += groups * 2 * n * n * o;  // the held-out error
-    if (!choose) return;
-    work.eigen += groups * 9 * n * n * n;
-    work.product += groups * (4 * n * n * n + 2 * grid * 2 * n * n * o);
+    // Of the fitted rows for each lambda to be judged; of all rows for each that some layer chose.
+    const double tried = judged ? grid : 0, kept = choose ? std::min(grid, 3.0) : 1;
+    work.cholesky += groups * (tried + kept) * n * n * n / 3;
+    work.product += groups * (2 * tried + 1) * 2 * n * n * o;  // solutions and held-out errors
   };
   const double n = d(read_channels(ridge, source)),
                layer = d(source.kv_channels()) * (joint ? 2 : 1), layers = d(target.layers);

@@ -11,7 +11,6 @@ double d(int64_t value) { return static_cast<double>(value); }
 // Of trainers/train_inputs.cpp: rows that validation and its baselines read at most.
 constexpr double kValidationRows = 4096, kTokenMeanRows = 20000, kValidationBytes = 256 << 20;
 constexpr double kFidelityItems = 96;  // eval/fidelity.h
-constexpr int64_t kBlockItems = 32;    // eval/block.h, make_blocks
 constexpr int64_t kCases = 5;          // phase 2a's
 
 struct Rows {
@@ -51,17 +50,22 @@ PhaseUnits distillation(const Recipe& recipe, const ModelNumbers& source,
                         const ModelNumbers& target, const CorpusNumbers& corpus) {
   const DistillationOptions& o = recipe.train.distillation;
   const PreparedItems prepared = prepared_items(recipe, source, target, corpus);
-  const double items = prepared.items, held = std::min(64.0, std::floor(items / 10)),
-               train = items - held;
-  const double steps = steps_of(o.batch, train / d(o.batch.size));
-  PhaseUnits units = training(steps, o.validate_every, held, recipe.checkpoint.every);
+  const double items = prepared.items, held = d(o.held_out);
+  const double steps = steps_of(o.batch, items / d(o.batch.size));
+  // Beside what is held out as many that were trained on, 64 at most.
+  const double validated = held + std::min(64.0, held);
+  PhaseUnits units = training(steps, o.validate_every, validated, recipe.checkpoint.every);
+  if (o.keep_best) units["validate"] += validated;
   // Kept when all fit: then each is prepared once, when first drawn or near to it. Else
   // whenever it is drawn.
   const double drawn = steps * d(o.batch.size * o.batch.accumulation);
-  if (prepared.kept()) {
+  if (o.endless()) {
+    const double once = prepared.kept() ? held : held * units["validate"] / validated;
+    units["prepare"] = drawn + once + std::min(64.0, held) * units["validate"] / validated;
+  } else if (prepared.kept()) {
     // A draw prepares the sixteen items around it.
     const double blocks = std::ceil(items / 16);
-    units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held));
+    units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held)) + held;
   } else {
     units["prepare"] = drawn + units["validate"];
   }
@@ -86,15 +90,11 @@ PhaseUnits evaluation(const EvalOptions& eval) {
   const auto groups = static_cast<int64_t>(eval.families.size() * eval.forms.size());
   const int64_t items = eval.items * static_cast<int64_t>(eval.seeds.size());
   const double all = d(groups * items + (eval.cases ? kCases : 0));
-  const auto batches_of = [&](int64_t n) { return (n + eval.batch_size - 1) / eval.batch_size; };
-  const int64_t batches =
-      items / kBlockItems * batches_of(kBlockItems) + batches_of(items % kBlockItems);
   PhaseUnits units{{"probes", all},
                    {"fidelity", eval.fidelity ? std::min(kFidelityItems, d(groups * items)) : 0}};
   const std::vector<std::string> conditions = conditions_of(eval);
   for (const std::string& name : conditions) {
-    units["give " + name] = units["read " + name] = all;
-    units["decode " + name] = d(groups * batches + (eval.cases ? 1 : 0));
+    units["give " + name] = units["read " + name] = units["decode " + name] = all;
   }
   units["judge"] = all * d(static_cast<int64_t>(conditions.size()));
   return units;

@@ -1,24 +1,31 @@
 #include "kvlingua/config/recipe.h"
 
-#include <fstream>
-#include <sstream>
-
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/config/c2c_recipe.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 namespace {
 
 std::string read_text(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream text;
-  if (!in || std::filesystem::is_directory(file) || !(text << in.rdbuf())) {
+  std::string text;
+  try {
+    text = read_text_file(file);
+  } catch (const Error& error) {
     throw Error({.code = ExitCode::kUsage,
                  .where = file.string(),
                  .what = "cannot read the recipe",
+                 .got = error.parts().got,
                  .remedy = "`kvlingua recipe ls` lists the shipped ones"});
   }
-  return text.str();
+  if (const auto at = find_invalid_utf8(text)) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = file.string(),
+                 .what = cat("not UTF-8 at byte ", *at),
+                 .remedy = "save the recipe as UTF-8"});
+  }
+  return text;
 }
 
 bool is_name(std::string_view name) {
@@ -57,12 +64,37 @@ void check_names(const Recipe& recipe, const std::string& file, std::vector<Prob
   }
 }
 
+constexpr int kDeepest = 8;  // recipes that extend one another
+
+// Reads the text over `recipe`, what it extends first.
+std::vector<Problem> read_chain(std::string_view text, const std::string& file, Recipe& recipe,
+                                Places& places, int depth = 0) {
+  Recipe probe;
+  read_options(visit_of(probe), text, file);
+  if (!probe.extends.empty()) {
+    if (depth == kDeepest) {
+      throw Error({.code = ExitCode::kUsage,
+                   .where = file,
+                   .what = "extends: recipes extend one another in a circle or too deeply",
+                   .expected = cat("at most ", kDeepest, " levels")});
+    }
+    const auto base = std::filesystem::path(file).parent_path() / probe.extends;
+    std::vector<Problem> problems =
+        read_chain(read_text(base), base.string(), recipe, places, depth + 1);
+    if (!problems.empty()) return problems;
+    recipe.name.clear();  // each recipe has its own
+  }
+  std::vector<Problem> problems = read_options(visit_of(recipe), text, file, &places);
+  recipe.extends.clear();
+  return problems;
+}
+
 std::vector<Problem> read_all(std::string_view text, const std::string& file,
                               const std::vector<std::string>& overrides, Recipe& recipe) {
   Places places;
   std::vector<Problem> problems = is_c2c_recipe(text)
                                       ? read_c2c_recipe(text, file, recipe)
-                                      : read_options(visit_of(recipe), text, file, &places);
+                                      : read_chain(text, file, recipe, places);
   for (const std::string& assignment : overrides) {
     for (Problem& problem : set_option(visit_of(recipe), assignment, &places))
       problems.push_back(std::move(problem));

@@ -14,7 +14,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void say_notes(const Recipe& recipe) {
-  for (const std::string& note : recipe.notes) std::fprintf(stderr, "kvlingua: %s\n", note.c_str());
+  for (const std::string& note : recipe.notes)
+    std::fprintf(stderr, "kvlingua: %s\n", printable(note, 1000).c_str());
 }
 
 int list_recipes(const CommandLine& command) {
@@ -31,7 +32,7 @@ int list_recipes(const CommandLine& command) {
     list.push_back({{"recipe", file.string()}, {"description", description}});
     std::string name = file.string();
     if (name.size() < 52) name.resize(52, ' ');
-    text += name + "  " + description + "\n";
+    text += printable(name, 400) + "  " + printable(description, 400) + "\n";
   }
   command.json.empty() ? write_stdout(text) : write_json(command.json, list);
   return 0;

@@ -85,6 +85,7 @@ SmallRecipe cut_small(const Recipe& recipe, const ModelNumbers& source, const Mo
   distillation.batch.steps = steps(distillation.batch, item);
   distillation.validate_every = 0;
   distillation.patience = 0;
+  distillation.held_out = std::min<int64_t>(distillation.held_out, 16);
   // Every step of a small run prepares the items around those it draws: nearly all there are.
   const double prepared = kSeconds / 8 * machine.flops / (length * token);
   const int64_t parts = 2 * static_cast<int64_t>(distillation.families.size());

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "kvlingua/base/error.h"
+
 namespace kvlingua::config_detail {
 namespace {
 
@@ -99,7 +101,7 @@ std::string quoted_word(std::string_view value) {
       out += static_cast<char>(c);
     }
   }
-  return out + "\"";
+  return escaped_in_strings(out + "\"");
 }
 
 std::string range_text(const FieldInfo& info) {

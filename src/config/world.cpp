@@ -65,6 +65,7 @@ World World::from_environment(const Get& get) {
     world.local_rank = integer(get, "LOCAL_RANK", 0, kMost).value_or(0);
     if (!text("MASTER_ADDR").empty()) world.master_addr = text("MASTER_ADDR");
     world.master_port = integer(get, "MASTER_PORT", 1, 65535).value_or(world.master_port);
+    world.served = text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   } else if (const auto tasks = integer(get, "SLURM_NTASKS", 1, kMost);
              tasks && get("SLURM_PROCID") != nullptr) {
     world.size = *tasks;
@@ -80,6 +81,14 @@ World World::from_environment(const Get& get) {
     world.master_port =
         integer(get, "MASTER_PORT", 1, 65535)
             .value_or(20000 + integer(get, "SLURM_JOB_ID", 0, INT64_MAX).value_or(9500) % 20000);
+    // sbatch gives its script these variables too, with SLURM_PROCID 0; a step is srun's alone.
+    if (world.size > 1 && text("SLURM_STEP_ID").empty() && text("SLURM_STEPID").empty() &&
+        text("SLURM_STEP_NUM_TASKS").empty()) {
+      world.note = cat("Slurm's variables say process ", world.rank, " of ", world.size,
+                       ", but no srun started it (no SLURM_STEP_ID): it does its share alone and "
+                       "waits for the others; start it with srun, or for one process set RANK=0 "
+                       "WORLD_SIZE=1");
+    }
   }
   if (world.rank >= world.size) {
     throw Error({.code = ExitCode::kUsage,

@@ -435,19 +435,16 @@ std::vector<Problem> set_option(const Visit& options, std::string_view assignmen
   const std::string where = "--set " + printable(assignment);
   const size_t equals = assignment.find('=');
   const auto bad_form = [&] {
-    problems.push_back({0,
-                        0,
-                        {.code = ExitCode::kUsage,
-                         .where = where,
-                         .what = "wrong form",
-                         .expected = "section.key=value"}});
-    return problems;
+    return std::vector<Problem>{{0,
+                                 0,
+                                 {.code = ExitCode::kUsage,
+                                  .where = where,
+                                  .what = "wrong form",
+                                  .expected = "section.key=value"}}};
   };
   if (equals == std::string_view::npos || equals == 0) return bad_form();
-  try {
-    YAML::Node value = load_one(std::string(assignment.substr(equals + 1)));
-    if (value.IsNull()) value = YAML::Node(std::string());  // a.b= empties a word
-    std::string_view keys = assignment.substr(0, equals);
+  const auto set_value = [&](YAML::Node value, std::string_view keys) {
+    std::vector<Problem> found;
     while (true) {
       const size_t dot = keys.rfind('.');
       const std::string key(dot == std::string_view::npos ? keys : keys.substr(dot + 1));
@@ -458,7 +455,20 @@ std::vector<Problem> set_option(const Visit& options, std::string_view assignmen
       if (dot == std::string_view::npos) break;
       keys = keys.substr(0, dot);
     }
-    Reader(where, false, problems, places).run(value, options);
+    Reader(where, false, found, places).run(value, options);
+    return found;
+  };
+  try {
+    const std::string text(assignment.substr(equals + 1));
+    YAML::Node value = load_one(text);
+    if (value.IsNull()) value = YAML::Node(std::string());  // a.b= empties a word
+    const std::string_view path = assignment.substr(0, equals);
+    problems = set_value(value, path);
+    // "Note: be brief" is YAML's way to write a section, and a sentence to whoever typed it.
+    if (!problems.empty() && value.IsMap() && !text.starts_with('{')) {
+      std::vector<Problem> as_text = set_value(YAML::Node(text), path);
+      if (as_text.empty()) return as_text;
+    }
   } catch (const YAML::Exception& error) {
     problems.push_back(syntax_problem(where, error, false));
   }

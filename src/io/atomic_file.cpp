@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -150,6 +152,27 @@ void make_directories(const fs::path& folder) {
   if (!fs::is_directory(folder, ignored)) file_ops::fail(folder, "cannot be created", ENOTDIR);
   if (file_ops::sync_directory(parent) != 0)
     file_ops::fail(parent, "cannot be flushed to the disk", errno);
+}
+
+fs::path temporary_directory(const fs::path& final_name) {
+  static std::atomic<unsigned> counter = 0;
+  const fs::path parent = folder_of(final_name);
+  const std::string prefix = "." + final_name.filename().string() + ".partial-";
+  make_directories(parent);
+  std::vector<fs::path> leftovers;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(parent, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    const long owner = std::strtol(name.c_str() + prefix.size(), nullptr, 10);
+    if (owner > 0 && ::kill(static_cast<pid_t>(owner), 0) != 0 && errno == ESRCH)
+      leftovers.push_back(entry.path());
+  }
+  for (const fs::path& leftover : leftovers) remove_tree(leftover);
+  const fs::path made =
+      parent / (prefix + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+  make_directories(made);
+  return made;
 }
 
 void publish_directory(const fs::path& temporary, const fs::path& final_name) {

@@ -1,6 +1,10 @@
 #include "kvlingua/io/hub.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstdlib>
 #include <optional>
@@ -14,10 +18,54 @@ namespace {
 
 namespace fs = std::filesystem;
 
+fs::path home_of(const std::string& user) {
+  if (user.empty()) {
+    if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
+  }
+  const passwd* entry = user.empty() ? ::getpwuid(::getuid()) : ::getpwnam(user.c_str());
+  return entry == nullptr || entry->pw_dir == nullptr ? fs::path() : fs::path(entry->pw_dir);
+}
+
+// As huggingface_hub reads its variables: Python's expanduser, then expandvars. What is not known
+// stays as it is written.
+std::string expanded(std::string text) {
+  if (text.starts_with('~')) {
+    const size_t end = std::min(text.find('/'), text.size());
+    if (const fs::path home = home_of(text.substr(1, end - 1)); !home.empty())
+      text.replace(0, end, home.string());
+  }
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const bool braced = text.compare(at, 2, "${") == 0;
+    size_t end = at + (braced ? 2 : 1);
+    while (text[at] == '$' && end < text.size() &&
+           (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_'))
+      ++end;
+    const size_t begin = at + (braced ? 2 : 1);
+    const bool closed = !braced || (end < text.size() && text[end] == '}');
+    const char* value = text[at] == '$' && closed && end > begin
+                            ? std::getenv(text.substr(begin, end - begin).c_str())
+                            : nullptr;
+    if (value == nullptr) {
+      out += text[at++];
+    } else {
+      out += value;
+      at = end + (braced ? 1 : 0);
+    }
+  }
+  return out;
+}
+
 fs::path environment(const char* name) {
   const char* value = std::getenv(name);
-  return value == nullptr ? fs::path() : fs::path(value);
+  return value == nullptr ? fs::path() : fs::path(expanded(value));
 }
+
+// The files of a snapshot that are read, weights aside.
+constexpr std::array kFilesRead = {
+    "config.json",           "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "chat_template.jinja",    "special_tokens_map.json",
+    "added_tokens.json",     "model.safetensors",      "model.safetensors.index.json"};
 
 bool is_name_part(std::string_view part) {
   const auto plain = [](char c) {
@@ -71,15 +119,14 @@ std::string find_commit(const fs::path& folder, const std::string& revision) {
              : "";
 }
 
+// Links among the files that are read whose blob is gone; others nobody needs.
 std::vector<std::string> dangling_links(const fs::path& snapshot) {
   std::vector<std::string> names;
   std::error_code ignored;
-  for (const auto& entry : fs::recursive_directory_iterator(snapshot, ignored)) {
-    if (entry.is_symlink(ignored) && !fs::exists(entry.path(), ignored)) {
-      names.push_back(fs::relative(entry.path(), snapshot, ignored).string());
-    }
+  for (const char* name : kFilesRead) {
+    if (fs::is_symlink(snapshot / name, ignored) && !fs::exists(snapshot / name, ignored))
+      names.emplace_back(name);
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 
@@ -136,7 +183,7 @@ fs::path hub_cache() {
   if (const fs::path home = environment("HF_HOME"); !home.empty()) return home / "hub";
   if (const fs::path cache = environment("XDG_CACHE_HOME"); !cache.empty())
     return cache / "huggingface" / "hub";
-  const fs::path home = environment("HOME");
+  const fs::path home = home_of("");
   return (home.empty() ? fs::path("/") : home) / ".cache" / "huggingface" / "hub";
 }
 
@@ -189,6 +236,25 @@ fs::path resolve_model(std::string_view name_or_path) {
            cat("no ", printable(missing), " in ", snapshot.string()), download_command(*name));
   }
   return snapshot;
+}
+
+fs::path resolve_model(const std::string& name_or_path, const std::string& revision) {
+  if (revision.empty() || revision == "main") return resolve_model(name_or_path);
+  const auto refuse = [&](std::string what, std::string remedy) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = cat("model ", printable(name_or_path)),
+                 .what = std::move(what),
+                 .got = cat("revision ", printable(revision)),
+                 .remedy = std::move(remedy)});
+  };
+  std::error_code ignored;
+  if (fs::is_directory(name_or_path, ignored))
+    refuse("is a directory, which has no revisions", "leave revision out, or name a hub model");
+  const size_t at = name_or_path.find('@');
+  if (at == std::string::npos) return resolve_model(name_or_path + "@" + revision);
+  if (name_or_path.substr(at + 1) != revision)
+    refuse("names another revision itself", "give one of the two");
+  return resolve_model(name_or_path);
 }
 
 }  // namespace kvlingua

@@ -1,10 +1,14 @@
 #include "kvlingua/io/json.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "kvlingua/base/error.h"
@@ -12,9 +16,7 @@
 namespace kvlingua {
 namespace {
 
-[[noreturn]] void refuse(const std::string& where, std::string what) {
-  throw Error({.code = ExitCode::kCorrupt, .where = where, .what = std::move(what)});
-}
+using Json = nlohmann::json;
 
 // "[json.exception.parse_error.101] parse error at line 1, column 5: syntax ..." without its
 // bracketed identifier.
@@ -24,31 +26,86 @@ std::string reason(const std::exception& error) {
   return printable(end == std::string::npos ? text : text.substr(end + 2), 240);
 }
 
+// Builds the value while parsing, so that depth and repeated keys are seen as they come.
+class Builder : public nlohmann::json_sax<Json> {
+ public:
+  Builder(const std::string& where, size_t max_depth) : where_(where), max_depth_(max_depth) {}
+
+  Json take() { return std::move(root_); }
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(size_t) override { return open(Json::object()); }
+  bool start_array(size_t) override { return open(Json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& name) override {
+    auto& members = *open_.back()->get_ptr<Json::object_t*>();
+    const auto [it, fresh] = members.emplace(std::move(name), nullptr);
+    if (!fresh) refuse(cat("duplicate key \"", printable(it->first), "\""));
+    slot_ = &it->second;
+    return true;
+  }
+
+  bool parse_error(size_t, const std::string&, const Json::exception& error) override {
+    refuse(cat("malformed JSON: ", reason(error)));
+  }
+
+ private:
+  [[noreturn]] void refuse(std::string what) const {
+    throw Error({.code = ExitCode::kCorrupt, .where = where_, .what = std::move(what)});
+  }
+
+  Json* place(Json&& value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    if (open_.back()->is_array()) {
+      auto& elements = *open_.back()->get_ptr<Json::array_t*>();
+      elements.push_back(std::move(value));
+      return &elements.back();
+    }
+    *slot_ = std::move(value);
+    return slot_;
+  }
+
+  template <class T>
+  bool put(T&& value) {
+    place(Json(std::forward<T>(value)));
+    return true;
+  }
+
+  bool open(Json&& empty) {
+    if (open_.size() >= max_depth_) refuse(cat("JSON nested deeper than ", max_depth_, " levels"));
+    open_.push_back(place(std::move(empty)));
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  const std::string& where_;
+  size_t max_depth_;
+  Json root_;
+  std::vector<Json*> open_;  // pointers stay valid: only the innermost container grows
+  Json* slot_ = nullptr;
+};
+
 }  // namespace
 
 nlohmann::json parse_json(std::string_view text, const std::string& where, size_t max_depth) {
-  using Json = nlohmann::json;
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth >= static_cast<int>(max_depth)) {
-      refuse(where, cat("JSON nested deeper than ", max_depth, " levels"));
-    }
-    if (event == Json::parse_event_t::object_start) {
-      keys.emplace_back();
-    } else if (event == Json::parse_event_t::object_end) {
-      keys.pop_back();
-    } else if (event == Json::parse_event_t::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!keys.back().insert(key).second)
-        refuse(where, cat("duplicate key \"", printable(key), "\""));
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, check);
-  } catch (const Json::exception& error) {
-    refuse(where, cat("malformed JSON: ", reason(error)));
-  }
+  Builder builder(where, max_depth);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
 }
 
 std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) {
@@ -58,9 +115,19 @@ std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) 
                  .what = "cannot be read",
                  .got = std::strerror(error)});
   };
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
-                                                             &std::fclose);
+  // Without O_NONBLOCK a FIFO that nobody writes to would be waited for, for ever.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) fail(errno);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(::fdopen(fd, "rb"), &std::fclose);
   if (!file) fail(errno);
+  struct stat status {};
+  if (::fstat(fd, &status) == 0 && !S_ISREG(status.st_mode)) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = path.string(),
+                 .what = "cannot be read",
+                 .got = S_ISDIR(status.st_mode) ? "a folder" : "no regular file",
+                 .expected = "a file"});
+  }
   std::string text;
   std::vector<char> block(1 << 16);
   size_t n = 0;

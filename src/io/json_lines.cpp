@@ -94,8 +94,11 @@ void JsonLinesWriter::sync() {
 bool read_json_lines(const std::filesystem::path& path,
                      const std::function<void(const nlohmann::json&, size_t)>& each) {
   errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path)) {
+  std::error_code ignored;
+  const bool regular = std::filesystem::is_regular_file(path, ignored);
+  std::ifstream in;
+  if (regular || !std::filesystem::exists(path, ignored)) in.open(path, std::ios::binary);
+  if (!in.is_open()) {
     throw Error({.code = ExitCode::kInput,
                  .where = path.string(),
                  .what = "cannot be read",

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/mapped_files.h"
 #include "kvlingua/base/nearest.h"
 #include "safetensors_header.h"
 
@@ -103,7 +104,7 @@ class SafetensorsFile::Mapping {
                    .what = std::move(what),
                    .got = std::strerror(error)});
     };
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) fail("cannot be opened", errno);
     struct stat status {};
     if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -121,8 +122,10 @@ class SafetensorsFile::Mapping {
       }
     }
     ::close(fd);
+    registered_.emplace(address_, size_, path.string());
   }
   ~Mapping() {
+    registered_.reset();
     if (size_ > 0) ::munmap(address_, size_);
   }
   Mapping(const Mapping&) = delete;
@@ -135,6 +138,7 @@ class SafetensorsFile::Mapping {
  private:
   void* address_ = nullptr;
   size_t size_ = 0;
+  std::optional<MappedFile> registered_;
 };
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {

@@ -1,3 +1,4 @@
+// Several files and their index as one (safetensors.h).
 #include <map>
 #include <utility>
 
@@ -38,6 +39,7 @@ ShardedSafetensors ShardedSafetensors::open(const fs::path& directory) {
     out.where_ = single.string();
     out.files_.push_back(SafetensorsFile::open(single));
     for (const auto& [name, tensor] : out.files_[0].tensors()) out.file_of_.emplace(name, 0);
+    out.name_as_whole_model();
     return out;
   }
   if (!fs::exists(index, ignored)) {
@@ -96,7 +98,23 @@ ShardedSafetensors ShardedSafetensors::open(const fs::path& directory) {
     out.file_of_.emplace(tensor, number);
   }
   if (!absent.empty()) corrupt("tensors of the index are not in their shards", list(absent), {});
+  out.name_as_whole_model();
   return out;
+}
+
+void ShardedSafetensors::name_as_whole_model() {
+  if (contains("model.embed_tokens.weight") || !contains("embed_tokens.weight")) return;
+  const auto named = [](const std::string& name) {
+    return name.starts_with("lm_head.") ? name : "model." + name;
+  };
+  for (SafetensorsFile& file : files_) {
+    SafetensorsFile::Tensors tensors;
+    for (auto& [name, view] : file.tensors_) tensors.emplace(named(name), std::move(view));
+    file.tensors_ = std::move(tensors);
+  }
+  std::map<std::string, size_t, std::less<>> file_of;
+  for (const auto& [name, file] : file_of_) file_of.emplace(named(name), file);
+  file_of_ = std::move(file_of);
 }
 
 std::vector<std::string> ShardedSafetensors::names() const {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -52,8 +53,14 @@ std::string sha256_file(const std::filesystem::path& path) {
                  .what = "cannot be read",
                  .got = std::strerror(error)});
   };
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO is not waited for
   if (fd < 0) fail(errno);
+  struct stat status {};
+  if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(fd);
+    fail(S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
+  }
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
   Sha256 hash;
   std::vector<char> block(128 << 10);  // stays in the processor's cache between reading and hashing

@@ -3,14 +3,16 @@
 #include <zip.h>
 
 #include <cstring>
-#include <fstream>
 #include <map>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json.h"
 #include "pickle.h"
 
 namespace kvlingua {
 namespace {
+
+constexpr size_t kMaxArchiveBytes = size_t{1} << 40;
 
 [[noreturn]] void corrupt(const std::string& where, const std::string& what,
                           const std::string& got = {}, const std::string& expected = {}) {
@@ -142,20 +144,7 @@ PtPointer read_torch_archive(std::string_view bytes, const std::string& where) {
 }
 
 PtPointer read_torch_archive(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (!in) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = path.string(),
-                 .what = "cannot be opened",
-                 .got = std::strerror(errno)});
-  }
-  std::string bytes(static_cast<size_t>(in.tellg()), '\0');
-  in.seekg(0);
-  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!in)
-    throw Error(
-        {.code = ExitCode::kInput, .where = path.string(), .what = "cannot be read to its end"});
-  return read_torch_archive(bytes, path.string());
+  return read_torch_archive(read_text_file(path, kMaxArchiveBytes), path.string());
 }
 
 PtPointer read_pickle_for_fuzzing(std::string_view pickle_bytes) {

@@ -113,8 +113,8 @@ class Function : public torch::autograd::Function<Function> {
     const GatedAdd in{keys.contiguous(),       values.contiguous(), projected.contiguous(),
                       score.contiguous(),      noise.contiguous(),  logit.contiguous(),
                       temperature.contiguous()};
-    context->save_for_backward(
-        {in.keys, in.projected, in.score, in.noise, in.logit, in.temperature});
+    // The target's own cache is not needed on the way back.
+    context->save_for_backward({in.projected, in.score, in.noise, in.logit, in.temperature});
     at::Tensor out_keys = at::empty_like(in.keys), out_values = at::empty_like(in.values);
 #ifdef KVLINGUA_CUDA
     if (in.keys.is_cuda()) {
@@ -129,18 +129,21 @@ class Function : public torch::autograd::Function<Function> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const GatedAdd in{saved[0], saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]};
+    const GatedAdd in{{}, {}, saved[0], saved[1], saved[2], saved[3], saved[4]};
+    const GatedAddSizes s = GatedAddSizes::of(in);
     const auto whole = [&](const at::Tensor& g) {
-      return g.defined() ? g.contiguous() : at::zeros_like(in.keys);
+      return g.defined()
+                 ? g.contiguous()
+                 : at::zeros({s.layers, s.batch, s.heads, s.tokens, s.dim}, in.projected.options());
     };
     const at::Tensor d_keys = whole(gradients[0]), d_values = whole(gradients[1]);
     at::Tensor d_projected = at::empty_like(in.projected), d_score = at::empty_like(in.score);
     at::Tensor d_gate = at::empty(in.score.sizes(), in.score.options().dtype(at::kFloat));
 #ifdef KVLINGUA_CUDA
-    if (in.keys.is_cuda())
+    if (in.projected.is_cuda())
       cuda::gated_add_backward(in, d_keys, d_values, d_projected, d_score, d_gate);
 #endif
-    if (in.keys.is_cpu()) backward_cpu(in, d_keys, d_values, d_projected, d_score, d_gate);
+    if (in.projected.is_cpu()) backward_cpu(in, d_keys, d_values, d_projected, d_score, d_gate);
     const at::Tensor d_logit = d_gate.sum({2, 3, 4}).to(in.logit.scalar_type());
     return {d_keys, d_values, d_projected, d_score, at::Tensor(), d_logit, at::Tensor()};
   }

@@ -113,10 +113,10 @@ void gated_add_forward(const GatedAdd& in, const at::Tensor& keys, const at::Ten
 void gated_add_backward(const GatedAdd& in, const at::Tensor& d_keys, const at::Tensor& d_values,
                         const at::Tensor& d_projected, const at::Tensor& d_score,
                         const at::Tensor& d_gate) {
-  const c10::cuda::CUDAGuard guard(in.keys.device());
+  const c10::cuda::CUDAGuard guard(in.projected.device());
   const int64_t count = in.score.numel();
   AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, in.keys.scalar_type(), "gated_add_backward", [&] {
+      at::kHalf, at::kBFloat16, in.projected.scalar_type(), "gated_add_backward", [&] {
         backward_kernel<scalar_t>
             <<<blocks(count), 32 * kWarps, 0, at::cuda::getCurrentCUDAStream()>>>(
                 pointers<scalar_t>(in), GatedAddSizes::of(in), count,

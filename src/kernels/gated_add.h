@@ -11,7 +11,8 @@ namespace kvlingua {
 struct GatedAddSizes {
   int64_t layers, batch, heads, tokens, dim;
   static GatedAddSizes of(const GatedAdd& in) {
-    return {in.keys.size(0), in.keys.size(1), in.keys.size(2), in.keys.size(3), in.keys.size(4)};
+    return {in.projected.size(1), in.projected.size(2), in.projected.size(4), in.projected.size(3),
+            in.projected.size(5)};
   }
 };
 

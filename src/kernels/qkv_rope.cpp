@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
@@ -82,7 +83,7 @@ KVLINGUA_CLONES void split_rows(const Job& job, int64_t begin, int64_t end) {
 }
 
 at::Tensor rotated(const at::Tensor& x_BHTD, const at::Tensor& cos, const at::Tensor& sin) {
-  const at::Tensor wide = x_BHTD.to(at::kFloat);
+  const at::Tensor wide = x_BHTD.scalar_type() == at::kDouble ? x_BHTD : x_BHTD.to(at::kFloat);
   const auto halves = wide.chunk(2, -1);
   const at::Tensor c = cos.dim() == 3 ? cos.unsqueeze(1) : cos,
                    s = sin.dim() == 3 ? sin.unsqueeze(1) : sin;
@@ -111,7 +112,77 @@ void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, co
   if (v.defined()) v.copy_(take(v).transpose(1, 2));
 }
 
+SplitQkv room_for(const at::Tensor& qkv, int64_t heads, int64_t kv_heads) {
+  const int64_t dim = qkv.size(2) / (heads + 2 * kv_heads);
+  const auto room = [&](int64_t h) {
+    return at::empty({qkv.size(0), h, qkv.size(1), dim}, qkv.options().requires_grad(false));
+  };
+  return {room(heads), room(kv_heads), room(kv_heads)};
+}
+
+#ifdef KVLINGUA_CUDA
+struct SplitCall : torch::CustomClassHolder {
+  QkvRope rope;
+  int64_t heads = 0, kv_heads = 0;
+};
+
+class CudaSplit : public torch::autograd::Function<CudaSplit> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
+                                                const at::Tensor& any,
+                                                const c10::intrusive_ptr<SplitCall>& call) {
+    const at::Tensor qkv = any.contiguous();
+    const SplitQkv out = room_for(qkv, call->heads, call->kv_heads);
+    cuda::split_qkv_rope(qkv, call->rope, out.q, out.k, out.v);
+    context->saved_data["call"] = at::IValue::make_capsule(call);
+    context->save_for_backward({qkv});
+    return {out.q, out.k, out.v};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto call =
+        c10::static_intrusive_pointer_cast<SplitCall>(context->saved_data["call"].toCapsule());
+    const auto dense = [](const at::Tensor& g) {
+      return g.defined() && g.stride(3) != 1 ? g.contiguous() : g;
+    };
+    return {cuda::split_qkv_rope_backward(context->get_saved_variables()[0], call->rope,
+                                          call->heads, call->kv_heads, dense(gradients[0]),
+                                          dense(gradients[1]), dense(gradients[2])),
+            at::Tensor()};
+  }
+};
+#endif
+
+// In operations that autograd follows.
+SplitQkv differentiable_formula(const at::Tensor& qkv, const QkvRope& rope, int64_t heads,
+                                int64_t kv_heads) {
+  const auto parts = qkv.view({qkv.size(0), qkv.size(1), heads + 2 * kv_heads, -1})
+                         .split_with_sizes({heads, kv_heads, kv_heads}, 2);
+  const auto turned = [&](const at::Tensor& part, const at::Tensor& norm) {
+    const at::Tensor normed = norm.defined() ? rms_norm(part, norm, rope.eps) : part;
+    return rotated(normed.transpose(1, 2), rope.cos, rope.sin);
+  };
+  return {turned(parts[0], rope.q_norm), turned(parts[1], rope.k_norm), parts[2].transpose(1, 2)};
+}
+
 }  // namespace
+
+SplitQkv split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, int64_t heads,
+                        int64_t kv_heads) {
+#ifdef KVLINGUA_CUDA
+  const auto trained = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
+  if (qkv.is_cuda() && !trained(rope.q_norm) && !trained(rope.k_norm)) {
+    auto call = c10::make_intrusive<SplitCall>();
+    call->rope = rope;
+    call->heads = heads;
+    call->kv_heads = kv_heads;
+    const auto out = CudaSplit::apply(qkv, call);
+    return {out[0], out[1], out[2]};
+  }
+#endif
+  return differentiable_formula(qkv, rope, heads, kv_heads);
+}
 
 void split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q,
                     const at::Tensor& k, const at::Tensor& v) {

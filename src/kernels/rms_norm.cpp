@@ -91,7 +91,50 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
   }
 };
 
+#ifdef KVLINGUA_CUDA
+// Of a frozen weight, or one weight a group of rows ([G, N, width] and [G, width]) that may be trained.
+class CudaRmsNorm : public torch::autograd::Function<CudaRmsNorm> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_any,
+                            const at::Tensor& weight, double eps, int64_t weight_rows) {
+    const at::Tensor x = x_any.contiguous();
+    context->save_for_backward({x, weight});
+    context->saved_data["eps"] = eps;
+    context->saved_data["weight_rows"] = weight_rows;
+    return cuda::rms_norm_groups(x, weight, eps, weight_rows);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const double eps = context->saved_data["eps"].toDouble();
+    const int64_t weight_rows = context->saved_data["weight_rows"].toInt();
+    const at::Tensor dy = gradients[0].contiguous();
+    at::Tensor dx, dw;
+    if (context->needs_input_grad(0)) dx = cuda::rms_norm_backward(x, weight, dy, eps, weight_rows);
+    if (context->needs_input_grad(1)) {
+      const at::Tensor ones = at::ones_like(weight);
+      const at::Tensor normed = cuda::rms_norm_groups(x, ones, eps, weight_rows);
+      const at::Tensor product = normed.mul_(dy);
+      dw = weight.dim() == 2 ? product.view({weight.size(0), -1, weight.size(1)}).sum(1)
+                             : product.view({-1, weight.size(0)}).sum(0);
+    }
+    return {dx, dw, at::Tensor(), at::Tensor()};
+  }
+};
+#endif
+
 }  // namespace
+
+at::Tensor rms_norm_groups(const at::Tensor& x_GNC, const at::Tensor& weight_GC, double eps) {
+#ifdef KVLINGUA_CUDA
+  if (x_GNC.is_cuda() && x_GNC.numel() > 0 && x_GNC.scalar_type() == weight_GC.scalar_type())
+    return CudaRmsNorm::apply(x_GNC, weight_GC.contiguous(), eps, x_GNC.size(1));
+#endif
+  return x_GNC * at::rsqrt(x_GNC.square().mean(-1, /*keepdim=*/true) + eps) *
+         weight_GC.unsqueeze(1);
+}
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const bool differentiable =
@@ -104,6 +147,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 #ifdef KVLINGUA_CUDA
   if (!differentiable && x.is_cuda())
     return cuda::rms_norm(x.contiguous(), {}, weight.contiguous(), eps);
+  if (x.is_cuda() && !weight.requires_grad() && x.scalar_type() == weight.scalar_type())
+    return CudaRmsNorm::apply(x, weight.contiguous(), eps, 0);
 #endif
   return formula(x, weight, eps);
 }

@@ -74,6 +74,21 @@ class SiluMul : public torch::autograd::Function<SiluMul> {
   }
 };
 
+#ifdef KVLINGUA_CUDA
+class CudaSiluMul : public torch::autograd::Function<CudaSiluMul> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& any) {
+    const at::Tensor gate_up = any.contiguous();
+    context->save_for_backward({gate_up});
+    return cuda::silu_mul(gate_up);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    return {cuda::silu_mul_backward(context->get_saved_variables()[0], gradients[0].contiguous())};
+  }
+};
+#endif
+
 }  // namespace
 
 at::Tensor silu_mul(const at::Tensor& gate_up) {
@@ -82,8 +97,8 @@ at::Tensor silu_mul(const at::Tensor& gate_up) {
     return differentiable ? SiluMul::apply(gate_up) : forward_cpu(gate_up.contiguous());
   }
 #ifdef KVLINGUA_CUDA
-  if (!differentiable && gate_up.is_cuda() && gate_up.numel() > 0)
-    return cuda::silu_mul(gate_up.contiguous());
+  if (gate_up.is_cuda() && gate_up.numel() > 0)
+    return differentiable ? CudaSiluMul::apply(gate_up) : cuda::silu_mul(gate_up.contiguous());
 #endif
   const auto halves = gate_up.chunk(2, -1);
   return at::silu(halves[0]) * halves[1];

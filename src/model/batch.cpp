@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/kernels/attention.h"
 
 namespace kvlingua {
 namespace {
@@ -47,12 +48,49 @@ void check_ids(const at::Tensor& ids, int64_t vocab) {
               cat("0 to ", vocab - 1));
 }
 
-// The position the first new token of each row takes.
+// The position the first new token of each row takes, [rows, 1].
 at::Tensor next_positions(const PastFrame& past, int64_t rows) {
+  if (past.next != nullptr) return at::tensor(*past.next, at::kLong).unsqueeze(1);
   if (past.tokens == 0) return at::zeros({rows, 1}, at::kLong);
   at::Tensor positions = past.positions_BT;
   if (past.mask_BT.defined()) positions = positions.masked_fill(past.mask_BT.logical_not(), -1);
   return std::get<0>(positions.max(1, true)) + 1;
+}
+
+// Index of each row's last real token, [rows].
+at::Tensor last_real(const at::Tensor& mask, int64_t rows, int64_t tokens,
+                     const at::TensorOptions& options) {
+  if (!mask.defined()) return at::full({rows}, tokens - 1, options.dtype(at::kLong));
+  return (mask.to(at::kLong) * at::arange(1, tokens + 1, mask.options().dtype(at::kLong)))
+      .argmax(1);
+}
+
+// Everything of a batch that the device needs, in one copy: [rows, 3 * tokens + 1] of ids, positions, mask and last.
+void upload(PreparedBatch& out, const at::Tensor& ids, const at::Tensor& positions,
+            const at::Tensor& mask, const at::Tensor& last, at::Device device) {
+  if (!device.is_cuda() || !ids.is_cpu() || !positions.is_cpu()) {
+    out.ids_BT = ids.to(device);
+    out.positions_BT = positions.to(device).contiguous();
+    out.mask_BT = mask.defined() ? mask.to(device) : mask;
+    out.last_B = last.to(device);
+    return;
+  }
+  const int64_t rows = out.rows, tokens = out.tokens, count = rows * tokens;
+  const int64_t parts = mask.defined() ? 3 : 2;
+  const at::Tensor host =
+      at::empty({parts * count + rows}, at::TensorOptions().dtype(at::kLong).pinned_memory(true));
+  const auto part = [&](const at::Tensor& from, int64_t i) {
+    return from.narrow(0, i * count, count).view({rows, tokens});
+  };
+  part(host, 0).copy_(ids);
+  part(host, 1).copy_(positions.expand({rows, tokens}));
+  if (mask.defined()) part(host, 2).copy_(mask);
+  host.narrow(0, parts * count, rows).copy_(last);
+  const at::Tensor there = host.to(device, at::kLong, /*non_blocking=*/true);
+  out.ids_BT = part(there, 0);
+  out.positions_BT = part(there, 1);
+  if (mask.defined()) out.mask_BT = part(there, 2).to(at::kBool);
+  out.last_B = there.narrow(0, parts * count, rows);
 }
 
 }  // namespace
@@ -75,9 +113,13 @@ at::Tensor attention_mask(const at::Tensor& past_mask, const at::Tensor& new_mas
     const at::Tensor real_keys = at::cat({real(past_mask, past_tokens), real(new_mask, tokens)}, 1);
     visible = at::logical_or(at::logical_and(visible, real_keys.unsqueeze(1)), key == query);
   }
-  return at::zeros(visible.sizes(), at::TensorOptions().device(device).dtype(dtype))
-      .masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity())
-      .unsqueeze(1);
+  // Rows begin where the attention kernels want them (kernels/attention.h).
+  auto size = visible.sizes().vec();
+  size.back() = (keys + kMaskAlignment - 1) / kMaskAlignment * kMaskAlignment;
+  const at::Tensor mask =
+      at::zeros(size, at::TensorOptions().device(device).dtype(dtype)).narrow(-1, 0, keys);
+  mask.masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity());
+  return mask.unsqueeze(1);
 }
 
 PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
@@ -126,14 +168,8 @@ PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
 
   const bool shared_positions =
       rows > 1 && positions.is_cpu() && (positions == positions.narrow(0, 0, 1)).all().item<bool>();
-  out.ids_BT = batch.ids_BT.to(device);
-  out.positions_BT = positions.to(device).contiguous();
-  out.last_B =
-      mask.defined()
-          ? (mask.to(at::kLong) * at::arange(1, tokens + 1, mask.options().dtype(at::kLong)))
-                .argmax(1)
-                .to(device)
-          : at::full({rows}, tokens - 1, at::TensorOptions().device(device).dtype(at::kLong));
+  upload(out, batch.ids_BT, positions, mask, last_real(mask, rows, tokens, batch.ids_BT.options()),
+         device);
   out.frame.tables = rope_tables(
       config.rope, shared_positions ? out.positions_BT.narrow(0, 0, 1) : out.positions_BT);
   out.frame.tables.cos = out.frame.tables.cos.contiguous();
@@ -143,10 +179,9 @@ PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
   if (no_past && (!mask.defined() || padded_right(mask))) {
     out.frame.is_causal = true;  // padding behind the real tokens is never seen by them
   } else if (tokens > 1 || mask.defined() || past.mask_BT.defined()) {
-    out.frame.mask = attention_mask(no_past ? at::Tensor() : past.mask_BT, mask, past.tokens,
+    out.frame.mask = attention_mask(no_past ? at::Tensor() : past.mask_BT, out.mask_BT, past.tokens,
                                     tokens, device, dtype);
   }
-  out.mask_BT = mask.defined() ? mask.to(device) : mask;
   return out;
 }
 

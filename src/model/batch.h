@@ -4,6 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "kvlingua/cache/kv_cache.h"
 #include "kvlingua/model/causal_lm.h"
 #include "kvlingua/model/model_config.h"
@@ -34,9 +37,12 @@ struct PastFrame {
   int64_t tokens = 0;
   at::Tensor positions_BT;  // undefined when there is no past
   at::Tensor mask_BT;       // or undefined: nothing is padded
+  // The position that each row's next token takes, where the host knows it: saves asking a device.
+  const std::vector<int64_t>* next = nullptr;
 };
 
-// Throws Error (kInput): ids outside the vocabulary, shapes that do not fit, positions past the
+// What the host knows of a batch stays there: ids, mask and positions in host memory are checked there and go to the
+// device in one pinned upload that nobody waits for. Throws Error (kInput): ids outside the vocabulary, shapes that do not fit, positions past the
 // model's.
 PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
                             const ModelConfig& config, at::Device device, at::ScalarType dtype);

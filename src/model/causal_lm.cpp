@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include "causal_lm_impl.h"
@@ -10,6 +11,7 @@
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/kernels/dense.h"
 #include "kvlingua/kernels/rms_norm.h"
+#include "load_weights.h"
 
 namespace kvlingua {
 namespace {
@@ -116,6 +118,30 @@ void check_device(at::Device device) {
 
 // ---- making one ----
 
+namespace {
+
+// One stream a tensor, drawn on the CPU: the same weights on every device and in any order.
+const at::Tensor& draw(const at::Tensor& into, const std::string& name, uint64_t seed) {
+  auto generator = at::detail::createCPUGenerator(mix(seed, hash_name(name)));
+  into.normal_(0.0, 0.02, generator);
+  return into;
+}
+
+void random_parts(const NamedParts& parts, const LoadOptions& options, uint64_t seed) {
+  const auto count = static_cast<int64_t>(parts.size());
+  at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = first; i < last; ++i) {
+      const auto& [name, part] = parts[static_cast<size_t>(i)];
+      quantize(draw(at::empty({part->rows, part->columns}, at::kFloat), name, seed),
+               options.weights, *part);
+    }
+  });
+  for (const auto& [name, part] : parts) part->to(options.device);
+}
+
+}  // namespace
+
 CausalLM::CausalLM(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 CausalLM::CausalLM(CausalLM&&) noexcept = default;
 CausalLM& CausalLM::operator=(CausalLM&&) noexcept = default;
@@ -128,12 +154,17 @@ CausalLM CausalLM::load(const std::filesystem::path& directory, const LoadOption
   check_config(impl->config, (directory / "config.json").string());
   impl->device = options.device;
   impl->dtype = options.dtype;
-  impl->weights =
-      Weights::allocate(impl->config, options.device, options.dtype, !options.layer_streaming);
-  impl->fingerprint = options.layer_streaming
-                          ? open_streamed(directory, impl->config, impl->weights, impl->stream,
-                                          options.device, options.dtype)
-                          : load_weights(directory, impl->config, impl->weights);
+  impl->format = held_format(impl->config, options);
+  const WeightLayout layout{options.device, options.dtype, impl->format,
+                            std::make_shared<Scratch>()};
+  StoredWeights stored(directory, impl->config);
+  impl->weights = Weights::allocate(impl->config, layout, !options.layer_streaming);
+  load_weights(stored, options, impl->weights);
+  impl->fingerprint = held_fingerprint(stored, impl->config, options);
+  if (options.layer_streaming) {
+    impl->stream =
+        std::make_unique<LayerStream>(std::move(stored), impl->config, options, layout.scratch);
+  }
   return CausalLM(std::move(impl));
 }
 
@@ -144,20 +175,22 @@ CausalLM CausalLM::random(const ModelConfig& config, const LoadOptions& options,
   impl->config = config;
   impl->device = options.device;
   impl->dtype = options.dtype;
-  impl->weights = Weights::allocate(config, options.device, options.dtype);
-  impl->fingerprint = sha256_hex(cat("random ", seed, ' ', config.to_json()));
+  impl->format = options.weights.format.value_or(WeightFormat::kDense);
+  impl->weights = Weights::allocate(
+      config, {options.device, options.dtype, impl->format, std::make_shared<Scratch>()});
+  impl->fingerprint = cat(format_prefix(impl->format, options.weights.double_quantization),
+                          sha256_hex(cat("random ", seed, ' ', config.to_json())));
   const at::NoGradGuard no_grad;
+  random_parts(impl->weights.parts, options, seed);
   for (const auto& [name, tensor] : impl->weights.named) {
     if (tensor.dim() == 1 && name.ends_with(".weight")) {
       tensor.fill_(1.0);  // norms
       continue;
     }
-    // One stream a tensor, drawn on the CPU: the same weights on every device and in any order.
-    auto generator = at::detail::createCPUGenerator(mix(seed, hash_name(name)));
     if (tensor.is_cpu() && tensor.scalar_type() == at::kFloat) {
-      tensor.normal_(0.0, 0.02, generator);
+      draw(tensor, name, seed);
     } else {
-      tensor.copy_(at::empty(tensor.sizes(), at::kFloat).normal_(0.0, 0.02, generator));
+      tensor.copy_(draw(at::empty(tensor.sizes(), at::kFloat), name, seed));
     }
   }
   return CausalLM(std::move(impl));
@@ -172,9 +205,34 @@ at::Device CausalLM::device() const { return impl_->device; }
 at::ScalarType CausalLM::dtype() const { return impl_->dtype; }
 int64_t CausalLM::weight_bytes() const { return impl_->weights.bytes(); }
 const std::string& CausalLM::fingerprint() const { return impl_->fingerprint; }
+at::Tensor CausalLM::head(const at::Tensor& head_input) const { return impl_->logits(head_input); }
+
+HeadLosses CausalLM::head_losses(const at::Tensor& head_input, const HeadTargets& targets) const {
+  const auto normed = [&](const at::Tensor& rows) {
+    return rms_norm(rows, impl_->weights.norm, impl_->config.rms_norm_eps);
+  };
+  HeadLoss what{.weight_VC = impl_->weights.head.detach(),
+                .answers_N = targets.answers_N,
+                .weights_N = targets.weights_N,
+                .temperature = targets.temperature};
+  if (targets.teacher_NC.defined()) {
+    const at::NoGradGuard no_grad;
+    what.teacher_NC = normed(targets.teacher_NC);
+  }
+  return head_loss(normed(head_input), what);
+}
 bool CausalLM::streams_layers() const { return impl_->stream != nullptr; }
+WeightFormat CausalLM::weight_format() const { return impl_->format; }
 std::vector<std::pair<std::string, at::Tensor>> CausalLM::parameters() const {
   if (impl_->stream) refuse_streamed("parameters");
+  if (impl_->format != WeightFormat::kDense) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "weights",
+                 .what = "a quantised model has no parameters to train or save",
+                 .got = std::string(to_string(impl_->format)),
+                 .expected = "dense weights",
+                 .remedy = "load it with weights: dense"});
+  }
   return impl_->weights.named;
 }
 
@@ -253,25 +311,33 @@ PrefillResult CausalLM::Impl::frozen(const PreparedBatch& batch, const KvCache* 
 
   PrefillResult result;
   if (keep) result.cache = KvCache(keys, values, batch.positions_BT, config.rope, batch.mask_BT);
-  result.logits = logits_at(hidden, batch, options);
+  finish(hidden, batch, options, result);
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
   result.hidden = stacked(captured.hidden_layers, captured.hidden);
   return result;
 }
 
-// Logits where they are asked for. `hidden`: [B, T, hidden], or of each row's last token alone
-// where no other was computed.
-at::Tensor CausalLM::Impl::logits_at(const at::Tensor& hidden, const PreparedBatch& batch,
-                                     const PrefillOptions& options) const {
-  if (options.logits == LogitsAt::kNone) return {};
-  if (options.logits == LogitsAt::kAll) return logits(hidden);
+void CausalLM::Impl::finish(const at::Tensor& hidden, const PreparedBatch& batch,
+                            const PrefillOptions& options, PrefillResult& result) const {
+  if (options.logits == LogitsAt::kNone) return;
+  const at::Tensor rows = rows_at(hidden, batch, options);
+  if (options.head_input_only)
+    result.head_input = rows;
+  else
+    result.logits = logits(rows);
+}
+
+// `hidden`: [B, T, hidden], or of each row's last token alone where no other was computed.
+at::Tensor CausalLM::Impl::rows_at(const at::Tensor& hidden, const PreparedBatch& batch,
+                                   const PrefillOptions& options) const {
+  if (options.logits == LogitsAt::kAll) return hidden;
   const at::Tensor flat = hidden.reshape({-1, hidden.size(-1)});
   if (options.logits == LogitsAt::kPositions)
-    return logits(flat.index_select(0, flat_positions(options.logit_positions, batch, device)));
-  if (flat.size(0) == batch.rows) return logits(flat);
-  return logits(flat.index_select(
-      0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B));
+    return flat.index_select(0, flat_positions(options.logit_positions, batch, device));
+  if (flat.size(0) == batch.rows) return flat;
+  return flat.index_select(
+      0, at::arange(batch.rows, batch.last_B.options()) * batch.tokens + batch.last_B);
 }
 
 PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const KvCache* past,
@@ -280,16 +346,17 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
       options.checkpoint_activations ? checkpointed_layer : differentiable_layer;
   Captured captured = capture_of(options);
   std::vector<at::Tensor> keys, values;
+  // One node hands all layers' gradients back at once; a select a layer would fill and add the whole cache each time.
+  const auto by_layer = [&](const at::Tensor& all) { return all.unbind(0); };
+  const auto none = std::vector<at::Tensor>(static_cast<size_t>(config.num_layers));
+  const std::vector<at::Tensor> past_keys = past != nullptr ? by_layer(past->keys()) : none,
+                                past_values = past != nullptr ? by_layer(past->values()) : none;
   at::Tensor hidden = at::embedding(weights.embedding, batch.ids_BT);
   if (captured.hidden) captured.hidden_layers.push_back(hidden);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const auto past_of = [&](const at::Tensor& all) {
-      return past != nullptr ? all[i] : at::Tensor();
-    };
-    const LayerOutput out =
-        layer_function(config, weights.layers[static_cast<size_t>(i)], batch.frame, hidden,
-                       past_of(past != nullptr ? past->keys() : at::Tensor()),
-                       past_of(past != nullptr ? past->values() : at::Tensor()));
+    const auto layer = static_cast<size_t>(i);
+    const LayerOutput out = layer_function(config, weights.layers[layer], batch.frame, hidden,
+                                           past_keys[layer], past_values[layer]);
     hidden = out.hidden;
     if (options.want_cache) keys.push_back(out.keys), values.push_back(out.values);
     if (captured.queries) captured.query_layers.push_back(out.queries);
@@ -300,7 +367,7 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
   if (options.want_cache)
     result.cache =
         KvCache(at::stack(keys), at::stack(values), batch.positions_BT, config.rope, batch.mask_BT);
-  result.logits = logits_at(hidden, batch, options);
+  finish(hidden, batch, options, result);
   result.queries = stacked(captured.query_layers, captured.queries);
   result.attention_outputs = stacked(captured.attention_layers, captured.attention_outputs);
   result.hidden = stacked(captured.hidden_layers, captured.hidden);

@@ -14,6 +14,7 @@ struct CausalLM::Impl {
   ModelConfig config;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  WeightFormat format = WeightFormat::kDense;
   Weights weights;                      // without the layers where a stream brings them
   std::unique_ptr<LayerStream> stream;  // of a model whose layers do not fit; else none
   std::string fingerprint;
@@ -27,8 +28,11 @@ struct CausalLM::Impl {
                                const PrefillOptions& options) const;
   // hidden [.., hidden] before the final norm -> float32 logits [.., vocab].
   at::Tensor logits(const at::Tensor& hidden) const;
-  at::Tensor logits_at(const at::Tensor& hidden, const PreparedBatch& batch,
-                       const PrefillOptions& options) const;
+  // Rows of `hidden` where logits are asked for, and those logits or, where that is enough, the rows.
+  at::Tensor rows_at(const at::Tensor& hidden, const PreparedBatch& batch,
+                     const PrefillOptions& options) const;
+  void finish(const at::Tensor& hidden, const PreparedBatch& batch, const PrefillOptions& options,
+              PrefillResult& result) const;
 };
 
 // Throws Error (kInput) when a cache cannot be this model's past.
@@ -36,14 +40,5 @@ void check_past(const KvCache& past, const ModelConfig& config);
 
 // Throws Error (kDevice) when there is no such device.
 void check_device(at::Device device);
-
-// Fills the weights from the safetensors of a directory: checked for names, shapes and non-finite
-// values while they are copied. Throws Error: kInput, kCorrupt. Returns the artifact's fingerprint.
-std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config,
-                         const Weights& weights);
-// The same for a model that streams: fills what stays and opens the stream.
-std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config,
-                          const Weights& weights, std::unique_ptr<LayerStream>& stream,
-                          at::Device device, at::ScalarType dtype);
 
 }  // namespace kvlingua

@@ -35,36 +35,48 @@ void check(const GenerationOptions& options, int64_t rows) {
   }
 }
 
+// Ids and their log-probabilities of several steps, each [rows of the session], on the host.
 struct Choice {
   std::vector<int64_t> ids;
   std::vector<float> logprobs;
 };
 
-// The next id of each row and its log-probability. logits [rows, vocab].
-Choice choose(const at::Tensor& logits, const GenerationOptions& options,
-              std::vector<Random*>& random) {
-  Choice choice;
-  at::Tensor ids;
-  if (options.temperature == 0) {
-    ids = logits.argmax(1);
-  } else {
-    const at::Tensor host = logits.to(at::kCPU).contiguous();
-    ids = at::empty({host.size(0)}, at::kLong);
-    const SamplingOptions sampling{options.temperature, options.top_k, options.top_p};
-    for (int64_t r = 0; r < host.size(0); ++r) {
-      const std::span<const float> row(host.const_data_ptr<float>() + r * host.size(1),
-                                       static_cast<size_t>(host.size(1)));
-      ids.data_ptr<int64_t>()[r] = sample(row, sampling, *random[static_cast<size_t>(r)]);
-    }
-    ids = ids.to(logits.device());
+// [2, rows] float64 on the logits' device: the chosen ids (exact below 2^53) and their log-probabilities.
+at::Tensor packed(const at::Tensor& logits, const at::Tensor& ids) {
+  const at::Tensor logprobs = logits.gather(1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(1);
+  return at::stack({ids.to(at::kDouble), logprobs.to(at::kDouble)});
+}
+
+// [steps, 2, rows] -> one Choice a step; the only place where generation waits for a device.
+std::vector<Choice> fetched(const std::vector<at::Tensor>& steps) {
+  const at::Tensor host = at::stack(steps).to(at::kCPU).contiguous();
+  const int64_t rows = host.size(2);
+  std::vector<Choice> choices(steps.size());
+  const double* value = host.const_data_ptr<double>();
+  for (Choice& choice : choices) {
+    for (int64_t r = 0; r < rows; ++r) choice.ids.push_back(static_cast<int64_t>(*value++));
+    for (int64_t r = 0; r < rows; ++r) choice.logprobs.push_back(static_cast<float>(*value++));
   }
-  const at::Tensor logprobs =
-      (logits.gather(1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)).to(at::kCPU);
-  ids = ids.to(at::kCPU);
-  choice.ids.assign(ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.size(0));
-  choice.logprobs.assign(logprobs.const_data_ptr<float>(),
-                         logprobs.const_data_ptr<float>() + ids.size(0));
-  return choice;
+  return choices;
+}
+
+at::Tensor sampled_ids(const at::Tensor& logits, const GenerationOptions& options,
+                       const std::vector<Random*>& random) {
+  const at::Tensor host = logits.to(at::kCPU).contiguous();
+  const at::Tensor ids = at::empty({host.size(0)}, at::kLong);
+  const SamplingOptions sampling{options.temperature, options.top_k, options.top_p};
+  for (int64_t r = 0; r < host.size(0); ++r) {
+    const std::span<const float> row(host.const_data_ptr<float>() + r * host.size(1),
+                                     static_cast<size_t>(host.size(1)));
+    ids.data_ptr<int64_t>()[r] = sample(row, sampling, *random[static_cast<size_t>(r)]);
+  }
+  return ids.to(logits.device());
+}
+
+// How many steps run before the host looks whether all rows have ended. On a device each look waits for all that was
+// asked of it; greedy steps need no look, a finished row's further tokens are thrown away.
+int64_t steps_between_looks(const CausalLM& model, const GenerationOptions& options) {
+  return model.device().is_cuda() && options.temperature == 0 && !options.on_token ? 8 : 1;
 }
 
 // Dropping finished rows copies the cache of the others. Where that is little beside the weights
@@ -110,37 +122,53 @@ std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& se
   std::vector<int64_t> in_session(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) in_session[static_cast<size_t>(r)] = r;
   std::vector<bool> done(static_cast<size_t>(rows), options.max_new_tokens == 0);
+  const int64_t positions = model.config().max_position_embeddings;
+  int64_t made = 0;  // tokens of every row that is not done
   while (!std::all_of(done.begin(), done.end(), [](bool d) { return d; })) {
     std::vector<Random*> random;
     for (const int64_t row : in_session) random.push_back(&streams[static_cast<size_t>(row)]);
-    const Choice choice = choose(logits, options, random);
+    const int64_t room = positions - *std::ranges::max_element(session.next_positions());
+    const int64_t steps = std::min({steps_between_looks(model, options),
+                                    options.max_new_tokens - made, std::max<int64_t>(room, 0) + 1});
+    std::vector<int64_t> first_positions = session.next_positions();
+    std::vector<at::Tensor> chosen;
+    for (int64_t s = 0; s < steps; ++s) {
+      const at::Tensor ids =
+          options.temperature == 0 ? logits.argmax(1) : sampled_ids(logits, options, random);
+      chosen.push_back(packed(logits, ids));
+      if (s + 1 < steps) logits = session.step(ids);
+    }
+    made += steps;
+    const std::vector<Choice> choices = fetched(chosen);
     std::vector<int64_t> alive;
     for (size_t i = 0; i < in_session.size(); ++i) {
       const auto row = static_cast<size_t>(in_session[i]);
-      if (done[row]) continue;
       GeneratedRow& out = result[row];
-      out.logprobs.push_back(choice.logprobs[i]);
-      if (std::ranges::find(options.stop_ids, choice.ids[i]) != options.stop_ids.end()) {
-        out.stopped = done[row] = true;
-        continue;
+      for (size_t s = 0; s < choices.size() && !done[row]; ++s) {
+        out.logprobs.push_back(choices[s].logprobs[i]);
+        const int64_t id = choices[s].ids[i];
+        if (std::ranges::find(options.stop_ids, id) != options.stop_ids.end()) {
+          out.stopped = done[row] = true;
+          continue;
+        }
+        out.ids.push_back(id);
+        const bool go_on = !options.on_token || options.on_token(in_session[i], id);
+        done[row] = !go_on || static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
+                    first_positions[i] + static_cast<int64_t>(s) >= positions;
       }
-      out.ids.push_back(choice.ids[i]);
-      done[row] = static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
-                  session.next_positions()[i] >= model.config().max_position_embeddings;
       if (!done[row]) alive.push_back(static_cast<int64_t>(i));
     }
     if (alive.empty()) break;
-    std::vector<int64_t> next = choice.ids;
+    std::vector<int64_t> next = choices.back().ids;
     // A finished row at the last position could not take another step.
-    const bool must_drop = std::ranges::any_of(session.next_positions(), [&](int64_t p) {
-      return p >= model.config().max_position_embeddings;
-    });
+    const bool must_drop =
+        std::ranges::any_of(session.next_positions(), [&](int64_t p) { return p >= positions; });
     if (worth_dropping(model, session, static_cast<int64_t>(alive.size())) || must_drop) {
       session.keep_rows(alive);
       std::vector<int64_t> rows_left, ids_left;
       for (const int64_t i : alive) {
         rows_left.push_back(in_session[static_cast<size_t>(i)]);
-        ids_left.push_back(choice.ids[static_cast<size_t>(i)]);
+        ids_left.push_back(next[static_cast<size_t>(i)]);
       }
       in_session = std::move(rows_left);
       next = std::move(ids_left);

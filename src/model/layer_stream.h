@@ -9,31 +9,23 @@
 #include <string>
 #include <vector>
 
-#include "kvlingua/io/safetensors.h"
-#include "weights.h"
+#include "load_weights.h"
 
 namespace kvlingua {
 
-// Opens the weights of a directory and holds names and shapes of all tensors to the config. Throws
-// Error: kInput, kCorrupt.
-ShardedSafetensors open_weights(const std::filesystem::path& directory, const ModelConfig& config);
-
-// Copies and converts one tensor, looks for values that are not finite, and drops its pages. Throws
-// Error (kInput) naming file, tensor and place.
-void load_tensor(const ShardedSafetensors& files, const std::string& name, const at::Tensor& into);
-
 class LayerStream {
  public:
-  // `files` as open_weights() gives them.
-  LayerStream(ShardedSafetensors files, const ModelConfig& config, at::Device device,
-              at::ScalarType dtype);
+  LayerStream(StoredWeights stored, const ModelConfig& config, const LoadOptions& options,
+              std::shared_ptr<Scratch> scratch);
 
   // The weights of one layer, valid until the next call. Throws Error as load_tensor.
   const LayerWeights& layer(int64_t index);
 
  private:
-  ShardedSafetensors files_;
+  StoredWeights stored_;
+  LoadOptions options_;
   NamedTensors named_;  // of the layer, names behind layer_prefix()
+  NamedParts parts_;
   LayerWeights weights_;
   int64_t loaded_ = -1;
   int64_t layers_;

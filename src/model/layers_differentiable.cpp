@@ -1,8 +1,10 @@
+// The layers (layers.h) with autograd: what gradients through a frozen model need.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kvlingua/kernels/dense.h"
+#include "kvlingua/kernels/qkv_rope.h"
 #include "kvlingua/kernels/rms_norm.h"
 #include "kvlingua/kernels/silu_mul.h"
 #include "layers.h"
@@ -16,18 +18,13 @@ LayerOutput differentiable_layer(const ModelConfig& config, const LayerWeights& 
   const at::Tensor x = rms_norm(hidden, w.input_norm, config.rms_norm_eps);
   const at::Tensor qkv = dense(x, LayerWeights::joined(w.qkv, w.qkv_parts),
                                LayerWeights::joined(w.qkv_bias, w.qkv_bias_parts));
-  const auto parts =
-      qkv.view({rows, tokens, -1, dim})
-          .split_with_sizes({config.num_heads, config.num_kv_heads, config.num_kv_heads}, 2);
-  const auto rotated = [&](const at::Tensor& part, const at::Tensor& norm) {
-    return rope_rotate(
-        (norm.defined() ? rms_norm(part, norm, config.rms_norm_eps) : part).transpose(1, 2),
-        frame.tables);
-  };
+  const SplitQkv split = split_qkv_rope(
+      qkv, {frame.tables.cos, frame.tables.sin, w.q_norm, w.k_norm, config.rms_norm_eps},
+      config.num_heads, config.num_kv_heads);
   LayerOutput out;
-  out.queries = rotated(parts[0], w.q_norm);
-  out.keys = rotated(parts[1], w.k_norm);
-  out.values = parts[2].transpose(1, 2);
+  out.queries = split.q;
+  out.keys = split.k;
+  out.values = split.v;
   const bool past = past_keys.defined() && past_keys.size(2) > 0;
   const auto seen = [&](const at::Tensor& before, const at::Tensor& own) {
     return frame.given ? before : past ? at::cat({before, own}, 2) : own;
@@ -48,8 +45,8 @@ namespace {
 // Every tensor of a layer that may be trained, so that autograd sees them as inputs of the
 // recomputed function.
 std::vector<at::Tensor> trainables(const LayerWeights& w) {
-  std::vector<at::Tensor> all{w.input_norm, w.post_norm, w.q_norm, w.k_norm,
-                              w.o,          w.o_bias,    w.down,   w.down_bias};
+  std::vector<at::Tensor> all{w.input_norm, w.post_norm, w.q_norm,       w.k_norm,
+                              w.o.dense(),  w.o_bias,    w.down.dense(), w.down_bias};
   for (const auto* parts :
        {&w.qkv_parts, &w.qkv_bias_parts, &w.gate_up_parts, &w.gate_up_bias_parts}) {
     all.insert(all.end(), parts->begin(), parts->end());

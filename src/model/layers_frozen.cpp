@@ -1,8 +1,10 @@
+// The layers (layers.h) without autograd: fused and in place.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
+#include "kvlingua/kernels/attention.h"
 #include "kvlingua/kernels/dense.h"
 #include "kvlingua/kernels/qkv_rope.h"
 #include "kvlingua/kernels/rms_norm.h"
@@ -145,22 +147,7 @@ class FrozenPass {
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const AttentionFrame& frame) {
-  const int64_t rows = q.size(0), heads = q.size(1), tokens = q.size(2), dim = q.size(3),
-                kv_heads = k.size(1);
-  const std::optional<at::Tensor> mask =
-      frame.mask.defined() ? std::optional(frame.mask) : std::nullopt;
-  if (tokens == 1 && heads != kv_heads && q.is_contiguous()) {
-    // One new token: the heads that share a key head become its queries, so keys are read once and
-    // never repeated.
-    const at::Tensor grouped = q.view({rows, kv_heads, heads / kv_heads, dim});
-    const auto wide =
-        mask ? std::optional(mask->expand({mask->size(0), 1, heads / kv_heads, mask->size(3)}))
-             : std::nullopt;
-    return at::scaled_dot_product_attention(grouped, k, v, wide).reshape({rows, 1, heads * dim});
-  }
-  const at::Tensor out = at::scaled_dot_product_attention(
-      q, k, v, mask, 0.0, frame.is_causal && tokens > 1, std::nullopt, heads != kv_heads);
-  return out.transpose(1, 2).reshape({rows, tokens, heads * dim});
+  return attention(q, k, v, frame.mask, frame.is_causal);
 }
 
 at::Tensor run_frozen(const FrozenModel& model, const PreparedBatch& batch, Rows rows,

@@ -1,5 +1,7 @@
-// Safetensors -> weights: mapped, checked and converted in one pass; pages go as soon as they were
-// copied, so that a load needs little memory beside the weights themselves.
+// Files -> weights: mapped, checked, converted and where asked quantised in one pass; pages go as
+// soon as they were copied, so that a load needs little memory beside the weights themselves.
+#include "load_weights.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -7,15 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
-#include <set>
 
 #include "causal_lm_impl.h"
 #include "kvlingua/base/error.h"
-#include "kvlingua/io/json.h"
-#include "kvlingua/io/safetensors.h"
-#include "kvlingua/io/sha256.h"
-#include "layer_stream.h"
 
 namespace kvlingua {
 namespace {
@@ -25,95 +21,84 @@ constexpr int64_t kChunk =
 
 constexpr size_t kAhead = 128;  // such pieces asked of the disk before they are needed
 
-[[noreturn]] void refuse(const SafetensorsFile& file, std::string_view name, std::string what,
-                         std::string got, std::string expected, std::string remedy) {
-  throw Error({.code = ExitCode::kInput,
-               .where = cat(file.where(), ": tensor ", printable(name)),
-               .what = std::move(what),
-               .got = std::move(got),
-               .expected = std::move(expected),
-               .remedy = std::move(remedy)});
-}
-
-at::ScalarType scalar_type(const SafetensorsFile& file, std::string_view name,
-                           SafetensorsDtype dtype) {
-  switch (dtype) {
-    case SafetensorsDtype::kF64:
-      return at::kDouble;
-    case SafetensorsDtype::kF32:
-      return at::kFloat;
-    case SafetensorsDtype::kBF16:
-      return at::kBFloat16;
-    case SafetensorsDtype::kF16:
-      return at::kHalf;
-    default:
-      refuse(file, name, "weights of an unsupported type", std::string(to_string(dtype)),
-             "F32, BF16, F16 or F64", "use the model's unquantised weights");
-  }
-}
-
-// Elements [begin, begin + n) of a mapped tensor. The mapping need not be aligned to the element, a
-// tensor must be.
-at::Tensor mapped(const SafetensorsView& view, at::ScalarType type, int64_t begin, int64_t n) {
-  const size_t size = at::elementSize(type);
-  const std::byte* data = view.data.data() + static_cast<size_t>(begin) * size;
-  if (reinterpret_cast<uintptr_t>(data) % size == 0) {
-    return at::from_blob(const_cast<std::byte*>(data), {n}, at::TensorOptions().dtype(type));
-  }
-  at::Tensor copy = at::empty({n}, at::TensorOptions().dtype(type));
-  std::memcpy(copy.mutable_data_ptr(), data, static_cast<size_t>(n) * size);
-  return copy;
-}
-
 // A sum is finite only if all its terms are; only when it is not, each is looked at.
 bool all_finite(const at::Tensor& chunk) {
   return std::isfinite(chunk.sum(at::kFloat).item<float>()) || chunk.isfinite().all().item<bool>();
 }
 
-[[noreturn]] void refuse_value(const SafetensorsFile& file, std::string_view name,
-                               const SafetensorsView& view, at::ScalarType type,
-                               at::ScalarType into, int64_t begin, int64_t n) {
-  const at::Tensor source = mapped(view, type, begin, n);
-  const bool overflow = all_finite(source);
-  const at::Tensor bad = (overflow ? source.to(into) : source).isfinite().logical_not();
-  const int64_t at_index = begin + bad.to(at::kByte).argmax().item<int64_t>();
-  std::vector<int64_t> index(view.shape.size());
-  int64_t rest = at_index;
-  for (size_t d = view.shape.size(); d-- > 0;)
-    index[d] = rest % view.shape[d], rest /= view.shape[d];
-  const double value = mapped(view, type, at_index, 1).item<double>();
-  if (overflow) {
-    refuse(file, name, cat("does not fit ", at::toString(into), " at ", describe_shape(index)),
-           cat(value), "at most 65504", "compute in bfloat16 or float32");
-  }
-  refuse(file, name, cat("not a number at ", describe_shape(index)), cat(value), "finite weights",
-         "download the model again");
-}
-
-// A run of elements of one tensor, and where they go in host memory.
+// A run of elements of one tensor, and where they go in host memory: floats, or codes and scales.
 struct Piece {
-  const SafetensorsFile* file = nullptr;
-  std::string_view name;
-  const SafetensorsView* view = nullptr;
-  at::ScalarType type = at::kFloat;
-  at::Tensor into;  // flat
+  std::shared_ptr<const StoredTensor> from;
+  at::Tensor into;  // flat floats; undefined for codes
+  const QuantizedPart* part = nullptr;
   int64_t begin = 0, n = 0;
-  std::span<const std::byte> bytes() const {
-    const size_t size = at::elementSize(type);
-    return view->data.subspan(static_cast<size_t>(begin) * size, static_cast<size_t>(n) * size);
-  }
+
+  std::span<const std::byte> bytes() const { return from->bytes(begin, n); }
+  bool put() const;  // false: something is not finite
 };
 
-void add_pieces(const ShardedSafetensors& files, std::string_view name, const at::Tensor& into,
+bool Piece::put() const {
+  if (part == nullptr) {
+    at::Tensor(into).copy_(from->elements(begin, n));
+    return all_finite(into);
+  }
+  const at::Tensor values = from->elements(begin, n).to(at::kFloat);
+  if (!all_finite(values)) return false;
+  if (part->format == WeightFormat::kNf4) {
+    const int64_t block = part->scales.block;
+    nf4_quantize(values, part->codes.narrow(0, begin / 2, (n + 1) / 2),
+                 part->scales.absmax.narrow(0, begin / block, (n + block - 1) / block), block);
+  } else {
+    const int64_t row = begin / part->columns, rows = n / part->columns;
+    int8_quantize(values.view({rows, part->columns}), part->codes.narrow(0, row, rows),
+                  part->scales.absmax.narrow(0, row, rows));
+  }
+  return true;
+}
+
+[[noreturn]] void refuse_value(const Piece& piece) {
+  const at::Tensor source = piece.from->elements(piece.begin, piece.n);
+  const bool overflow = all_finite(source);
+  const at::ScalarType into = piece.into.defined() ? piece.into.scalar_type() : at::kFloat;
+  const at::Tensor bad = (overflow ? source.to(into) : source).isfinite().logical_not();
+  const int64_t in_piece = bad.to(at::kByte).argmax().item<int64_t>();
+  const auto& shape = piece.from->shape();
+  std::vector<int64_t> index(shape.size());
+  int64_t rest = piece.begin + in_piece;
+  for (size_t d = shape.size(); d-- > 0;) index[d] = rest % shape[d], rest /= shape[d];
+  const double value = source[in_piece].item<double>();
+  if (overflow) {
+    piece.from->refuse(cat("does not fit ", at::toString(into), " at ", describe_shape(index)),
+                       cat(value), "at most 65504", "compute in bfloat16 or float32");
+  }
+  piece.from->refuse(cat("not a number at ", describe_shape(index)), cat(value), "finite weights",
+                     "download the model again");
+}
+
+void add_pieces(std::shared_ptr<const StoredTensor> from, const at::Tensor& into,
                 std::vector<Piece>& pieces) {
-  const SafetensorsFile& file = files.file_of(name);
-  const SafetensorsView& view = file.at(name);
-  const at::ScalarType type = scalar_type(file, name, view.dtype);
   const at::Tensor flat = into.view({-1});
   for (int64_t begin = 0; begin < flat.numel(); begin += kChunk) {
     const int64_t n = std::min(kChunk, flat.numel() - begin);
-    pieces.push_back({&file, name, &view, type, flat.narrow(0, begin, n), begin, n});
+    pieces.push_back({from, flat.narrow(0, begin, n), nullptr, begin, n});
   }
+}
+
+// Memory for codes and scales, and the pieces that fill it.
+void add_quantizing(std::shared_ptr<const StoredTensor> from, QuantizedPart& part,
+                    std::vector<Piece>& pieces) {
+  const int64_t total = part.rows * part.columns;
+  int64_t chunk = kChunk;
+  if (part.format == WeightFormat::kNf4) {
+    part.codes = at::empty({(total + 1) / 2}, at::kByte);
+    part.scales.absmax = at::empty({(total + kNf4Block - 1) / kNf4Block}, at::kFloat);
+  } else {
+    part.codes = at::empty({part.rows, part.columns}, at::kChar);
+    part.scales.absmax = at::empty({part.rows}, at::kFloat);
+    chunk = std::max<int64_t>(1, kChunk / part.columns) * part.columns;
+  }
+  for (int64_t begin = 0; begin < total; begin += chunk)
+    pieces.push_back({from, {}, &part, begin, std::min(chunk, total - begin)});
 }
 
 // Converts and checks them in the files' order. The next megabytes are asked for ahead, so that the
@@ -124,7 +109,7 @@ void copy_checked(std::vector<Piece> pieces) {
     return a.bytes().data() < b.bytes().data();
   });
   const auto ask = [&](size_t k) {
-    if (k < pieces.size()) pieces[k].file->advise(FileAccess::kWillNeed, pieces[k].bytes());
+    if (k < pieces.size()) pieces[k].from->advise(FileAccess::kWillNeed, pieces[k].bytes());
   };
   for (size_t k = 0; k < kAhead; ++k) ask(k);
   std::atomic<size_t> next = 0, bad = pieces.size();
@@ -134,115 +119,129 @@ void copy_checked(std::vector<Piece> pieces) {
       for (size_t k; (k = next.fetch_add(1)) < pieces.size();) {
         const Piece& piece = pieces[k];
         ask(k + kAhead);
-        at::Tensor(piece.into).copy_(mapped(*piece.view, piece.type, piece.begin, piece.n));
-        piece.file->advise(FileAccess::kDontNeed, piece.bytes());
-        if (all_finite(piece.into)) continue;
+        const bool good = piece.put();
+        piece.from->advise(FileAccess::kDontNeed, piece.bytes());
+        if (good) continue;
         size_t known = bad.load();
         while (k < known && !bad.compare_exchange_weak(known, k)) {
         }
       }
     }
   });
-  if (const size_t k = bad.load(); k < pieces.size()) {
-    const Piece& p = pieces[k];
-    refuse_value(*p.file, p.name, *p.view, p.type, p.into.scalar_type(), p.begin, p.n);
+  if (const size_t k = bad.load(); k < pieces.size()) refuse_value(pieces[k]);
+}
+
+std::shared_ptr<const StoredTensor> floats_of(const StoredWeights& stored,
+                                              const std::string& name) {
+  return std::make_shared<const StoredTensor>(stored.floats(name));
+}
+
+[[noreturn]] void refuse_formats(const std::string& name, WeightFormat saved, WeightFormat asked) {
+  throw Error({.code = ExitCode::kInput,
+               .where = cat("tensor ", name),
+               .what = "saved in another format than asked for",
+               .got = std::string(to_string(saved)),
+               .expected = std::string(to_string(asked)),
+               .remedy = "use weights: auto, or the model that this one was quantised from"});
+}
+
+// A dense tensor's pieces, or at once what has to go through codes.
+void add_dense(const StoredWeights& stored, const std::string& name, const at::Tensor& into,
+               std::vector<Piece>& pieces) {
+  if (stored.format(name) == WeightFormat::kDense) {
+    add_pieces(floats_of(stored, name), into, pieces);
+    return;
+  }
+  const QuantizedPart part = stored.codes(name, into.size(0), into.size(1));
+  part.dequantize(into);
+}
+
+// The first half of a quantised matrix: saved codes are here after it, others once the pieces are.
+void begin_part(const StoredWeights& stored, const std::string& name, const LoadOptions& options,
+                QuantizedPart& part, std::vector<Piece>& pieces) {
+  const WeightFormat saved = stored.format(name);
+  const std::optional<WeightFormat> asked = options.weights.format;
+  if (saved != WeightFormat::kDense) {
+    if (asked && *asked != saved) refuse_formats(name, saved, *asked);
+    part = stored.codes(name, part.rows, part.columns);
+  } else if (!asked) {  // a module that its quantisation left alone
+    part.format = WeightFormat::kDense;
+    part.codes = at::empty({part.rows, part.columns}, at::TensorOptions().dtype(options.dtype));
+    add_pieces(floats_of(stored, name), part.codes, pieces);
+  } else {
+    part.format = *asked;
+    add_quantizing(floats_of(stored, name), part, pieces);
   }
 }
 
-// config.json, and of every tensor its name, type, shape and first and last bytes: two fine-tunings
-// of one model differ.
-void add_to_fingerprint(Sha256& hash, std::string_view name, const SafetensorsView& view) {
-  constexpr size_t kEdge = 4096;
-  const size_t edge = std::min(kEdge, view.data.size());
-  hash.update(cat(name, ' ', to_string(view.dtype), ' ', describe_shape(view.shape), '\n'));
-  hash.update(view.data.data(), edge);
-  hash.update(view.data.data() + view.data.size() - edge, edge);
+void finish_part(const LoadOptions& options, QuantizedPart& part) {
+  const bool to_nest = part.format == WeightFormat::kNf4 && options.weights.format &&
+                       options.weights.double_quantization && !part.scales.nested() &&
+                       part.scales.absmax.scalar_type() == at::kFloat;
+  if (to_nest) part.scales = nf4_quantize_scales(part.scales.absmax, part.scales.block);
+  if (options.device.is_cpu()) return;
+  part.codes = part.codes.to(options.device);
+  part.scales = part.scales.to(options.device);
 }
 
 }  // namespace
 
-ShardedSafetensors open_weights(const std::filesystem::path& directory, const ModelConfig& config) {
-  ShardedSafetensors files = ShardedSafetensors::open(directory);
-  std::set<std::string, std::less<>> expected;
-  const Weights shapes = Weights::allocate(config, at::kMeta, at::kFloat);
-  for (const auto& [name, tensor] : shapes.named) {
-    expected.insert(name);
-    if (!files.contains(name)) {
-      throw Error({.code = ExitCode::kInput,
-                   .where = cat(files.where(), ": tensor ", name),
-                   .what = "missing",
-                   .expected = describe_shape(tensor.sizes()),
-                   .remedy = name == "lm_head.weight"
-                                 ? "config.json says tie_word_embeddings is false"
-                                 : "download the model again"});
-    }
-    const SafetensorsView& view = files.at(name);
-    if (!std::ranges::equal(view.shape, tensor.sizes())) {
-      refuse(files.file_of(name), name, "wrong shape", describe_shape(view.shape),
-             describe_shape(tensor.sizes()), "config.json and the weights are not of one model");
-    }
-  }
-  const auto known = [&](const std::string& name) {
-    return expected.contains(name) || name.ends_with("rotary_emb.inv_freq") ||
-           (config.tie_word_embeddings && name == "lm_head.weight");
-  };
-  for (const std::string& name : files.names()) {
-    if (!known(name)) {
-      refuse(files.file_of(name), name, "unexpected", describe_shape(files.at(name).shape),
-             cat("only the tensors of ", to_string(config.architecture), " with ",
-                 config.num_layers, " layers"),
-             "config.json and the weights are not of one model");
-    }
-  }
-  return files;
-}
-
-void load_tensor(const ShardedSafetensors& files, const std::string& name, const at::Tensor& into) {
+void load_tensor(const StoredWeights& stored, const std::string& name, const at::Tensor& into) {
   const at::NoGradGuard no_grad;
   const at::Tensor host =
       into.is_cpu() ? into : at::empty(into.sizes(), into.options().device(at::kCPU));
   std::vector<Piece> pieces;
-  add_pieces(files, name, host, pieces);
+  add_dense(stored, name, host, pieces);
   copy_checked(std::move(pieces));
   if (!into.is_cpu()) into.copy_(host);
-  files.done_with(name);
+  stored.done_with(name);
 }
 
-std::string load_weights(const std::filesystem::path& directory, const ModelConfig& config,
-                         const Weights& weights) {
+void load_part(const StoredWeights& stored, const std::string& name, const LoadOptions& options,
+               QuantizedPart& part) {
   const at::NoGradGuard no_grad;
-  const ShardedSafetensors files = open_weights(directory, config);
+  std::vector<Piece> pieces;
+  begin_part(stored, name, options, part, pieces);
+  copy_checked(std::move(pieces));
+  finish_part(options, part);
+  stored.done_with(name);
+}
+
+WeightFormat held_format(const ModelConfig& config, const LoadOptions& options) {
+  return options.weights.format.value_or(config.stored);
+}
+
+std::string held_fingerprint(const StoredWeights& stored, const ModelConfig& config,
+                             const LoadOptions& options) {
+  // Codes that were saved are the file's own; those made here, and floats made of saved codes, are
+  // not what the files alone would be.
+  const WeightFormat held = held_format(config, options);
+  if (held == config.stored) return stored.fingerprint();
+  const std::string prefix = held == WeightFormat::kDense
+                                 ? std::string("dense-")
+                                 : format_prefix(held, options.weights.double_quantization);
+  return prefix + stored.fingerprint();
+}
+
+void load_weights(const StoredWeights& stored, const LoadOptions& options, const Weights& weights) {
+  const at::NoGradGuard no_grad;
   std::vector<Piece> pieces;
   for (const auto& [name, tensor] : weights.named) {
     if (tensor.is_cpu()) {
-      add_pieces(files, name, tensor, pieces);
+      add_dense(stored, name, tensor, pieces);
     } else {
-      load_tensor(files, name, tensor);
+      load_tensor(stored, name, tensor);
     }
   }
+  if (!options.device.is_cpu()) {
+    for (const auto& [name, part] : weights.parts) load_part(stored, name, options, *part);
+  } else {
+    for (const auto& [name, part] : weights.parts) begin_part(stored, name, options, *part, pieces);
+  }
   copy_checked(std::move(pieces));
-  Sha256 hash;
-  hash.update(read_text_file(directory / "config.json"));
-  for (const auto& [name, tensor] : weights.named) {
-    add_to_fingerprint(hash, name, files.at(name));
-    files.done_with(name);
+  if (options.device.is_cpu()) {
+    for (const auto& [name, part] : weights.parts) finish_part(options, *part);
   }
-  return hash.hex();
-}
-
-std::string open_streamed(const std::filesystem::path& directory, const ModelConfig& config,
-                          const Weights& weights, std::unique_ptr<LayerStream>& stream,
-                          at::Device device, at::ScalarType dtype) {
-  ShardedSafetensors files = open_weights(directory, config);
-  Sha256 hash;
-  hash.update(read_text_file(directory / "config.json"));
-  for (const auto& [name, shape] : Weights::allocate(config, at::kMeta, at::kFloat).named) {
-    add_to_fingerprint(hash, name, files.at(name));
-    files.done_with(name);
-  }
-  for (const auto& [name, tensor] : weights.named) load_tensor(files, name, tensor);
-  stream = std::make_unique<LayerStream>(std::move(files), config, device, dtype);
-  return hash.hex();
 }
 
 }  // namespace kvlingua

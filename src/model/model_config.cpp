@@ -1,5 +1,6 @@
 #include "kvlingua/model/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/io/safetensors.h"
 
 namespace kvlingua {
 namespace {
@@ -310,14 +312,32 @@ void read_biases(const Keys& config, ModelConfig& model) {
   }
 }
 
-void check_supported(const Keys& config) {
-  if (const Json* quantization = config.find("quantization_config")) {
-    std::string method = "unnamed";
-    if (quantization->is_object() && quantization->contains("quant_method"))
-      method = Keys::show((*quantization)["quant_method"]);
-    config.refuse("quantization_config", "quantised weights are not supported", method,
-                  "float weights", "use the model that this one was quantised from");
+// bitsandbytes' codes are read; every other method is refused by its name.
+WeightFormat read_quantization(const Keys& config) {
+  const Json* found = config.find("quantization_config");
+  if (found == nullptr) return WeightFormat::kDense;
+  const char* key = "quantization_config";
+  if (!found->is_object()) config.refuse(key, "wrong type", Keys::show(*found), "an object");
+  const Keys quantization(*found, cat(config.where(), ": ", key));
+  const bool eight = quantization.boolean("load_in_8bit", false),
+             four = quantization.boolean("load_in_4bit", false);
+  const std::string method =
+      quantization.text("quant_method").value_or(eight || four ? "bitsandbytes" : "unnamed");
+  if (method != "bitsandbytes") {
+    config.refuse(key, "quantisation method not supported", printable(method),
+                  "bitsandbytes nf4 or int8",
+                  "use the model that this one was quantised from, with weights: nf4");
   }
+  if (eight) return WeightFormat::kInt8;
+  const std::string type = quantization.text("bnb_4bit_quant_type").value_or("fp4");
+  if (!four || type != "nf4") {
+    quantization.refuse("bnb_4bit_quant_type", "quantisation type not supported", printable(type),
+                        "nf4", "use the model that this one was quantised from");
+  }
+  return WeightFormat::kNf4;
+}
+
+void check_supported(const Keys& config) {
   const std::string act = config.text("hidden_act").value_or("silu");
   if (act != "silu" && act != "swish")
     config.refuse("hidden_act", "activation not supported", printable(act), "silu");
@@ -357,6 +377,7 @@ ModelConfig parse(std::string_view config_json, const std::string& where,
   ModelConfig model;
   model.architecture = read_architecture(config);
   check_supported(config);
+  model.stored = read_quantization(config);
   read_shape(config, model);
   read_biases(config, model);
   model.tie_word_embeddings = config.boolean("tie_word_embeddings", false);
@@ -429,6 +450,26 @@ ModelConfig ModelConfig::from_json(std::string_view config_json,
   return parse(config_json, where, generation_config_json, "generation_config.json");
 }
 
+namespace {
+
+// Whether the weights hold an lm_head that is not the embedding once more.
+bool has_own_head(const std::filesystem::path& directory) {
+  try {
+    const ShardedSafetensors files = ShardedSafetensors::open(directory);
+    const SafetensorsView* head = files.find("lm_head.weight");
+    const SafetensorsView* embedding = files.find("model.embed_tokens.weight");
+    if (head == nullptr || embedding == nullptr || head->shape != embedding->shape) return false;
+    const bool equal = head->dtype == embedding->dtype &&
+                       std::equal(head->data.begin(), head->data.end(), embedding->data.begin(),
+                                  embedding->data.end());
+    return !equal;
+  } catch (const Error&) {
+    return false;  // whoever loads the weights says what is wrong with them
+  }
+}
+
+}  // namespace
+
 ModelConfig ModelConfig::from_directory(const std::filesystem::path& directory) {
   constexpr size_t kMaxBytes = size_t{16} << 20;
   const std::filesystem::path config = directory / "config.json",
@@ -437,8 +478,11 @@ ModelConfig ModelConfig::from_directory(const std::filesystem::path& directory) 
   const std::string generation_json = std::filesystem::exists(generation, ignored)
                                           ? read_text_file(generation, kMaxBytes)
                                           : std::string();
-  return parse(read_text_file(config, kMaxBytes), config.string(), generation_json,
-               generation.string());
+  ModelConfig model = parse(read_text_file(config, kMaxBytes), config.string(), generation_json,
+                            generation.string());
+  // transformers keeps the head of a file that has one of its own, whatever the config says.
+  if (model.tie_word_embeddings && has_own_head(directory)) model.tie_word_embeddings = false;
+  return model;
 }
 
 // The keys of transformers 4 (rope_theta, rope_scaling), which 5 reads as well.

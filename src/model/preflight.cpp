@@ -40,7 +40,7 @@ double gemm_rate(at::Device device, at::ScalarType dtype) {
          best_seconds(device, [&] { return at::matmul(a, a); });
 }
 
-// Of factors and eigendecompositions of a size that ridge groups have.
+// Of factors of a size that ridge groups have.
 void solver_rates(at::Device device, MachineNumbers& m) {
   const int64_t n = 512;
   // No random numbers: a run's own generators stay where they are.
@@ -51,7 +51,6 @@ void solver_rates(at::Device device, MachineNumbers& m) {
   const double cubed = std::pow(static_cast<double>(n), 3);
   m.flops_cholesky =
       cubed / 3 / best_seconds(device, [&] { return std::get<0>(at::linalg_cholesky_ex(c)); });
-  m.flops_eigen = 9 * cubed / best_seconds(device, [&] { return std::get<0>(at::linalg_eigh(c)); });
 }
 
 // More than a processor's cache holds.
@@ -179,10 +178,7 @@ ModelCheck check_model(const ModelOptions& options) {
   check.name = options.name;
   const std::string path = resolve_path(options.name);
   try {
-    const std::string named = path == options.name && options.revision != "main"
-                                  ? options.name + "@" + options.revision
-                                  : path;
-    const std::filesystem::path directory = resolve_model(named);
+    const std::filesystem::path directory = resolve_model(path, options.revision);
     check.config = ModelConfig::from_directory(directory);
     check.known = check.present = true;
     check.directory = directory.string();

@@ -38,65 +38,111 @@ at::Tensor LayerWeights::joined(const at::Tensor& fused, const std::vector<at::T
   return fused;
 }
 
+Matrix LayerWeights::joined(const Matrix& fused, const std::vector<at::Tensor>& parts) {
+  return fused.quantized() ? fused : Matrix(joined(fused.dense(), parts));
+}
+
 std::string layer_prefix(int64_t layer) { return cat("model.layers.", layer, "."); }
 
-LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype,
-                            NamedTensors& named) {
+namespace {
+
+// Gives a layer's tensors memory and names.
+class LayerBuilder {
+ public:
+  LayerBuilder(const WeightLayout& layout, NamedTensors& named, NamedParts& parts)
+      : layout_(layout), named_(named), parts_(parts) {}
+
+  at::Tensor make(at::IntArrayRef size) const {
+    return room(size, at::TensorOptions().device(layout_.device).dtype(layout_.dtype));
+  }
+  at::Tensor vector(const std::string& name, int64_t n) {
+    named_.emplace_back(name, make({n}));
+    return named_.back().second;
+  }
+  // Projections that read the same input, as one matrix; views of it and of its bias.
+  Matrix matrix(const std::vector<std::pair<std::string, int64_t>>& projections, int64_t columns,
+                bool with_bias, std::vector<at::Tensor>* weight_views, at::Tensor& bias,
+                std::vector<at::Tensor>* bias_views) {
+    std::vector<int64_t> rows;
+    int64_t total = 0;
+    for (const auto& [name, n] : projections) rows.push_back(n), total += n;
+    if (with_bias) bias = make({total});
+    Matrix made;
+    std::vector<at::Tensor> views;
+    if (layout_.format == WeightFormat::kDense) {
+      made = make({total, columns});
+      views = cut(made.dense(), rows);
+    }
+    const std::vector<at::Tensor> of_bias = cut(bias, rows);
+    Matrix::Parts quantized;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto& name = projections[i].first;
+      if (made.dense().defined()) {
+        named_.emplace_back(name + ".weight", weight_views == nullptr ? made.dense() : views[i]);
+      } else {
+        quantized.push_back(std::make_shared<QuantizedPart>());
+        quantized.back()->format = layout_.format;
+        quantized.back()->rows = rows[i];
+        quantized.back()->columns = columns;
+        parts_.emplace_back(name + ".weight", quantized.back());
+      }
+      if (with_bias) named_.emplace_back(name + ".bias", bias_views == nullptr ? bias : of_bias[i]);
+    }
+    if (weight_views != nullptr) *weight_views = views;
+    if (bias_views != nullptr) *bias_views = of_bias;
+    return made.dense().defined() ? made : Matrix(std::move(quantized), layout_.scratch);
+  }
+
+ private:
+  const WeightLayout& layout_;
+  NamedTensors& named_;
+  NamedParts& parts_;
+};
+
+}  // namespace
+
+LayerWeights allocate_layer(const ModelConfig& config, const WeightLayout& layout,
+                            NamedTensors& named, NamedParts& parts) {
   const at::NoGradGuard no_grad;
-  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](
-                        at::IntArrayRef size) { return room(size, options); };
-  const auto name = [&](std::string key, const at::Tensor& t) {
-    named.emplace_back(std::move(key), t);
-  };
+  LayerBuilder build(layout, named, parts);
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size,
                 dim = config.head_dim;
   const int64_t q = config.num_heads * dim, kv = config.num_kv_heads * dim;
   LayerWeights layer;
-  layer.input_norm = make({hidden});
-  name("input_layernorm.weight", layer.input_norm);
-  layer.qkv = make({q + 2 * kv, hidden});
-  layer.qkv_parts = cut(layer.qkv, {q, kv, kv});
-  if (config.qkv_bias) layer.qkv_bias = make({q + 2 * kv});
-  layer.qkv_bias_parts = cut(layer.qkv_bias, {q, kv, kv});
-  const std::string projections[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
-  for (size_t part = 0; part < 3; ++part) {
-    name(projections[part] + ".weight", layer.qkv_parts[part]);
-    if (config.qkv_bias) name(projections[part] + ".bias", layer.qkv_bias_parts[part]);
-  }
+  layer.input_norm = build.vector("input_layernorm.weight", hidden);
+  layer.qkv = build.matrix(
+      {{"self_attn.q_proj", q}, {"self_attn.k_proj", kv}, {"self_attn.v_proj", kv}}, hidden,
+      config.qkv_bias, &layer.qkv_parts, layer.qkv_bias, &layer.qkv_bias_parts);
   if (config.qk_norm) {
-    name("self_attn.q_norm.weight", layer.q_norm = make({dim}));
-    name("self_attn.k_norm.weight", layer.k_norm = make({dim}));
+    layer.q_norm = build.vector("self_attn.q_norm.weight", dim);
+    layer.k_norm = build.vector("self_attn.k_norm.weight", dim);
   }
-  name("self_attn.o_proj.weight", layer.o = make({hidden, q}));
-  if (config.o_bias) name("self_attn.o_proj.bias", layer.o_bias = make({hidden}));
-  name("post_attention_layernorm.weight", layer.post_norm = make({hidden}));
-  layer.gate_up = make({2 * inner, hidden});
-  layer.gate_up_parts = cut(layer.gate_up, {inner, inner});
-  if (config.mlp_bias) layer.gate_up_bias = make({2 * inner});
-  layer.gate_up_bias_parts = cut(layer.gate_up_bias, {inner, inner});
-  const std::string gates[] = {"mlp.gate_proj", "mlp.up_proj"};
-  for (size_t part = 0; part < 2; ++part) {
-    name(gates[part] + ".weight", layer.gate_up_parts[part]);
-    if (config.mlp_bias) name(gates[part] + ".bias", layer.gate_up_bias_parts[part]);
-  }
-  name("mlp.down_proj.weight", layer.down = make({hidden, inner}));
-  if (config.mlp_bias) name("mlp.down_proj.bias", layer.down_bias = make({hidden}));
+  layer.o = build.matrix({{"self_attn.o_proj", hidden}}, q, config.o_bias, nullptr, layer.o_bias,
+                         nullptr);
+  layer.post_norm = build.vector("post_attention_layernorm.weight", hidden);
+  layer.gate_up =
+      build.matrix({{"mlp.gate_proj", inner}, {"mlp.up_proj", inner}}, hidden, config.mlp_bias,
+                   &layer.gate_up_parts, layer.gate_up_bias, &layer.gate_up_bias_parts);
+  layer.down = build.matrix({{"mlp.down_proj", hidden}}, inner, config.mlp_bias, nullptr,
+                            layer.down_bias, nullptr);
   return layer;
 }
 
-Weights Weights::allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype,
-                          bool with_layers) {
+Weights Weights::allocate(const ModelConfig& config, const WeightLayout& layout, bool with_layers) {
   const at::NoGradGuard no_grad;
-  const auto make = [options = at::TensorOptions().device(device).dtype(dtype)](
+  const auto make = [options = at::TensorOptions().device(layout.device).dtype(layout.dtype)](
                         at::IntArrayRef size) { return room(size, options); };
   Weights w;
   w.embedding = make({config.vocab_size, config.hidden_size});
   w.named.emplace_back("model.embed_tokens.weight", w.embedding);
   for (int64_t i = 0; with_layers && i < config.num_layers; ++i) {
     NamedTensors of_layer;
-    w.layers.push_back(allocate_layer(config, device, dtype, of_layer));
+    NamedParts parts_of_layer;
+    w.layers.push_back(allocate_layer(config, layout, of_layer, parts_of_layer));
     for (auto& [name, tensor] : of_layer)
       w.named.emplace_back(layer_prefix(i) + name, std::move(tensor));
+    for (auto& [name, part] : parts_of_layer)
+      w.parts.emplace_back(layer_prefix(i) + name, std::move(part));
   }
   w.norm = make({config.hidden_size});
   w.named.emplace_back("model.norm.weight", w.norm);
@@ -116,6 +162,7 @@ int64_t Weights::bytes() const {
   int64_t total = 0;
   for (const auto& [name, tensor] : named)
     total += tensor.numel() * static_cast<int64_t>(tensor.element_size());
+  for (const auto& [name, part] : parts) total += part->bytes();
   return total;
 }
 

@@ -13,30 +13,41 @@
 #include <vector>
 
 #include "kvlingua/model/model_config.h"
+#include "matrix.h"
 
 namespace kvlingua {
 
 struct LayerWeights {
   at::Tensor input_norm, post_norm;  // [hidden]
-  at::Tensor qkv;                    // [(heads + 2 kv_heads) * head_dim, hidden]: rows of q, k, v
+  Matrix qkv;                        // [(heads + 2 kv_heads) * head_dim, hidden]: rows of q, k, v
   at::Tensor qkv_bias;               // or undefined, as every bias and per-head norm below
   at::Tensor q_norm, k_norm;         // [head_dim]
-  at::Tensor o, o_bias;              // [hidden, heads * head_dim]
-  at::Tensor gate_up, gate_up_bias;  // [2 intermediate, hidden]: rows of gate, up
-  at::Tensor down, down_bias;        // [hidden, intermediate]
-  // Views of the fused ones.
+  Matrix o;                          // [hidden, heads * head_dim]
+  Matrix gate_up;                    // [2 intermediate, hidden]: rows of gate, up
+  Matrix down;                       // [hidden, intermediate]
+  at::Tensor o_bias, gate_up_bias, down_bias;
+  // Views of the fused ones; none of quantised matrices.
   std::vector<at::Tensor> qkv_parts, qkv_bias_parts, gate_up_parts, gate_up_bias_parts;
 
   // The fused tensor, or for training a concatenation that autograd can follow to the views.
   static at::Tensor joined(const at::Tensor& fused, const std::vector<at::Tensor>& parts);
+  static Matrix joined(const Matrix& fused, const std::vector<at::Tensor>& parts);
 };
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+using NamedParts = std::vector<std::pair<std::string, std::shared_ptr<QuantizedPart>>>;
 
-// One layer, uninitialised. `named` gets its parameters with Hugging Face's names behind
-// layer_prefix().
-LayerWeights allocate_layer(const ModelConfig& config, at::Device device, at::ScalarType dtype,
-                            NamedTensors& named);
+struct WeightLayout {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+  WeightFormat format = WeightFormat::kDense;
+  std::shared_ptr<Scratch> scratch;  // of quantised matrices
+};
+
+// One layer, uninitialised; quantised matrices have parts without codes. `named` and `parts` get
+// its parameters with Hugging Face's names behind layer_prefix().
+LayerWeights allocate_layer(const ModelConfig& config, const WeightLayout& layout,
+                            NamedTensors& named, NamedParts& parts);
 std::string layer_prefix(int64_t layer);  // "model.layers.3."
 
 struct Weights {
@@ -46,10 +57,11 @@ struct Weights {
   std::vector<LayerWeights> layers;
   // Hugging Face's names in the order of the file; a tied head is not listed.
   NamedTensors named;
+  NamedParts parts;  // of quantised matrices
 
   // Uninitialised memory at the config's shapes; without the layers where a LayerStream brings
   // them.
-  static Weights allocate(const ModelConfig& config, at::Device device, at::ScalarType dtype,
+  static Weights allocate(const ModelConfig& config, const WeightLayout& layout,
                           bool with_layers = true);
   bool any_requires_grad() const;
   int64_t bytes() const;

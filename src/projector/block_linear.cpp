@@ -8,10 +8,6 @@
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
-namespace {
-
-// The source heads that target head h reads when heads are matched: one, or a run of them when the
-// source has more.
 std::vector<int64_t> matched_heads(int64_t h, int64_t source_heads, int64_t target_heads) {
   const int64_t width = std::max<int64_t>(1, source_heads / target_heads);
   const int64_t first = std::min(h * source_heads / target_heads, source_heads - width);
@@ -19,8 +15,6 @@ std::vector<int64_t> matched_heads(int64_t h, int64_t source_heads, int64_t targ
   for (int64_t i = 0; i < width; ++i) heads[static_cast<size_t>(i)] = first + i;
   return heads;
 }
-
-}  // namespace
 
 BlockPlan BlockPlan::make(const KvShape& source, const KvShape& target, bool joint,
                           bool head_matched, const at::Tensor& layers_PLtK,

@@ -9,6 +9,7 @@
 
 #include "kvlingua/base/random.h"
 #include "kvlingua/kernels/mlp_block.h"
+#include "kvlingua/kernels/rms_norm.h"
 
 namespace kvlingua {
 namespace {
@@ -180,12 +181,9 @@ class Towers : public torch::autograd::Function<Towers> {
   }
 };
 
-at::Tensor norm(const at::Tensor& x, const at::Tensor& weight_GH) {
-  return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + kNormEps) * weight_GH.unsqueeze(1);
-}
-
 at::Tensor block(const TowerBlock& b, const at::Tensor& x, double dropout) {
-  const at::Tensor inner = at::gelu(at::bmm(norm(x, b.norm), b.w1.transpose(1, 2)));
+  const at::Tensor inner =
+      at::gelu(at::bmm(rms_norm_groups(x, b.norm, kNormEps), b.w1.transpose(1, 2)));
   const at::Tensor w2 = b.w2.transpose(1, 2);
   if (dropout == 0.0) return at::baddbmm(x, inner, w2);
   return x + at::dropout(at::bmm(inner, w2), dropout, /*train=*/true);

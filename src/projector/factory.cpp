@@ -1,10 +1,15 @@
 #include "kvlingua/projector/factory.h"
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
+#include <type_traits>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/projector/c2c.h"
+#include "kvlingua/projector/dense_latent.h"
 #include "kvlingua/projector/identity.h"
+#include "kvlingua/projector/lcf.h"
 #include "kvlingua/projector/mlp.h"
 #include "kvlingua/projector/noise.h"
 #include "kvlingua/projector/ridge.h"
@@ -39,6 +44,14 @@ const std::vector<Kind>& kinds() {
          return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp,
                                                static_cast<uint64_t>(o.mlp.seed));
        }},
+      {"lcf",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<LcfProjector>(s, t, o.lcf);
+       }},
+      {"dense_latent",
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return std::make_unique<DenseLatentProjector>(s, t, o.dense_latent);
+       }},
       {"c2c",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<C2CProjector>(s, t, o.c2c);
@@ -65,6 +78,26 @@ void read_ridge(const json& j, RidgeOptions& o) {
                  .got = cat(o.previous_tokens),
                  .expected = "0 to 64"});
   }
+  o.change_rank = j.value("change_rank", int64_t{0});
+  if (o.change_rank < 0 || o.change_rank > (1 << 16)) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "change_rank",
+                 .what = "out of range",
+                 .got = cat(o.change_rank),
+                 .expected = "0 to 65536"});
+  }
+}
+
+int64_t width_from(const json& j, const char* name) {
+  const auto width = j.at(name).get<int64_t>();
+  if (width < 1 || width > (1 << 16)) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = name,
+                 .what = "out of range",
+                 .got = cat(width),
+                 .expected = "1 to 65536"});
+  }
+  return width;
 }
 
 // A visitor of option structs: every field from its name.
@@ -93,7 +126,74 @@ void read_c2c(const json& j, C2cOptions& o) {
   o.all_in_one.visit(visitor);
 }
 
+// Ranges of the options that are read from a description, which nobody checked as a recipe is.
+struct RangeCheck {
+  const std::string& where;
+  template <class T>
+  void field(std::string_view name, const T& value, const FieldInfo& info) {
+    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+      const auto number = static_cast<double>(value);
+      const bool low = std::isfinite(info.min) && !(number >= info.min),
+                 high = std::isfinite(info.max) && !(number <= info.max),
+                 under = std::isfinite(info.above) && !(number > info.above);
+      if (low || high || under || !std::isfinite(number)) refuse(name, cat(value));
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      if (!info.choices.empty() &&
+          std::find(info.choices.begin(), info.choices.end(), value) == info.choices.end())
+        refuse(name, printable(value, 40));
+    }
+  }
+  template <class T>
+  void section(std::string_view, T& value, std::string_view = {}) {
+    value.visit(*this);
+  }
+  void require(bool holds, std::string_view name, std::string_view rule) {
+    if (!holds) refuse(name, std::string(rule));
+  }
+  [[noreturn]] void refuse(std::string_view name, const std::string& got) const {
+    throw Error({.code = ExitCode::kInput,
+                 .where = where,
+                 .what = cat(name, " out of range"),
+                 .got = got,
+                 .remedy = "the file is damaged, or from another version"});
+  }
+};
+
+double d(int64_t value) { return static_cast<double>(value); }
+
+// Numbers that a projector of these options holds at least.
+double least_numbers(const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+  if (o.kind == "c2c") return least_c2c_numbers(t.layers, o.c2c);
+  if (o.kind != "ridge" && o.kind != "mlp") return 0;
+  const auto used = [](int64_t asked, int64_t there) {
+    return asked > 0 ? std::min(asked, there) : there;
+  };
+  const RidgeOptions& r = o.ridge;
+  const bool matched = r.layout == "head_matched";
+  const int64_t layers =
+      used(r.source_layers, used(r.candidate_layers, s.layers)) + r.previous_tokens;
+  const int64_t heads = matched ? std::max<int64_t>(1, s.kv_heads / t.kv_heads) : s.kv_heads;
+  const double features = d(layers) * d(heads * s.head_dim) * (r.features == "both" ? 2 : 1);
+  const double outputs = 2 * d(t.layers) * d(t.kv_heads * t.head_dim);
+  double numbers = (features + 1) * outputs;
+  if (o.kind == "mlp") {
+    const double networks = 2 * d(t.layers) * (matched ? d(t.kv_heads) : 1),
+                 hidden = d(o.mlp.hidden), rank = d(o.mlp.rank);
+    numbers += networks * (o.mlp.rank > 0 ? rank * (features + hidden) : features * hidden);
+    numbers += d(o.mlp.depth - 1) * networks * hidden * hidden + hidden * outputs;
+  }
+  return numbers;
+}
+
 }  // namespace
+
+double least_c2c_numbers(int64_t target_layers, const C2cOptions& o) {
+  const double hidden = d(o.hidden_dim), inner = d(o.intermediate_dim), n = d(o.num_layers);
+  const double tower = o.type == "AllInOneProjector"
+                           ? hidden + std::max(0.0, n - 2) * hidden * hidden
+                           : hidden + 2 * hidden * inner * std::max(1.0, n - 1);
+  return 2 * d(target_layers) * tower;
+}
 
 std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& target,
                                           const ProjectorOptions& options) {
@@ -109,7 +209,8 @@ std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& 
                .expected = known});
 }
 
-std::unique_ptr<Projector> projector_from_config(const json& config, const std::string& where) {
+std::unique_ptr<Projector> projector_from_config(const json& config, const std::string& where,
+                                                 int64_t numbers_stored) {
   try {
     ProjectorOptions options;
     options.kind = config.at("kind").get<std::string>();
@@ -125,6 +226,10 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
       own.at("depth").get_to(options.mlp.depth);
       own.at("rank").get_to(options.mlp.rank);
       own.at("dropout").get_to(options.mlp.dropout);
+    } else if (options.kind == "lcf") {
+      options.lcf.latent = width_from(own, "latent");
+    } else if (options.kind == "dense_latent") {
+      options.dense_latent.expansion = width_from(own, "expansion");
     } else if (options.kind == "c2c") {
       read_c2c(own, options.c2c);
     }
@@ -139,6 +244,17 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
                      .got = shape.describe(),
                      .expected = "1 to 4096 each"});
       }
+    }
+    RangeCheck check{where};
+    options.visit(check);
+    // A description must not make this program take more memory than the weights beside it can fill.
+    const double least = least_numbers(source, target, options);
+    if (numbers_stored >= 0 && least > d(numbers_stored) * 1.001) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = where,
+                   .what = "describes a larger projector than the weights beside it",
+                   .got = cat("at least ", least, " numbers"),
+                   .expected = cat("at most ", numbers_stored)});
     }
     return make_projector(source, target, options);
   } catch (const json::exception& error) {

@@ -1,9 +1,11 @@
 #include "kvlingua/projector/ridge.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kvlingua/kernels/dense.h"
 
@@ -39,7 +41,16 @@ RidgeProjector::RidgeProjector(const KvShape& source, const KvShape& target,
       source_(ChannelStatistics::identity(row_shape(source, options.previous_tokens))),
       target_(ChannelStatistics::identity(target)),
       weight_(at::zeros({plan_.groups(), plan_.in_width(), plan_.out_width()})),
-      bias_(at::zeros({plan_.groups(), 1, plan_.out_width()})) {}
+      bias_(at::zeros({plan_.groups(), 1, plan_.out_width()})) {
+  const int64_t rank = options.change_rank;
+  if (rank == 0) return;
+  constexpr uint64_t kSeed = 1;  // of a start from which every seed's training goes its own way
+  at::Generator generator = at::detail::createCPUGenerator(kSeed);
+  const double bound = 1.0 / std::sqrt(static_cast<double>(plan_.in_width()));
+  change_in_ =
+      at::empty({plan_.groups(), plan_.in_width(), rank}).uniform_(-bound, bound, generator);
+  change_out_ = at::zeros({plan_.groups(), rank, plan_.out_width()});
+}
 
 void RidgeProjector::adopt(const RidgeSolution& solution) {
   const c10::NoGradGuard no_grad;
@@ -68,7 +79,14 @@ at::Tensor RidgeProjector::standardised_source(const CacheRows& source) const {
 }
 
 at::Tensor RidgeProjector::standardised_output(const at::Tensor& channels_NC) const {
-  return scatter_outputs(plan_, dense_groups(gather_features(plan_, channels_NC), weight_) + bias_);
+  const at::Tensor x = gather_features(plan_, channels_NC);
+  at::Tensor y = dense_groups(x, weight_) + bias_;
+  if (change_in_.defined()) y = y + dense_groups(dense_groups(x, change_in_), change_out_);
+  return scatter_outputs(plan_, y);
+}
+
+at::Tensor RidgeProjector::weight() const {
+  return change_in_.defined() ? weight_ + at::bmm(change_in_, change_out_) : weight_;
 }
 
 CacheRows RidgeProjector::destandardised(const at::Tensor& outputs_N2LHD) const {
@@ -81,7 +99,14 @@ CacheRows RidgeProjector::translate_rows(const CacheRows& source, const CacheRow
   return destandardised(standardised_output(standardised_source(source)));
 }
 
-NamedTensors RidgeProjector::parameters() const { return {{"weight", weight_}, {"bias", bias_}}; }
+NamedTensors RidgeProjector::parameters() const {
+  NamedTensors all{{"weight", weight_}, {"bias", bias_}};
+  if (change_in_.defined()) {
+    all.emplace_back("change.in", change_in_);
+    all.emplace_back("change.out", change_out_);
+  }
+  return all;
+}
 
 NamedTensors RidgeProjector::buffers() const {
   return {{"select", plan_.select},
@@ -97,7 +122,8 @@ nlohmann::json RidgeProjector::config() const {
                        {"candidate_layers", options_.candidate_layers},
                        {"layout", options_.layout},
                        {"features", options_.features},
-                       {"previous_tokens", options_.previous_tokens}};
+                       {"previous_tokens", options_.previous_tokens},
+                       {"change_rank", options_.change_rank}};
   return config;
 }
 
@@ -105,6 +131,10 @@ void RidgeProjector::to(at::Device device, at::ScalarType dtype) {
   plan_.select = plan_.select.to(device);
   weight_ = weight_.to(device, dtype);
   bias_ = bias_.to(device, dtype);
+  if (change_in_.defined()) {
+    change_in_ = change_in_.to(device, dtype);
+    change_out_ = change_out_.to(device, dtype);
+  }
   source_ = source_.to(device);
   target_ = target_.to(device);
 }

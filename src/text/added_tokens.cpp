@@ -120,6 +120,52 @@ AddedTokens::AddedTokens(const std::optional<JsonView>& json, const BpeModel& mo
   }
 }
 
+int64_t AddedTokens::put(AddedToken token, const BpeModel& model, const Normalizer& normalizer,
+                         const std::string& where) {
+  token.normalized_content = token.normalized ? normalizer.apply(token.content) : token.content;
+  const auto there = index_of_content_.find(token.content);
+  if (there != index_of_content_.end()) {
+    token.id = tokens_[there->second].id;
+    tokens_[there->second] = std::move(token);
+    find_again(where);
+    return tokens_[there->second].id;
+  }
+  if (tokens_.size() >= kMaxAddedTokens)
+    throw Error({.code = ExitCode::kCorrupt, .where = where, .what = "too many added tokens"});
+  const auto known = model.vocab().find(token.content);
+  token.id = known != model.vocab().end() ? known->second : vocab_size_;
+  vocab_size_ = std::max(vocab_size_, token.id + 1);
+  const int64_t id = token.id;
+  index_of_id_.emplace(id, tokens_.size());
+  index_of_content_.emplace(token.content, tokens_.size());
+  tokens_.push_back(std::move(token));
+  find_again(where);
+  return id;
+}
+
+// The finders, made anew of all tokens.
+void AddedTokens::find_again(const std::string& where) {
+  plain_ = normalized_ = WordFinder();
+  special_.clear();
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    const AddedToken& token = tokens_[i];
+    WordFinder& finder = token.normalized ? normalized_ : plain_;
+    WordFinder::Found found{};
+    const bool twice = !token.normalized_content.empty() &&
+                       finder.find(token.normalized_content, 0, found) && found.begin == 0 &&
+                       found.end == token.normalized_content.size();
+    if (token.normalized_content.empty() || twice) {
+      throw Error({.code = ExitCode::kInput,
+                   .where = where,
+                   .what = cat("not supported: added token ", printable(token.content, 40),
+                               twice ? " looks like another one once normalised"
+                                     : " normalises to nothing")});
+    }
+    finder.add(token.normalized_content, static_cast<int32_t>(i));
+    if (token.special) special_.insert(token.content);
+  }
+}
+
 const AddedToken* AddedTokens::by_id(int64_t id) const {
   const auto it = index_of_id_.find(id);
   return it == index_of_id_.end() ? nullptr : &tokens_[it->second];
@@ -130,19 +176,28 @@ const AddedToken* AddedTokens::by_content(std::string_view content) const {
   return it == index_of_content_.end() ? nullptr : &tokens_[it->second];
 }
 
-void AddedTokens::extract(AlignedText& text, const Normalizer& normalizer) const {
-  if (!plain_.empty()) split(plain_, text);
+void AddedTokens::extract(AlignedText& text, const Normalizer& normalizer,
+                          const Ranges& literal) const {
+  if (!plain_.empty()) split(plain_, text, literal);
   normalizer.apply(text);
-  if (!normalized_.empty()) split(normalized_, text);
+  if (!normalized_.empty()) split(normalized_, text, literal);
 }
 
-void AddedTokens::split(const WordFinder& finder, AlignedText& text) const {
+void AddedTokens::split(const WordFinder& finder, AlignedText& text, const Ranges& literal) const {
+  const auto is_literal = [&](size_t begin, size_t end) {
+    const Span span = text.span(begin, end);
+    return std::any_of(literal.begin(), literal.end(), [&](const auto& range) {
+      return span.begin < range.second && span.end > range.first;
+    });
+  };
   text.split([&](std::string_view piece, std::vector<Piece>& out) {
+    const size_t place = text.offset_of(piece);
     size_t done = 0;
     WordFinder::Found found{};
     for (size_t from = 0; finder.find(piece, from, found); from = found.end) {
       const AddedToken& token = tokens_[static_cast<size_t>(found.value)];
       size_t begin = found.begin, end = found.end;
+      if (token.special && !literal.empty() && is_literal(place + begin, place + end)) continue;
       if (token.single_word) {
         const bool left =
             begin > 0 &&

@@ -50,8 +50,15 @@ class AddedTokens {
   AddedTokens(const std::optional<JsonView>& json, const BpeModel& model,
               const Normalizer& normalizer);
 
-  // Cuts added tokens out of the text and normalises the rest.
-  void extract(AlignedText& text, const Normalizer& normalizer) const;
+  // Cuts added tokens out of the text and normalises the rest. Special ones that lie in part within
+  // one of `literal` (ranges of characters of the original text, in order) are left as text.
+  using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+  void extract(AlignedText& text, const Normalizer& normalizer, const Ranges& literal) const;
+
+  // Adds a token, or gives the one of the same text these rules; returns its id: that of the
+  // vocabulary's word, or the next free one. Throws Error (kInput) naming `where`.
+  int64_t put(AddedToken token, const BpeModel& model, const Normalizer& normalizer,
+              const std::string& where);
 
   const AddedToken* by_id(int64_t id) const;
   const AddedToken* by_content(std::string_view content) const;
@@ -60,7 +67,8 @@ class AddedTokens {
   std::string digest() const;
 
  private:
-  void split(const WordFinder& finder, AlignedText& text) const;
+  void find_again(const std::string& where);
+  void split(const WordFinder& finder, AlignedText& text, const Ranges& literal) const;
 
   std::vector<AddedToken> tokens_;
   std::unordered_map<int64_t, size_t> index_of_id_;

@@ -39,6 +39,10 @@ class AlignedText {
   std::string_view view(const Piece& piece) const {
     return std::string_view(text_).substr(piece.begin, piece.end - piece.begin);
   }
+  // Where a part of the current form lies in it.
+  size_t offset_of(std::string_view part) const {
+    return static_cast<size_t>(part.data() - text_.data());
+  }
   bool is_ascii() const;
   // Characters of the original that bytes [begin, end) of the current form stand for; begin < end.
   Span span(size_t begin, size_t end) const { return {spans_[begin].begin, spans_[end - 1].end}; }

@@ -1,3 +1,4 @@
+// The byte-level alphabet of GPT-2 (steps.h): every byte as a printable character.
 #include <array>
 
 #include "kvlingua/base/utf8.h"

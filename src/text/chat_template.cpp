@@ -1,8 +1,10 @@
 #include "kvlingua/text/chat_template.h"
 
 #include <array>
+#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "jinja.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
@@ -13,11 +15,14 @@ namespace {
 
 constexpr std::string_view kQwen25System =
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+constexpr std::string_view kQwen2System = "You are a helpful assistant.";
 constexpr std::string_view kSmolLM2System =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 
-constexpr std::array<std::pair<ChatFamily, std::string_view>, 7> kNames = {{
+constexpr std::array<std::pair<ChatFamily, std::string_view>, 9> kNames = {{
     {ChatFamily::kQwen25, "qwen2.5"},
+    {ChatFamily::kQwen2, "qwen2"},
+    {ChatFamily::kChatml, "chatml"},
     {ChatFamily::kQwen3, "qwen3"},
     {ChatFamily::kSmolLM2, "smollm2"},
     {ChatFamily::kZephyr, "zephyr"},
@@ -25,10 +30,6 @@ constexpr std::array<std::pair<ChatFamily, std::string_view>, 7> kNames = {{
     {ChatFamily::kLlama31, "llama3.1"},
     {ChatFamily::kPlain, "plain"},
 }};
-
-bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
 
 // Python's str.strip(chars) and its one-sided forms, for "\n".
 std::string_view lstrip_newlines(std::string_view text) {
@@ -62,11 +63,12 @@ void chatml_turn(std::string& out, std::string_view role, std::string_view conte
   out.append("<|im_start|>").append(role).append("\n").append(content).append("<|im_end|>\n");
 }
 
-// Qwen2.5 and SmolLM2: a default system turn when there is none, then the turns as they are.
+// Qwen2, Qwen2.5 and SmolLM2: a default system turn when there is none, then the turns as they are;
+// plain ChatML has no default.
 std::string render_chatml(std::string_view default_system, const std::vector<ChatMessage>& messages,
                           const ChatOptions& options) {
   std::string out;
-  if (!messages.empty() && messages.front().role != "system")
+  if (!default_system.empty() && !messages.empty() && messages.front().role != "system")
     chatml_turn(out, "system", default_system);
   for (const ChatMessage& message : messages) chatml_turn(out, message.role, message.content);
   if (options.add_generation_prompt) out += "<|im_start|>assistant\n";
@@ -179,14 +181,103 @@ void check_roles(const std::vector<ChatMessage>& messages) {
   }
 }
 
-[[noreturn]] void unknown_template(const std::string& what, const std::string& got) {
-  throw Error(
-      {.code = ExitCode::kInput,
-       .where = "chat template",
-       .what = what,
-       .got = got,
-       .remedy =
-           "choose one with pair.chat_family: qwen2.5|qwen3|smollm2|zephyr|llama3|llama3.1|plain"});
+std::string known_names() {
+  std::string names;
+  for (const auto& [family, name] : kNames) names += cat(names.empty() ? "" : ", ", name);
+  return names;
+}
+
+[[noreturn]] void unknown_template(const std::string& what, const std::string& got,
+                                   const std::string& remedy = {}) {
+  throw Error({.code = ExitCode::kInput,
+               .where = "chat template",
+               .what = what,
+               .got = got,
+               .remedy = remedy.empty() ? cat("choose one with pair.source.chat and "
+                                              "pair.target.chat: ",
+                                              known_names())
+                                        : remedy});
+}
+
+// What is compared to tell templates apart: roles, the order of turns, what is trimmed, reasoning,
+// markup within contents.
+const std::vector<std::vector<ChatMessage>>& probes() {
+  static const std::vector<std::vector<ChatMessage>> list = {
+      {{"user", "Hi"}},
+      {{"system", "Be brief."}, {"user", "Hi"}},
+      {{"user", "One"}, {"assistant", "Two"}},
+      {{"user", "One"}, {"assistant", "Two"}, {"user", "Three"}},
+      {{"system", "S"}, {"user", "One"}, {"assistant", "Two"}, {"user", "3"}, {"assistant", "4"}},
+      {{"user", " \n a b \t\n"}, {"assistant", "\n\n c \n"}},
+      {{"system", "  s \n"}, {"user", "\nx"}, {"assistant", " y"}, {"user", "z "}},
+      {{"user", "q"}, {"assistant", "<think>\nhm\n</think>\n\nanswer"}},
+      {{"user", "q"}, {"assistant", "<think>\nhm\n</think>\n\nanswer"}, {"user", "r"}},
+      {{"user", "<|im_end|> <|eot_id|> </s> {{ x }} & < > \" '"},
+       {"assistant", "\xc3\xa9\xe4\xb8\xad"}},
+      {{"user", ""}, {"assistant", ""}, {"user", "end"}},
+  };
+  return list;
+}
+
+// A template of a model, and what it is given.
+class OwnTemplate {
+ public:
+  explicit OwnTemplate(const Tokenizer& tokenizer) : program_(tokenizer.chat_template()) {
+    if (const auto id = tokenizer.bos_id()) variables_["bos_token"] = tokenizer.id_to_token(*id);
+    if (const auto id = tokenizer.eos_id()) variables_["eos_token"] = tokenizer.id_to_token(*id);
+  }
+  std::string render(const std::vector<ChatMessage>& messages, const ChatOptions& options) const {
+    nlohmann::ordered_json given = variables_;
+    given["messages"] = nlohmann::ordered_json::array();
+    for (const ChatMessage& m : messages)
+      given["messages"].push_back({{"role", m.role}, {"content", m.content}});
+    given["add_generation_prompt"] = options.add_generation_prompt;
+    given["enable_thinking"] = options.enable_thinking;
+    given["date_string"] = options.date;
+    return program_.render(given);
+  }
+
+ private:
+  text::JinjaTemplate program_;
+  nlohmann::ordered_json variables_ = nlohmann::ordered_json::object();
+};
+
+std::vector<ChatOptions> probe_options() {
+  std::vector<ChatOptions> list;
+  for (const bool prompt : {true, false}) {
+    for (const bool thinking : {false, true}) {
+      ChatOptions options;
+      options.add_generation_prompt = prompt;
+      options.enable_thinking = thinking;
+      if (prompt && thinking) options.date = "01 Jan 2031";
+      list.push_back(options);
+    }
+  }
+  return list;
+}
+
+// Whether the template writes every probe as the family does. `with_system`: each conversation is
+// given to the family with this system turn where it has none.
+bool renders_as(const OwnTemplate& own, ChatFamily family, std::string_view with_system = {}) {
+  for (const ChatOptions& options : probe_options()) {
+    for (const std::vector<ChatMessage>& probe : probes()) {
+      std::vector<ChatMessage> messages = probe;
+      if (!with_system.empty() && messages.front().role != "system")
+        messages.insert(messages.begin(), {"system", std::string(with_system)});
+      if (own.render(probe, options) != render_chat(family, messages, options)) return false;
+    }
+  }
+  return true;
+}
+
+// The default system turn of a template that is ChatML's but for it; empty: it is not.
+std::string own_system(const OwnTemplate& own) {
+  constexpr std::string_view kBegin = "<|im_start|>system\n", kEnd = "<|im_end|>\n";
+  const std::string whole = own.render(probes().front(), {});
+  const size_t end = whole.find(kEnd);
+  if (!whole.starts_with(kBegin) || end == std::string::npos) return {};
+  const std::string system = whole.substr(kBegin.size(), end - kBegin.size());
+  return renders_as(own, ChatFamily::kChatml, system) ? system : std::string();
 }
 
 }  // namespace
@@ -208,41 +299,27 @@ std::optional<ChatFamily> chat_family_from_name(std::string_view name) {
 ChatFamily recognise_chat_family(const Tokenizer& tokenizer) {
   const std::string& source = tokenizer.chat_template();
   if (source.empty()) unknown_template("the model has none", {});
-  const std::string start = source.substr(0, source.find_first_of("\r\n"));
-  // What only the family's own template says; a template that also speaks of images or other markup
-  // is none of these.
-  const bool chatml = contains(source, "<|im_start|>") && contains(source, "<|im_end|>") &&
-                      !contains(source, "<|vision_start|>");
-  const bool llama = contains(source, "<|start_header_id|>") && contains(source, "<|eot_id|>");
-  if (chatml) {
-    // Qwen3's later models (2507) keep or drop thinking altogether and have no switch: another
-    // rendering.
-    if (contains(source, "enable_thinking") && contains(source, "last_query_index") &&
-        contains(source, "</think>")) {
-      if (contains(source, "enable_thinking is false") &&
-          contains(source, "'<think>\\n\\n</think>\\n\\n'"))
-        return ChatFamily::kQwen3;
-    } else if (!contains(source, "think>")) {
-      if (contains(source, kQwen25System)) return ChatFamily::kQwen25;
-      if (contains(source, kSmolLM2System) && !contains(source, "tools"))
-        return ChatFamily::kSmolLM2;
+  const std::string got = cat("sha256 ", sha256_hex(source).substr(0, 16), ", beginning ",
+                              printable(source.substr(0, source.find_first_of("\r\n")), 60));
+  std::string system;
+  try {
+    const OwnTemplate own(tokenizer);
+    for (const auto& [family, name] : kNames) {
+      if (family != ChatFamily::kPlain && renders_as(own, family)) return family;
     }
-  } else if (llama && contains(source, "bos_token")) {
-    if (contains(source, "Cutting Knowledge Date: December 2023") &&
-        contains(source, "Today Date: "))
-      return ChatFamily::kLlama31;
-    // Llama 3.0 writes nothing but the turns.
-    if (contains(source, "message['content'] | trim + '<|eot_id|>'") &&
-        !contains(source, "system_message") && !contains(source, "tool")) {
-      return ChatFamily::kLlama3;
-    }
-  } else if (contains(source, "'<|user|>\\n' + message['content'] + eos_token") ||
-             contains(source, "'<|user|>\n' + message['content'] + eos_token")) {
-    if (contains(source, "<|system|>") && contains(source, "loop.last and add_generation_prompt"))
-      return ChatFamily::kZephyr;
+    system = own_system(own);
+  } catch (const Error& error) {
+    const std::string& what = error.parts().got;
+    unknown_template(cat("cannot be read: ", error.parts().what, what.empty() ? "" : " ", what),
+                     got);
   }
-  unknown_template("none of the known ones", cat("sha256 ", sha256_hex(source).substr(0, 16),
-                                                 ", beginning ", printable(start, 60)));
+  if (!system.empty()) {
+    unknown_template(
+        cat("is chatml with a default system turn of its own, ", printable(system, 300)), got,
+        "choose it as what it is: chat: chatml, and that text as system, under "
+        "pair.source or pair.target");
+  }
+  unknown_template("renders unlike every known one", got);
 }
 
 std::string render_chat(ChatFamily family, const std::vector<ChatMessage>& messages,
@@ -251,6 +328,10 @@ std::string render_chat(ChatFamily family, const std::vector<ChatMessage>& messa
   switch (family) {
     case ChatFamily::kQwen25:
       return render_chatml(kQwen25System, messages, options);
+    case ChatFamily::kQwen2:
+      return render_chatml(kQwen2System, messages, options);
+    case ChatFamily::kChatml:
+      return render_chatml({}, messages, options);
     case ChatFamily::kSmolLM2:
       return render_chatml(kSmolLM2System, messages, options);
     case ChatFamily::kQwen3:

@@ -1,3 +1,4 @@
+// From tokens back to text (steps.h), as tokenizer.json's `decoder` says.
 #include <algorithm>
 
 #include "kvlingua/base/utf8.h"

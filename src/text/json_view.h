@@ -10,12 +10,11 @@
 #include <string_view>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json.h"
 
 namespace kvlingua::text {
 
-// Throws Error (kCorrupt): not JSON, nested deeper than 64, or a key that stands twice in one
-// object.
-nlohmann::json parse_json(std::string_view text, const std::string& where);
+using kvlingua::parse_json;
 
 // A value and the way to it. Throws Error (kCorrupt) where the value is not what is asked for.
 class JsonView {

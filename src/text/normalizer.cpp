@@ -1,3 +1,4 @@
+// What happens to text first (steps.h), as tokenizer.json's `normalizer` says.
 #include <algorithm>
 
 #include "steps.h"

@@ -1,3 +1,4 @@
+// What is put around a text's tokens (steps.h), as tokenizer.json's `post_processor` says.
 #include <algorithm>
 
 #include "kvlingua/base/utf8.h"

@@ -1,3 +1,4 @@
+// Where text is split before BPE (steps.h), as tokenizer.json's `pre_tokenizer` says.
 #include "kvlingua/base/utf8.h"
 #include "steps.h"
 
@@ -138,6 +139,19 @@ PreTokenizer PreTokenizer::read(const std::optional<JsonView>& json) {
   PreTokenizer pre_tokenizer;
   if (json) read_step(*json, pre_tokenizer.steps_, 0);
   return pre_tokenizer;
+}
+
+std::optional<bool> PreTokenizer::prefix_space() const {
+  for (const PreTokenizerStep& step : steps_) {
+    if (const auto* one = std::get_if<ByteLevelStep>(&step)) return one->add_prefix_space;
+  }
+  return std::nullopt;
+}
+
+void PreTokenizer::set_prefix_space(bool add) {
+  for (PreTokenizerStep& step : steps_) {
+    if (auto* one = std::get_if<ByteLevelStep>(&step)) one->add_prefix_space = add;
+  }
 }
 
 void PreTokenizer::apply(AlignedText& text) const {

@@ -66,6 +66,9 @@ class PreTokenizer {
  public:
   static PreTokenizer read(const std::optional<JsonView>& json);
   void apply(AlignedText& text) const;
+  // Of its byte-level step; none: it has no such step.
+  std::optional<bool> prefix_space() const;
+  void set_prefix_space(bool add);
 
  private:
   std::vector<PreTokenizerStep> steps_;

@@ -1,7 +1,6 @@
 #include "kvlingua/text/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 
 #include "added_tokens.h"
 #include "aligned_text.h"
@@ -9,7 +8,9 @@
 #include "json_view.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/utf8.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
+#include "special_tokens.h"
 #include "steps.h"
 
 namespace kvlingua {
@@ -40,19 +41,7 @@ std::optional<std::string> read_file(const std::filesystem::path& path) {
                  .what = "too large",
                  .got = cat(size, " bytes")});
   }
-  std::ifstream in(path, std::ios::binary);
-  std::string content(size, '\0');
-  if (!in.read(content.data(), static_cast<std::streamsize>(size))) {
-    throw Error({.code = ExitCode::kInput, .where = path.string(), .what = "cannot be read"});
-  }
-  return content;
-}
-
-// truncation and padding would change what encode() gives.
-void refuse_limits(const JsonView& json) {
-  for (const char* key : {"truncation", "padding"}) {
-    if (const auto limit = json.find(key)) limit->unsupported(key, "null");
-  }
+  return read_text_file(path, kMaxFileBytes);
 }
 
 }  // namespace
@@ -67,6 +56,7 @@ struct Tokenizer::Impl {
   std::string fingerprint;
   std::string chat_template;
   std::optional<int64_t> bos, eos, pad, unk;
+  bool split_special = false;  // special tokens written in a text are text
 
   explicit Impl(const JsonView& json)
       : model(json.at("model")),
@@ -77,7 +67,8 @@ struct Tokenizer::Impl {
         decoder(text::Decoder::read(json.find("decoder"))) {
     json.only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                "post_processor", "decoder", "model"});
-    refuse_limits(json);
+    // truncation and padding are what somebody's last call asked for; transformers sets both anew for
+    // every call, and so neither changes what a text's tokens are.
     if (model.unk_id()) unk = *model.unk_id();
     fingerprint = make_fingerprint(json.value());
   }
@@ -106,26 +97,76 @@ struct Tokenizer::Impl {
   }
 
   // A special token of tokenizer_config.json: text, or an object with it.
-  std::optional<int64_t> special_of(const JsonView& config, const char* key) const {
+  static std::optional<std::string> word_of(const JsonView& config, const char* key) {
     const auto entry = config.find(key);
     if (!entry) return std::nullopt;
-    const std::string& content =
-        entry->value().is_object() ? entry->string("content") : entry->string();
-    const auto id = find(content);
-    if (!id) {
-      throw Error({.code = ExitCode::kInput,
-                   .where = entry->where(),
-                   .what = "not in the vocabulary",
-                   .got = printable(content, 40)});
-    }
-    return id;
+    return entry->value().is_object() ? entry->string("content") : entry->string();
   }
 
-  void read_config(const JsonView& config) {
-    bos = special_of(config, "bos_token");
-    eos = special_of(config, "eos_token");
-    pad = special_of(config, "pad_token");
-    if (const auto id = special_of(config, "unk_token")) unk = id;
+  void add_named(const std::vector<text::NamedToken>& named, const std::string& where) {
+    bool changed = false;
+    for (const text::NamedToken& one : named) {
+      const AddedToken* there = added.by_content(one.token.content);
+      if (there != nullptr && (one.only_if_missing || same_rules(*there, one.token))) continue;
+      const int64_t id = added.put(one.token, model, normalizer, where);
+      changed = true;
+      if (!one.id || *one.id == id) continue;
+      throw Error({.code = ExitCode::kInput,
+                   .where = where,
+                   .what = cat("added token ", printable(one.token.content, 40),
+                               " cannot have this number"),
+                   .got = cat(*one.id),
+                   .expected = cat(id, ", the next free one")});
+    }
+    if (changed) also_in_fingerprint(cat(" added ", added.digest()));
+  }
+
+  static bool same_rules(const AddedToken& a, const AddedToken& b) {
+    return a.single_word == b.single_word && a.lstrip == b.lstrip && a.rstrip == b.rstrip &&
+           a.normalized == b.normalized && a.special == b.special;
+  }
+
+  void also_in_fingerprint(const std::string& what) {
+    Sha256 hash;
+    fingerprint = hash.update(fingerprint).update(what).hex();
+  }
+
+  // transformers' classes for Qwen2 and GPT-2 build their byte-level step from the config; its plain
+  // one leaves that of tokenizer.json. What other classes do is not known here.
+  void read_prefix_space(const JsonView& config) {
+    const auto there = pre_tokenizer.prefix_space();
+    const auto key = config.find("add_prefix_space");
+    const std::string name = word_of(config, "tokenizer_class").value_or("");
+    const bool rebuilt = name.starts_with("Qwen2Tokenizer") || name.starts_with("GPT2Tokenizer");
+    if (!there || (!key && !rebuilt)) return;
+    const bool asked = config.boolean("add_prefix_space", false);
+    if (asked == *there) return;
+    if (rebuilt) {
+      pre_tokenizer.set_prefix_space(asked);
+      also_in_fingerprint(cat(" prefix space ", asked));
+    } else if (!name.empty() && name != "PreTrainedTokenizerFast" && name != "TokenizersBackend") {
+      config.unsupported(cat("add_prefix_space ", asked ? "true" : "false", " of ",
+                             printable(name, 40), ", other than in tokenizer.json"));
+    }
+  }
+
+  void read_config(const JsonView& config, const std::optional<JsonView>& map = std::nullopt,
+                   const std::optional<JsonView>& added_tokens = std::nullopt) {
+    add_named(text::named_tokens(config, map, added_tokens), config.where());
+    const auto special = [&](const char* key) -> std::optional<int64_t> {
+      const bool legacy = map && !config.find("added_tokens_decoder") && map->find(key);
+      const auto word = word_of(legacy ? *map : config, key);
+      return word ? find(*word) : std::nullopt;
+    };
+    bos = special("bos_token");
+    eos = special("eos_token");
+    pad = special("pad_token");
+    if (const auto id = special("unk_token")) unk = id;
+    read_prefix_space(config);
+    // add_bos_token and add_eos_token change nothing: from_pretrained drops both, and tokenizer.json
+    // says what is put around a text.
+    split_special = config.boolean("split_special_tokens", false);
+    if (split_special) also_in_fingerprint(" split special");
     const auto chat = config.find("chat_template");
     if (!chat) return;
     if (chat->value().is_string()) {
@@ -188,17 +229,45 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
       use(JsonView(parsed, file.string() + ": "));
     }
   };
-  read("tokenizer_config.json",
-       [&](const JsonView& config) { tokenizer.impl_->read_config(config); });
+  // Older companions of the config; theirs counts where it has no added_tokens_decoder.
+  nlohmann::json map, added;
+  read("special_tokens_map.json", [&](const JsonView& file) { map = file.value(); });
+  read("added_tokens.json", [&](const JsonView& file) { added = file.value(); });
+  const auto companion = [&](const nlohmann::json& file, const char* name) {
+    return file.is_null() ? std::nullopt
+                          : std::optional(JsonView(file, (directory / name).string() + ": "));
+  };
+  const nlohmann::json none = nlohmann::json::object();
+  bool has_config = false;
+  const auto use = [&](const JsonView& config) {
+    has_config = true;
+    tokenizer.impl_->read_config(config, companion(map, "special_tokens_map.json"),
+                                 companion(added, "added_tokens.json"));
+  };
+  read("tokenizer_config.json", use);
+  if (!has_config && (!map.is_null() || !added.is_null()))
+    use(JsonView(none, (directory / "tokenizer_config.json").string() + ": "));
   read("generation_config.json",
        [&](const JsonView& config) { tokenizer.impl_->read_generation_config(config); });
   // A file of its own goes before the member of the config, as in transformers.
-  if (auto chat = read_file(directory / "chat_template.jinja"))
+  if (auto chat = read_file(directory / "chat_template.jinja")) {
+    if (chat->starts_with("\xef\xbb\xbf")) chat->erase(0, 3);  // a byte order mark
     tokenizer.impl_->chat_template = std::move(*chat);
+  }
   return tokenizer;
 }
 
 Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
+  return encode_with(text, add_special, {});
+}
+
+Encoding Tokenizer::encode_literal(std::string_view text,
+                                   const std::vector<std::pair<int64_t, int64_t>>& literal) const {
+  return encode_with(text, false, literal);
+}
+
+Encoding Tokenizer::encode_with(std::string_view text, bool add_special,
+                                const std::vector<std::pair<int64_t, int64_t>>& literal) const {
   if (const auto at = find_invalid_utf8(text)) {
     throw Error({.code = ExitCode::kInput,
                  .where = "text",
@@ -213,7 +282,8 @@ Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
                  .expected = cat("less than ", kMaxTextBytes)});
   }
   AlignedText aligned(text);
-  impl_->added.extract(aligned, impl_->normalizer);
+  static const std::vector<std::pair<int64_t, int64_t>> kEverywhere = {{0, INT64_MAX}};
+  impl_->added.extract(aligned, impl_->normalizer, impl_->split_special ? kEverywhere : literal);
   impl_->pre_tokenizer.apply(aligned);
 
   std::vector<text::EncodedToken> tokens;

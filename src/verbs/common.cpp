@@ -1,3 +1,4 @@
+// What the verbs share (verbs.h).
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -5,10 +6,10 @@
 
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/model/model_config.h"
 #include "verbs.h"
@@ -22,9 +23,9 @@ void choose_threads(const Recipe& recipe) {
   constexpr int64_t kSmall = 20'000'000;
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
   int64_t largest = 0;
-  for (const std::string& name : {recipe.pair.source.name, recipe.pair.target.name}) {
+  for (const ModelOptions* options : {&recipe.pair.source, &recipe.pair.target}) {
     try {
-      const std::filesystem::path model = resolve_model(name);
+      const std::filesystem::path model = locate_model(*options);
       largest = std::max(largest, ModelConfig::from_directory(model).parameter_count());
     } catch (const Error&) {
       return;  // the stage says what is wrong with it
@@ -46,6 +47,7 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   choose_threads(recipe);
   RunContext context;
   context.world = World::from_environment();
+  if (!context.world.note.empty()) log_warning(context.world.note);
   context.device_asked = command.device.empty() ? recipe.pair.device : command.device;
   context.device = resolve_device(context.device_asked, context.world.local_rank).str();
   context.seed = command.seed;
@@ -60,11 +62,13 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   context.stage = command.stage;
   context.checkpoint = command.checkpoint;
   context.compare = command.compare;
+  context.confirm = command.confirm;
+  context.seeds = command.seeds;
   return context;
 }
 
 void put_result(const CommandLine& command, const std::string& text, const Json& json) {
-  if (!command.json_on_stdout()) write_stdout(text);
+  if (!command.json_on_stdout()) write_stdout(printable_lines(text));
   if (!command.json.empty()) write_json(command.json, json);
 }
 

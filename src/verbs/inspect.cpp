@@ -2,10 +2,9 @@
 
 #include <sstream>
 
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
-#include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 #include "kvlingua/io/json.h"
 #include "verbs.h"
 
@@ -14,11 +13,14 @@ namespace kvlingua::verbs {
 int inspect(const CommandLine& command) {
   InspectOptions options;
   options.name = command.arguments[0];
-  options.directory = resolve_model(resolve_path(options.name));
+  options.directory = locate_model({.name = options.name});
   options.prompts = command.prompt;
   if (!command.prompts.empty()) {
-    std::istringstream lines(read_text_file(command.prompts));
+    std::string text = read_text_file(command.prompts);
+    if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // a byte order mark
+    std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
+      if (line.ends_with('\r')) line.pop_back();
       if (!line.empty()) options.prompts.push_back(line);
     }
   }
@@ -26,6 +28,7 @@ int inspect(const CommandLine& command) {
   options.load.dtype =
       resolve_dtype(command.dtype.empty() ? "auto" : command.dtype, options.load.device);
   options.load.layer_streaming = command.layer_streaming;
+  options.load.weights = weight_options(command.weights);
   options.dump = command.dump;
   options.determinism = command.determinism;
   options.bench = command.bench;

@@ -1,3 +1,4 @@
+// nano-lm: makes and scores the models of the embedded pair (trainers/nano_lm).
 #include <filesystem>
 
 #include "kvlingua/base/log.h"

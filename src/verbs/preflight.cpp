@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "datasets/corpus/corpus.h"
+#include "datasets/generation/sample_builder.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/text/tokenizer.h"
 #include "rehearsal.h"
 #include "stages.h"
@@ -26,6 +28,9 @@ CorpusNumbers count_corpus(const Recipe& recipe, const std::filesystem::path& ta
     std::string text;
     try {
       text = corpus->read(i * (size / looked_at)).text;
+      size_t end = std::min<size_t>(text.size(), bytes_worth_reading(data.max_length));
+      while (end > 0 && end < text.size() && !begins_character(text[end])) --end;
+      text.resize(end);
     } catch (const Error&) {
       continue;  // generation says what is wrong with it
     }

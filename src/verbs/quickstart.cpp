@@ -1,6 +1,9 @@
+// quickstart: preflight, generate, train, evaluate; what is done already is skipped.
 #include <algorithm>
+#include <memory>
 #include <string_view>
 
+#include "kvlingua/cache/process_group.h"
 #include "kvlingua/config/options_json.h"
 #include "rehearsal.h"
 #include "stages.h"
@@ -36,11 +39,16 @@ int quickstart(const CommandLine& command) {
       return 0;
     }
   }
+  // Of several processes none begins a stage before all have ended the one before.
+  std::unique_ptr<ProcessGroup> others;
+  if (!context.world.alone())
+    others = ProcessGroup::join({.world = context.world, .folder = context.paths.run});
   if (wanted("train")) {
     using NamedStage = std::pair<const char*, Stage>;
     for (const auto& [name, stage] :
          {NamedStage("generate", generate_stage), NamedStage("train", train_stage)}) {
       const StageOutcome outcome = stage(recipe, context);
+      if (others) others->wait();
       results[name] = outcome.json;
       if (!command.json_on_stdout()) write_stdout(outcome.text);
     }

@@ -25,11 +25,7 @@ namespace fs = std::filesystem;
 // A folder that goes when this does.
 struct Scratch {
   fs::path path;
-  explicit Scratch(fs::path p) : path(std::move(p)) {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);  // of a run that was killed
-    make_directories(path);
-  }
+  explicit Scratch(const fs::path& near) : path(temporary_directory(near)) {}
   ~Scratch() {
     std::error_code ignored;
     fs::remove_all(path, ignored);
@@ -116,7 +112,7 @@ std::string why_not(const Preflight& p, const RunContext& context, bool work_fol
 // The result of the small run; null, and `problem`, when it failed.
 nlohmann::json small_run(const SmallRecipe& small, const Preflight& p, const RunContext& context,
                          std::string& problem) {
-  const Scratch scratch(context.paths.out / (".rehearsal-" + p.recipe.run_name()));
+  const Scratch scratch(context.paths.out / ("rehearsal-" + p.recipe.run_name()));
   const fs::path recipe = scratch.path / "recipe.yaml", result = scratch.path / "result.json",
                  log = scratch.path / "log";
   write_file_atomic(recipe, small.recipe.to_yaml());

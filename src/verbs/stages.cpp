@@ -46,7 +46,30 @@ StageOutcome generate_stage(const Recipe& recipe, const RunContext& context) {
       result.to_json()};
 }
 
+// The same run by seeds one apart, in seeds/<seed> of the run's folder: what evaluate --confirm
+// judges together.
+StageOutcome train_more_seeds(const Recipe& recipe, const RunContext& context, StageOutcome first) {
+  first.json = {{"seeds", Json::array({std::move(first.json)})}};
+  for (int64_t k = 1; k < context.seeds; ++k) {
+    Recipe other = recipe;
+    other.train.seed = context.seed_or(recipe.train.seed) + k;
+    RunContext there = context;
+    there.seeds = 1;
+    there.seed = other.train.seed;
+    there.paths.run = context.paths.run / "seeds" / std::to_string(other.train.seed);
+    StageOutcome one = train_stage(other, there);
+    first.text += cat("seed ", other.train.seed, "\n", one.text);
+    first.json["seeds"].push_back(std::move(one.json));
+  }
+  return first;
+}
+
 StageOutcome train_stage(const Recipe& recipe, const RunContext& context) {
+  if (context.seeds > 1) {
+    RunContext one = context;
+    one.seeds = 1;
+    return train_more_seeds(recipe, context, train_stage(recipe, one));
+  }
   const TrainResult result = kvlingua::train(recipe, context);
   return {context.dry_run ? dry_run_text(recipe, result.plan) : result.summary(), result.to_json()};
 }
@@ -57,9 +80,13 @@ StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
     return {dry_run_text(recipe, evaluation_plan(result.report)), result.report};
   std::string text;
   if (result.judged && result.report.contains("criteria")) {
+    const bool confirmed = result.report.value("mode", std::string()) == "confirmatory";
     for (const auto& [name, criterion] : result.report["criteria"].items()) {
-      text += cat(name, ": ", criterion.value("verdict", std::string("?")), "\n");
+      const std::string verdict = criterion.value("verdict", std::string("?"));
+      text += cat(name, ": ", !confirmed && verdict == "pass" ? "met" : verdict,
+                  confirmed ? " (confirmatory)\n" : " (exploratory)\n");
     }
+    text += result.report.value("verdict_line", std::string()) + "\n";
   }
   if (!result.folder.empty())
     text += cat("report: ", (result.folder / "report.html").string(), "\n");

@@ -26,6 +26,7 @@ int export_to(const CommandLine& command);
 int nano_lm(const CommandLine& command);
 int sweep(const CommandLine& command);
 int identity(const CommandLine& command);
+int ask(const CommandLine& command);
 
 // ---- what they share (common.cpp) ----
 

@@ -43,7 +43,8 @@ with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     for part in ("plain", "shuffled", "untrained"):
         (folder / part).mkdir()
-    ladder = "eval.conditions=[baseline, full_text, ridge_aligned, ridge]"
+    controls = "baseline, full_text, noise, shuffled, averaged, wrong_text"  # no verdict without them
+    ladder = f"eval.conditions=[{controls}, ridge_aligned, ridge]"
     fails("one aligned layer", folder / "plain", "ridge_aligned", "ridge", ladder)
     done, criteria = quickstart(folder / "plain", "ridge", "ridge", ladder)
     assert criteria["identity"]["verdict"] != "fail" and criteria["identity"]["statistic"] > 0.8, criteria["identity"]
@@ -52,6 +53,6 @@ with tempfile.TemporaryDirectory() as name:
     for part in ("shuffled", "untrained"):
         (folder / part / "datasets").symlink_to(pairs)
     fails("shuffled pairs", folder / "shuffled", "ridge", "ridge", "train.shuffle_pairs=true",
-          "eval.conditions=[baseline, full_text, ridge]")
+          f"eval.conditions=[{controls}, ridge]")
     fails("an untrained map", folder / "untrained", "mlp", "regression", "train.regression.batch.steps=1",
-          "train.regression.optimizer.lr=1e-9", "eval.conditions=[baseline, full_text, mlp]")
+          "train.regression.optimizer.lr=1e-9", f"eval.conditions=[{controls}, mlp]")

@@ -100,11 +100,124 @@ class Evaluate(unittest.TestCase):
         self.assertIn("</html>", (folder / "report.html").read_text())
         self.assertIn("ridge", (folder / "report.md").read_text())
 
-    def test_nothing_judged_is_no_failure(self):
-        # The judged condition is not among the conditions: a table without a verdict.
-        recipe = self.recipe("one", file="unjudged.yaml", change={"gated: ridge": "gated: identity"})
+    def test_nothing_judged_is_no_failure_when_asked_for(self):
+        recipe = self.recipe("one", file="unjudged.yaml", change={"gated: ridge": "gated: none"})
         out, _ = self.evaluate(recipe, "--json", "-", code=0)
         self.assertFalse(json.loads(out)["judged"])
+
+    def test_a_gate_that_is_named_and_missing_is_not_met(self):
+        recipe = self.recipe("one", file="missing.yaml", change={"gated: ridge": "gated: identity"})
+        out, _ = self.evaluate(recipe, "--json", "-", code=3)
+        self.assertIn("gate_missing", self.findings(out))
+
+    def findings(self, out):
+        return {finding["name"]: finding["withholds"] for finding in json.loads(out)["findings"]}
+
+    def test_only_a_projector_is_judged(self):
+        for name in ("full_text", "same_cache", "baseline"):
+            self.refused(self.recipe("one", file="gate.yaml", change={"gated: ridge": f"gated: {name}"}), code=2,
+                         parts=["only a projector can be judged", name])
+
+    def test_no_verdict_without_its_controls(self):
+        out, _ = self.evaluate(self.recipe("one"), "--json", "-", code=3)
+        report = json.loads(out)
+        self.assertTrue(self.findings(out)["controls_missing"])
+        self.assertEqual({c["verdict"] for c in report["criteria"].values()}, {"inconclusive"})
+        self.assertEqual(report["mode"], "exploratory")
+
+    def test_a_lowered_gate_is_said_and_passes_nothing(self):
+        out, _ = self.evaluate(self.recipe("one"), "--set", "eval.criteria.identity=0", "--json", "-", code=3)
+        self.assertTrue(self.findings(out)["gate_lowered"])
+
+    def test_a_gate_that_moved_passes_nothing(self):
+        recipe = self.recipe("one", file="moved.yaml", change={"gated: ridge": "gated: mlp"})
+        recipe.write_text(recipe.read_text().replace("[same_cache, noise, ridge]", "[same_cache, noise, ridge, mlp]"))
+        out, _ = self.evaluate(recipe, "--json", "-", code=3)
+        self.assertTrue(self.findings(out)["gate_moved"])
+
+    def test_the_level_is_said_as_asked(self):
+        self.evaluate(self.recipe("one"), "--set", "eval.criteria.confidence=0.99", code=3)
+        folder = self.out / "checkpoints/one/eval"
+        for name in ("report.md", "report.html"):
+            text = (folder / name).read_text()
+            self.assertIn("99 %", text)
+            self.assertNotIn("95 %", text)
+
+    def test_edited_flags_are_scored_again(self):
+        recipe = self.recipe("one", file="edited.yaml", change={"name: one": "name: edited"})
+        at = ["--checkpoint", self.out / "checkpoints/one", "--json", "-"]
+        before, _ = self.evaluate(recipe, *at, code=3)
+        file = self.out / "checkpoints/edited/eval/generations.jsonl"
+        text = file.read_text()
+        self.assertIn('"exact":false', text)
+        file.write_text(text.replace('"exact":false', '"exact":true'))
+        after, _ = self.evaluate(recipe, *at, code=3)
+        self.assertEqual(json.loads(after)["conditions"]["ridge"]["families"], json.loads(before)["conditions"]["ridge"]["families"])
+        self.assertIn("answers_rescored", self.findings(after))
+
+    def test_what_trained_a_checkpoint_is_read_from_it(self):
+        # Made from the very items' contexts under a recipe of its own, judged under another: they are left out.
+        recipe = self.recipe("one")
+        self.evaluate(recipe, code=3)
+        asked = [json.loads(line) for line in (self.out / "checkpoints/one/eval/probes.jsonl").read_text().splitlines()]
+        corpus = self.out / "memorised.jsonl"
+        corpus.write_text("".join(json.dumps({"text": probe["context"]}) + "\n" for probe in asked) * 5)
+        other = self.recipe("memorised", ridge="1e-3")
+        text = other.read_text()
+        begin, end = text.index("data:"), text.index("projector:")
+        other.write_text(text[:begin] + f"data: {{kind: jsonl, files: [{corpus}], storage_dtype: float32}}\n" + text[end:])
+        for verb in ("generate", "train"):
+            code, _, err = wait(start(verb, other, "--out", self.out))
+            self.assertEqual(code, 0, err)
+        out, _ = self.evaluate(recipe, "--checkpoint", self.out / "checkpoints/memorised", "--json", "-", code=3)
+        report = json.loads(out)
+        self.assertIn("trained_by_another_recipe", self.findings(out))
+        self.assertIn("8 items stand in the training corpus", " ".join(f["text"] for f in report["findings"]))
+        self.assertEqual(report["trained"]["ridge"]["recipe"], "memorised")
+
+    def test_looks_are_counted(self):
+        recipe = self.recipe("one", file="looks.yaml", change={"items: 4": "items: 5"})
+        first = json.loads(self.evaluate(recipe, "--json", "-", code=3)[0])["looks"]
+        again = json.loads(self.evaluate(recipe, "--json", "-", code=3)[0])["looks"]
+        fresh = json.loads(self.evaluate(recipe, "--seed", "9", "--json", "-", code=3)[0])["looks"]
+        self.assertEqual((again["look"], again["at_this_checkpoint"]), (first["look"], first["at_this_checkpoint"]))
+        self.assertEqual(fresh["at_this_checkpoint"], first["at_this_checkpoint"] + 1)
+
+    def test_the_numbers_are_made_again_from_what_is_stored(self):
+        if subprocess.run([sys.executable, "-c", "import numpy, scipy"], capture_output=True).returncode != 0:
+            self.skipTest("no numpy and scipy here")
+        recipe = self.recipe("one", file="again.yaml", change={
+            "items: 4": "items: 20", "[same_cache, noise, ridge]": "[same_cache, noise, shuffled, averaged, wrong_text, ridge_aligned, ridge, source_alone]",
+            "forms: [question]": "forms: [question, completion]", "families: [identity, counterfact]": "families: [identity, counterfact, needle]"})
+        self.evaluate(recipe, code=3)
+        folder = self.out / "checkpoints/one/eval"
+        script = [sys.executable, str(ROOT / "scripts/rescore.py"), str(folder)]
+        done = subprocess.run(script, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        agree, of = map(int, done.stdout.split(" numbers")[0].split(" of "))
+        self.assertEqual(agree, of)
+        self.assertGreater(of, 1000)
+        report = json.loads((folder / "report.json").read_text())
+        report["criteria"]["identity"]["low"] += 1e-4
+        (folder / "report.json").write_text(json.dumps(report))
+        self.assertEqual(subprocess.run(script, capture_output=True).returncode, 1, "a script that cannot disagree shows nothing")
+
+    def test_confirming_needs_training_seeds(self):
+        self.refused(self.recipe("one"), "--confirm", code=4, parts=["too few training seeds", "train --seeds 3"])
+
+    def test_one_look_at_fresh_items_by_three_training_seeds(self):
+        recipe = self.recipe("thrice", file="thrice.yaml", more="  confirm: {most_items: 4}\n")
+        code, _, err = wait(start("generate", recipe, "--out", self.out))
+        self.assertEqual(code, 0, err)
+        code, _, err = wait(start("train", recipe, "--out", self.out, "--seeds", 3))
+        self.assertEqual(code, 0, err)
+        out, _ = self.evaluate(recipe, "--confirm", "--json", "-", code=3)  # a poor map: not confirmed
+        report = json.loads(out)
+        self.assertEqual((report["mode"], report["confirmation"]["training_seeds"]), ("confirmatory", 3))
+        self.assertEqual(report["judging"]["replicas"], ["ridge@2", "ridge@3"])
+        self.assertEqual(len(report["criteria"]["identity"]["by_seed"]), 3)
+        self.assertNotIn("controls_missing", self.findings(out))
+        self.refused(recipe, "--confirm", code=2, parts=["these checkpoints were confirmed on before"])
 
     def test_a_family_without_items_is_inconclusive(self):
         recipe = self.recipe("one", file="family.yaml", change={"families: [identity, counterfact]": "families: [identity]"})

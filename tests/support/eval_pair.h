@@ -40,12 +40,13 @@ inline const Tokenizer& small_tokenizer() {
 }
 
 // A random decoder with weights large enough that what it reads shows in what it says.
-inline CausalLM small_model(Architecture architecture, uint64_t seed = 1) {
+inline CausalLM small_model(Architecture architecture, uint64_t seed = 1,
+                            const LoadOptions& load = {}) {
   ModelConfig config = tiny_config(architecture);
   config.vocab_size = small_tokenizer().vocab_size();
   config.max_position_embeddings = 1024;
   config.eos_ids = {*small_tokenizer().token_to_id("<|im_end|>")};
-  CausalLM model = CausalLM::random(config, {}, seed);
+  CausalLM model = CausalLM::random(config, load, seed);
   for (const auto& [name, tensor] : model.parameters()) {
     if (tensor.dim() == 2)
       tensor.mul_(name.find("embed") != std::string::npos ? 8.0 : 12.0);
@@ -57,8 +58,8 @@ inline CausalLM small_model(Architecture architecture, uint64_t seed = 1) {
 
 // One model as source and target, with the identity projector: a translation that loses nothing.
 struct SelfPair {
-  explicit SelfPair(Architecture architecture)
-      : model(small_model(architecture)),
+  explicit SelfPair(Architecture architecture, const LoadOptions& load = {})
+      : model(small_model(architecture, 1, load)),
         reader(Reader::make(model, small_tokenizer(), chat_frame(ChatFamily::kSmolLM2))),
         identity(model.kv_shape(), model.kv_shape()) {}
 

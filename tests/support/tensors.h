@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <cstring>
+#include <map>
 
 #include "kvlingua/io/safetensors.h"
 
@@ -11,9 +12,13 @@ namespace kvlingua::testing {
 
 inline at::Tensor tensor_of(const SafetensorsFile& file, const std::string& name) {
   const SafetensorsView& view = file.at(name);
-  const at::ScalarType type = view.dtype == SafetensorsDtype::kI64 ? at::kLong : at::kFloat;
-  TORCH_CHECK(view.dtype == SafetensorsDtype::kI64 || view.dtype == SafetensorsDtype::kF32, name,
-              ": not int64 or float32");
+  static const std::map<SafetensorsDtype, at::ScalarType> types{
+      {SafetensorsDtype::kI64, at::kLong},      {SafetensorsDtype::kF32, at::kFloat},
+      {SafetensorsDtype::kBF16, at::kBFloat16}, {SafetensorsDtype::kF16, at::kHalf},
+      {SafetensorsDtype::kU8, at::kByte},       {SafetensorsDtype::kI8, at::kChar}};
+  const auto known = types.find(view.dtype);
+  TORCH_CHECK(known != types.end(), name, ": of a type that no golden has");
+  const at::ScalarType type = known->second;
   at::Tensor tensor = at::empty(view.shape, type);
   TORCH_CHECK(view.data.size() == static_cast<size_t>(tensor.nbytes()));
   std::memcpy(tensor.mutable_data_ptr(), view.data.data(), view.data.size());

@@ -9,13 +9,16 @@
 
 #include "checkpoints/c2c_import.h"
 #include "checkpoints/load_projector.h"
+#include "checkpoints/provenance.h"
+#include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
+#include "kvlingua/io/sha256.h"
 #include "trainers/c2c/fusion_objective.h"
 #include "trainers/engine/peers.h"
 #include "trainers/engine/plan.h"
@@ -29,11 +32,6 @@ namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kStage = "c2c";
-
-struct Model {
-  CausalLM model;
-  Tokenizer tokenizer;
-};
 
 bool is_c2c_folder(const fs::path& folder) {
   return fs::exists(folder / "projector_config.json") ||
@@ -51,13 +49,13 @@ class C2cRun {
 
  private:
   void fit(const std::optional<Checkpoint>& resumed, const std::string& where);
-  Model load(const ModelOptions& options) const;
   std::unique_ptr<C2CProjector> fresh_projector() const;
   // A start from elsewhere: a C2C folder or another run's checkpoint.
   void start_from(C2CProjector& projector);
   void adopt_training_state(Trainer& trainer, FusionObjective& objective, TrainState& state);
   std::string plan_text() const;
   OrderedJson plan_json() const;
+  Provenance provenance() const;
   double flops_per_step() const;
 
   const Recipe& recipe_;
@@ -65,10 +63,10 @@ class C2cRun {
   const C2cTrainOptions& options_;
   at::Device device_;
   uint64_t seed_;
-  Model source_, target_;
+  OpenModel source_, target_;
   std::unique_ptr<C2CProjector> projector_;
   std::unique_ptr<FusionObjective> objective_;
-  std::string alignment_;
+  std::string alignment_, corpus_sha256_;
   int64_t conversations_ = 0, left_out_ = 0, total_steps_ = 0, tokens_per_step_ = 0;
   std::optional<C2CTrainingState> adopted_;
   Peers peers_;
@@ -82,15 +80,18 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
       options_(recipe.train.c2c),
       device_(context.device),
       seed_(static_cast<uint64_t>(context.seed_or(recipe.train.seed))),
-      source_(load(recipe.pair.source)),
-      target_(load(recipe.pair.target)),
+      source_(open_model(recipe.pair.source, device_)),
+      target_(open_model(recipe.pair.target, device_)),
       folder_(recipe, context) {
-  const ChatReader target{&target_.tokenizer,
-                          chat_family_of(target_.tokenizer, recipe.pair.target)};
-  const ChatReader source{&source_.tokenizer,
+  const ChatReader target{&target_.tokenizer(),
+                          chat_family_of(recipe.pair.target, target_.tokenizer())};
+  const ChatReader source{&source_.tokenizer(),
                           recipe.pair.alignment == "identity"
                               ? target.family
-                              : chat_family_of(source_.tokenizer, recipe.pair.source)};
+                              : chat_family_of(recipe.pair.source, source_.tokenizer())};
+  Sha256 files;
+  for (const std::string& file : recipe.data.files) files.update(sha256_file(resolve_path(file)));
+  corpus_sha256_ = files.hex();
   FusionCorpus corpus =
       make_fusion_corpus(recipe, target, source, source_.model.config().vocab_size, seed_);
   Random(mix(seed_, hash_name("fusion split"))).shuffle(corpus.items);
@@ -119,12 +120,6 @@ C2cRun::C2cRun(const Recipe& recipe, const RunContext& context)
                                                  std::move(corpus.items), options);
   total_steps_ = objective_->steps(options_.batch);
   tokens_per_step_ = tokens / conversations_ * options_.batch.size * options_.batch.accumulation;
-}
-
-Model C2cRun::load(const ModelOptions& options) const {
-  const fs::path directory = resolve_model(resolve_path(options.name));
-  const LoadOptions how{.device = device_, .dtype = resolve_dtype(options.dtype, device_)};
-  return {CausalLM::load(directory, how), Tokenizer::from_directory(directory)};
 }
 
 std::unique_ptr<C2CProjector> C2cRun::fresh_projector() const {
@@ -238,13 +233,19 @@ TrainResult C2cRun::execute() {
     result.stages = plan_json();
     return result;
   }
-  peers_ = Peers(context_.world);
-  if (peers_.main()) folder_.open({});
+  peers_ = Peers(context_);
+  std::string where = context_.restart ? std::string() : folder_.find(kStage, peers_);
+  std::optional<Checkpoint> resumed;
+  if (!where.empty()) {
+    resumed = read_checkpoint(where);
+    folder_.refuse_other(*resumed, where, provenance());
+  }
+  if (peers_.main()) {
+    folder_.open({});
+    folder_.begin();
+  }
   peers_.wait();
   folder_.remark(result.plan);
-  const std::string where = folder_.find(kStage, peers_);
-  std::optional<Checkpoint> resumed;
-  if (!where.empty()) resumed = read_checkpoint(where);
   if (resumed && resumed->state.stage_finished) {
     folder_.adopt(*resumed, where);
   } else {
@@ -255,6 +256,21 @@ TrainResult C2cRun::execute() {
   }
   result.stages = folder_.results();
   return result;
+}
+
+// The corpus stands for the pairs: conversations are read each time.
+Provenance C2cRun::provenance() const {
+  Provenance made{stage_recipe(recipe_, kStage, static_cast<int64_t>(seed_)), corpus_sha256_, {}};
+  if (recipe_.train.start_from.empty()) return made;
+  const fs::path from = follow_link(resolve_path(recipe_.train.start_from));
+  if (fs::exists(from / "projector.json")) {
+    made.start = projector_sha256(from);
+  } else if (const auto found = find_checkpoint(from)) {
+    made.start = projector_sha256(found->path);
+  } else if (fs::exists(from / "projector_0.pt")) {
+    made.start = sha256_file(from / "projector_0.pt");
+  }
+  return made;
 }
 
 void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& where) {
@@ -280,9 +296,9 @@ void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& wh
   options.master_copy = !options_.low_precision_weights;
   options.peers = peers_;
   options.meter = &*meter_;
-  const auto identity = [](const ModelOptions& o, const Model& m) {
+  const auto identity = [](const ModelOptions& o, const OpenModel& m) {
     return ModelIdentity{o.name, to_string(m.model.config().architecture), m.model.fingerprint(),
-                         m.tokenizer.fingerprint(), m.model.kv_shape()};
+                         m.tokenizer().fingerprint(), m.model.kv_shape()};
   };
   const PairIdentity pair{identity(recipe_.pair.source, source_),
                           identity(recipe_.pair.target, target_), alignment_};
@@ -290,6 +306,7 @@ void C2cRun::fit(const std::optional<Checkpoint>& resumed, const std::string& wh
     Checkpoint checkpoint = c;
     if (checkpoint.state.stage_finished) folder_.finish(checkpoint.state);
     checkpoint.pair = pair;
+    checkpoint.made_by = provenance().to_json();
     checkpoint.recipe_yaml = recipe_.to_yaml();
     return folder_.save(checkpoint);
   });

@@ -172,15 +172,6 @@ int64_t FusionItem::source_tokens() const {
   return static_cast<int64_t>(end);
 }
 
-ChatFamily chat_family_of(const Tokenizer& tokenizer, const ModelOptions& model) {
-  if (model.chat == "auto") return recognise_chat_family(tokenizer);
-  if (const auto named = chat_family_from_name(model.chat)) return *named;
-  throw Error({.code = ExitCode::kUsage,
-               .where = "pair",
-               .what = "unknown chat template family",
-               .got = printable(model.chat)});
-}
-
 FusionCorpus make_fusion_corpus(const Recipe& recipe, const ChatReader& target,
                                 const ChatReader& source, int64_t source_vocab, uint64_t seed) {
   const DataOptions& data = recipe.data;
@@ -218,8 +209,7 @@ FusionCorpus make_fusion_corpus(const Recipe& recipe, const ChatReader& target,
       try {
         add(prepared(corpus->read(i).messages, data.kind == "sharegpt"));
       } catch (const Error& error) {
-        if (!data.skip_bad || error.code() != ExitCode::kInput) throw;
-        ++out.left_out;
+        skip_or_rethrow(*corpus, i, data.skip_bad, error, out.left_out);
       }
       progress.advance(1);
     }

@@ -43,7 +43,4 @@ struct FusionCorpus {
 FusionCorpus make_fusion_corpus(const Recipe& recipe, const ChatReader& target,
                                 const ChatReader& source, int64_t source_vocab, uint64_t seed);
 
-// The chat template family of a model, as its options say.
-ChatFamily chat_family_of(const Tokenizer& tokenizer, const ModelOptions& model);
-
 }  // namespace kvlingua

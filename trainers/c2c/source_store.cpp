@@ -3,17 +3,34 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <numeric>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/file_ops.h"
 #include "kvlingua/io/system.h"
 
 namespace kvlingua {
 namespace {
 
 constexpr int64_t kBlock = 8;  // items read together
+
+// Its blocks now: a page of a mapping that the disk has no room for later is a bus error.
+void reserve(const std::filesystem::path& file, uint64_t bytes) {
+  const int fd = file_ops::open(file, O_RDWR | O_CREAT | O_TRUNC);
+  if (fd < 0) file_ops::fail(file, "cannot be written", errno, bytes);
+  const int error = bytes == 0 ? 0 : ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  ::close(fd);
+  if (error == 0) return;
+  std::error_code ignored;
+  std::filesystem::remove(file, ignored);
+  file_ops::fail(file, "no room for the source's caches", error, bytes);
+}
 
 int64_t numbers_per_token(const CausalLM& source) {
   const KvShape s = source.kv_shape();
@@ -93,8 +110,11 @@ SourceStore::SourceStore(const CausalLM& source, const std::vector<FusionItem>& 
                    .remedy = "train.c2c.source_cache: none"});
     }
     std::filesystem::remove(file_);
+    reserve(file_, need);
     mapped_ = at::from_file(file_.string(), /*shared=*/true, offset_.back(),
                             at::TensorOptions().dtype(source.dtype()));
+    registered_ = std::make_unique<MappedFile>(mapped_.const_data_ptr(), mapped_.nbytes(),
+                                               file_.string(), ExitCode::kDiskFull);
   }
 }
 

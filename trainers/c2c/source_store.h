@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kvlingua/base/mapped_files.h"
 #include "kvlingua/bridge/fusion.h"
 #include "kvlingua/model/causal_lm.h"
 #include "trainers/c2c/fusion_items.h"
@@ -49,7 +50,8 @@ class SourceStore {
   std::vector<int64_t> order_, place_;  // items sorted by pattern and length; where each stands
   std::vector<int64_t> offset_;         // [items + 1] numbers before each
   at::Tensor mapped_;                   // kDisk: the file's numbers
-  std::vector<at::Tensor> kept_;        // undefined until read
+  std::unique_ptr<MappedFile> registered_;
+  std::vector<at::Tensor> kept_;  // undefined until read
 };
 
 }  // namespace kvlingua

@@ -21,6 +21,7 @@ struct MicroBatch {
 struct ValidationResult {
   double score = 0;        // lower is better: what early stopping and keep_best go by
   nlohmann::json numbers;  // key_r2, value_r2, key_cosine, ...
+  std::string score_name = "held-out loss";
 };
 
 class Objective {

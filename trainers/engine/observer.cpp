@@ -41,7 +41,14 @@ class ConsoleObserver : public Observer {
                        value("key_r2") + " V " + value("value_r2") + " | cos K " +
                        value("key_cosine") + " V " + value("value_cosine") + " | attention cos " +
                        value("attention_output_cosine");
-    if (v.contains("kl")) line += " | kl " + number("%.4f", v["kl"].get<double>());
+    if (v.contains("kl")) line += " | kl unseen " + number("%.4f", v["kl"].get<double>());
+    if (v.contains("kl_trained")) {
+      const double trained = v["kl_trained"].get<double>();
+      line += " trained " + number("%.4f", trained) + " gap " +
+              number("%.4f", v["kl"].get<double>() - trained);
+    }
+    if (state.best_score && v.contains("kl") && state.best_step != state.step)
+      line += " | best at step " + std::to_string(state.best_step);
     log_info(line);
   }
   void remark(const std::string& line) override { log_info(line); }

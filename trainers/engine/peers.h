@@ -3,8 +3,8 @@
 // that a single process would make with the same recipe, up to the order of
 // additions. Process 0 alone validates, writes and prints.
 //
-// Alone, every operation here does nothing. Tensors of a GPU go through host
-// memory.
+// Alone, every operation here does nothing (kvlingua/cache/process_group.h does
+// the rest).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,20 +12,20 @@
 #include <memory>
 #include <string>
 
-#include "kvlingua/config/world.h"
-#include "kvlingua/io/process_ring.h"
+#include "kvlingua/cache/process_group.h"
+#include "kvlingua/config/run_context.h"
 
 namespace kvlingua {
 
 class Peers {
  public:
   Peers() = default;  // alone
-  // Meets the others. Throws Error (kFailed) when they do not come.
-  explicit Peers(const World &world);
+  // Meets the others of this run. Throws Error (kFailed) when they do not come.
+  explicit Peers(const RunContext &context);
 
-  int64_t rank() const { return ring_ ? ring_->rank() : 0; }
-  int64_t size() const { return ring_ ? ring_->size() : 1; }
-  bool alone() const { return ring_ == nullptr; }
+  int64_t rank() const { return group_ ? group_->rank() : 0; }
+  int64_t size() const { return group_ ? group_->size() : 1; }
+  bool alone() const { return group_ == nullptr; }
   bool main() const { return rank() == 0; }
 
   // In place, float32 or float64, any device; every process ends with the same
@@ -40,7 +40,7 @@ class Peers {
   void wait() const;
 
  private:
-  std::shared_ptr<ProcessRing> ring_;
+  std::shared_ptr<ProcessGroup> group_;
 };
 
 }  // namespace kvlingua

@@ -16,7 +16,9 @@ namespace kvlingua {
 namespace {
 
 struct Sizes {
+  int64_t features = 0;        // of one target channel
   int64_t ridge = 0;           // weights of the linear map
+  int64_t change = 0;          // of the change of low rank over it
   int64_t mlp = 0;             // of the network over it
   int64_t mlp_activation = 0;  // floats kept per row for backward
 };
@@ -34,7 +36,10 @@ Sizes sizes_of(const ProjectorOptions& options, const KvShape& source, const KvS
   const int64_t outputs = 2 * target.layers * target.width();
   const int64_t networks = 2 * target.layers * (matched ? target.kv_heads : 1);
   const MlpOptions& m = options.mlp;
-  Sizes sizes{.ridge = f * outputs + outputs};
+  const int64_t groups = layers < candidates || matched ? networks : r.features == "both" ? 1 : 2;
+  Sizes sizes{.features = f,
+              .ridge = f * outputs + outputs,
+              .change = r.change_rank * (groups * f + outputs)};
   const int64_t first =
       m.rank > 0 ? networks * (f * m.rank + m.rank * m.hidden) : networks * f * m.hidden;
   sizes.mlp = first + networks * m.hidden +
@@ -82,7 +87,7 @@ TrainPlan make_train_plan(const Recipe& recipe, const KvShape& source, const KvS
   const double n = static_cast<double>(rows);
   const int64_t row_floats = 2 * (source.layers * source.width() + target.layers * target.width());
   for (const std::string& stage : stages) {
-    StagePlan s{.stage = stage};
+    StageSizes s{.stage = stage};
     if (stage == "ridge") {
       const RidgeOptions& r = recipe.projector.ridge;
       const int64_t read = static_cast<int64_t>(ridge_candidates(r, source).size());
@@ -99,6 +104,7 @@ TrainPlan make_train_plan(const Recipe& recipe, const KvShape& source, const KvS
                  2 * f * f * g * static_cast<double>(recipe.projector.ridge.lambda.size() + 2));
       s.memory_bytes = static_cast<uint64_t>(4 * sums + 4096 * row_floats * 4 * 4);
       s.checkpoint_bytes = static_cast<uint64_t>(4 * sizes.ridge);
+      s.rows_per_feature = n / static_cast<double>(sizes.features);
     } else {
       const bool distil = stage == "distillation";
       const BatchOptions& batch =
@@ -107,14 +113,18 @@ TrainPlan make_train_plan(const Recipe& recipe, const KvShape& source, const KvS
       const int64_t micro = std::max<int64_t>(1, items / std::max<int64_t>(1, batch.size));
       s.steps = planned_steps(batch, micro);
       s.rows_per_step = batch.size * batch.accumulation;
-      const int64_t weights = sizes.ridge + (mlp ? sizes.mlp : 0);
-      s.parameters = weights;
+      const bool train_base =
+          distil ? recipe.train.distillation.train_base : recipe.train.regression.train_base;
+      const int64_t over = sizes.change + (mlp ? sizes.mlp : 0);
+      const int64_t weights = sizes.ridge + over;
+      s.parameters = train_base || over == 0 ? weights : over;
       s.flops = 6.0 * static_cast<double>(weights) * static_cast<double>(s.rows_per_step) *
                 static_cast<double>(s.steps);
       // Weights, gradients and two moments in float32; rows with their gradients and temporaries.
       s.memory_bytes = static_cast<uint64_t>(
-          16 * weights + 4 * batch.size * (4 * row_floats + (mlp ? sizes.mlp_activation : 0)));
-      s.checkpoint_bytes = static_cast<uint64_t>(12 * weights);
+          4 * weights + 12 * s.parameters +
+          4 * batch.size * (4 * row_floats + (mlp ? sizes.mlp_activation : 0)));
+      s.checkpoint_bytes = static_cast<uint64_t>(4 * weights + 12 * s.parameters);
     }
     s.seconds = s.flops / plan.gemm_flops_per_second;
     plan.stages.push_back(s);
@@ -132,21 +142,24 @@ std::string TrainPlan::text(const Recipe& recipe, const KvShape& source, const K
   char rate[64];
   std::snprintf(rate, sizeof rate, ", %.0f GFLOP/s measured", gemm_flops_per_second / 1e9);
   out += row("device", device + rate);
-  for (const StagePlan& s : stages) {
+  for (const StageSizes& s : stages) {
     out += row(s.stage, count_text(static_cast<double>(s.steps)) + " steps of " +
                             count_text(static_cast<double>(s.rows_per_step)) +
                             (s.stage == "distillation" ? " contexts" : " rows") + ", " +
                             count_text(static_cast<double>(s.parameters)) + " parameters, about " +
                             duration_text(s.seconds) + " of products, " +
                             bytes_text(static_cast<double>(s.memory_bytes)) + " of memory, " +
-                            bytes_text(static_cast<double>(s.checkpoint_bytes)) + " a checkpoint");
+                            bytes_text(static_cast<double>(s.checkpoint_bytes)) + " a checkpoint" +
+                            (s.rows_per_feature > 0
+                                 ? ", " + count_text(s.rows_per_feature) + " rows a feature"
+                                 : ""));
   }
   return out;
 }
 
 nlohmann::ordered_json TrainPlan::to_json() const {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
-  for (const StagePlan& s : stages) {
+  for (const StageSizes& s : stages) {
     nlohmann::ordered_json j;
     j["stage"] = s.stage;
     j["steps"] = s.steps;
@@ -155,6 +168,7 @@ nlohmann::ordered_json TrainPlan::to_json() const {
     j["memory_bytes"] = s.memory_bytes;
     j["seconds"] = s.seconds;
     j["checkpoint_bytes"] = s.checkpoint_bytes;
+    if (s.rows_per_feature > 0) j["rows_per_feature"] = s.rows_per_feature;
     all.push_back(j);
   }
   return all;

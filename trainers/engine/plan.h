@@ -12,7 +12,8 @@
 
 namespace kvlingua {
 
-struct StagePlan {
+// Not preflight's StagePlan: sizes of one stage from shapes alone, as a run prints them when it begins.
+struct StageSizes {
   std::string stage;
   int64_t steps = 0;
   int64_t rows_per_step = 0;  // target tokens (rows); contexts in distillation
@@ -21,10 +22,11 @@ struct StagePlan {
   double flops = 0;           // of the whole stage
   double seconds = 0;         // at the measured product rate
   uint64_t checkpoint_bytes = 0;
+  double rows_per_feature = 0;  // ridge
 };
 
 struct TrainPlan {
-  std::vector<StagePlan> stages;
+  std::vector<StageSizes> stages;
   double gemm_flops_per_second = 0;
   std::string text(const Recipe& recipe, const KvShape& source, const KvShape& target, int64_t rows,
                    const std::string& device) const;

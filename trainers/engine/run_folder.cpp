@@ -17,6 +17,30 @@ void RunFolder::open(const std::vector<std::string>& stages) {
   const fs::path& run = context_.paths.run;
   store_ = std::make_unique<CheckpointStore>(run, recipe_.checkpoint);
   if (context_.restart) store_->clear(stages);
+}
+
+void RunFolder::refuse_other(const Checkpoint& checkpoint, const std::string& where,
+                             const Provenance& asked) const {
+  const TrainState& state = checkpoint.state;
+  const auto difference =
+      provenance_difference(checkpoint.made_by, asked, /*growing=*/!state.stage_finished);
+  if (!difference) return;
+  const std::string what = difference->field == "pairs" ? "from other pairs: their hash differs"
+                           : difference->field == "start"
+                               ? "from another checkpoint before it: its "
+                                 "hash differs"
+                               : cat("by another recipe: ", difference->field, " differs");
+  throw Error({.code = ExitCode::kInput,
+               .where = where,
+               .what = cat("stage ", state.stage, " was trained ", what),
+               .got = difference->made_with,
+               .expected = difference->asked,
+               .remedy = "train it anew with --restart, or give the run another name "
+                         "(checkpoint.name)"});
+}
+
+void RunFolder::begin() {
+  const fs::path& run = context_.paths.run;
   write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
   observers_.push_back(make_console_observer());
   observers_.push_back(make_json_lines_observer(run));
@@ -43,7 +67,7 @@ std::string RunFolder::find(const std::string& stage, const Peers& peers) const 
 
 void RunFolder::resume(const Checkpoint& from, const std::string& where) const {
   const TrainState& state = from.state;
-  if (from.recipe_yaml != recipe_.to_yaml()) {
+  if (from.made_by.is_null() && from.recipe_yaml != recipe_.to_yaml()) {
     log_warning(state.stage + ": the recipe has changed since the checkpoint that it goes on from");
   }
   remark(cat(state.stage, ": goes on from step ", state.step, ", ", where));
@@ -62,11 +86,17 @@ void RunFolder::finish(TrainState& state) {
   OrderedJson validation = OrderedJson::object();
   for (const char* name :
        {"key_r2", "value_r2", "key_cosine", "value_cosine", "attention_output_cosine", "kl",
-        "cross_entropy", "baselines", "per_layer"}) {
+        "kl_trained", "cross_entropy", "baselines", "per_layer", "ridge"}) {
     if (state.validation.is_object() && state.validation.contains(name))
       validation[name] = state.validation[name];
   }
   result["validation"] = validation;
+  if (state.start_score) {
+    result["start_score"] = *state.start_score;
+    result["best_step"] = state.best_step;
+  }
+  if (state.rate) result["lr"] = *state.rate;
+  if (!state.stopped.is_null()) result["stopped"] = state.stopped;
   result["checkpoint"] = (context_.paths.run / state.stage).string();
   state.results.push_back(nlohmann::json::parse(result.dump()));
   results_.push_back(result);

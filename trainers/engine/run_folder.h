@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoints/provenance.h"
 #include "checkpoints/store.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"
@@ -21,10 +22,16 @@ class RunFolder {
  public:
   RunFolder(const Recipe& recipe, const RunContext& context) : recipe_(recipe), context_(context) {}
 
-  // Takes the folder's lock, writes recipe.yaml and attaches the observers; with --restart first
-  // removes the checkpoints of these stages (none named: of all). Throws Error when another process
-  // trains there. Without this call (other processes of a run) nothing is written.
+  // Takes the folder's lock; with --restart removes the checkpoints of these stages (none named: of
+  // all). Throws Error when another process trains there. Without this call (other processes of a
+  // run) nothing is written.
   void open(const std::vector<std::string>& stages);
+  // Writes recipe.yaml and attaches the observers: what is there fits the recipe.
+  void begin();
+  // Throws Error (kInput) naming the field that differs when this checkpoint was made from another
+  // recipe, other pairs or another start than `asked`.
+  void refuse_other(const Checkpoint& checkpoint, const std::string& where,
+                    const Provenance& asked) const;
   void remark(const std::string& lines) const;
   // The newest whole checkpoint of a stage as process 0 finds it, empty when there is none; warns
   // of the damaged ones that it passes over.

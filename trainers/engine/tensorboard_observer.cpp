@@ -1,3 +1,4 @@
+// The observer that writes TensorBoard events (observer.h).
 #include <filesystem>
 #include <optional>
 

@@ -1,3 +1,4 @@
+// What TrainRun (train_run.h) reads before its stages: held-out rows, statistics, validation.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/projector/factory.h"
+#include "kvlingua/projector/layerwise.h"
 #include "trainers/engine/train_run.h"
 
 namespace kvlingua {
@@ -58,8 +60,10 @@ std::optional<Checkpoint> TrainRun::previous(const std::string& stage, std::stri
 std::unique_ptr<Projector> TrainRun::projector_for(const std::optional<Checkpoint>& from,
                                                    const std::string& where) {
   ProjectorOptions options = recipe_.projector;
-  options.mlp.seed = static_cast<int64_t>(
-      mix(mix(seed_, hash_name("weights")), static_cast<uint64_t>(options.mlp.seed)) >> 1);
+  for (int64_t* seed : {&options.mlp.seed, &options.lcf.seed, &options.dense_latent.seed}) {
+    *seed = static_cast<int64_t>(
+        mix(mix(seed_, hash_name("weights")), static_cast<uint64_t>(*seed)) >> 1);
+  }
   std::unique_ptr<Projector> projector;
   const std::string kind = from ? from->projector_config.value("kind", "") : "";
   if (from && (kind == options.kind || from->state.stage == "ridge")) {
@@ -68,6 +72,8 @@ std::unique_ptr<Projector> TrainRun::projector_for(const std::optional<Checkpoin
       projector->load_state(by_name(from->projector), where);
     } else if (RidgeProjector* base = base_of(*projector)) {
       base->load_state(by_name(from->projector), where);
+    } else if (auto* layerwise = dynamic_cast<LayerwiseProjector*>(projector.get())) {
+      layerwise->set_statistics(statistics().first, statistics().second);
     }
   } else if (from) {
     throw Error({.code = ExitCode::kInput,
@@ -80,6 +86,8 @@ std::unique_ptr<Projector> TrainRun::projector_for(const std::optional<Checkpoin
     projector = make_projector(info_.source.shape, info_.target.shape, options);
     if (RidgeProjector* base = base_of(*projector))
       base->set_statistics(statistics().first, statistics().second);
+    if (auto* layerwise = dynamic_cast<LayerwiseProjector*>(projector.get()))
+      layerwise->set_statistics(statistics().first, statistics().second);
   }
   projector->to(device_, resolve_dtype(options.dtype, device_));
   return projector;

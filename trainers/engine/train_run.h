@@ -29,6 +29,7 @@
 #include "trainers/engine/run_folder.h"
 #include "trainers/engine/trainer.h"
 #include "trainers/engine/validation.h"
+#include "trainers/stages/distillation.h"
 #include "trainers/stages/frozen_models.h"
 #include "trainers/stages/ridge_fit.h"
 #include "trainers/train.h"
@@ -49,6 +50,14 @@ class TrainRun {
   // Of the source rows that this recipe's projector reads.
   int64_t previous_tokens() const;
   std::optional<Checkpoint> previous(const std::string& stage, std::string& where);
+  // What `stage` would be made from now; `before`: the checkpoint it would begin with.
+  Provenance provenance(const std::string& stage, const std::string& before) const;
+  // The folder of the checkpoint that `stage` begins with: of the stage before, or train.start_from;
+  // empty: none.
+  std::string start_folder(const std::string& stage) const;
+  // Throws Error when a stage that is there, these or one that they begin with, was made from
+  // something else.
+  void refuse_other_stages() const;
   std::unique_ptr<Projector> projector_for(const std::optional<Checkpoint>& from,
                                            const std::string& where);
   std::unique_ptr<Objective> objective_for(const std::string& stage, Projector& projector);
@@ -56,6 +65,9 @@ class TrainRun {
   const std::pair<ChannelStatistics, ChannelStatistics>& statistics();
   TrainerOptions trainer_options(const std::string& stage, const Objective& objective) const;
   const FrozenModels& frozen_models();
+  DistillationData distillation_data(const DistillationOptions& options, const FrozenModels& models,
+                                     AlignmentKind alignment) const;
+  void report_rows(const RidgeSolution& solution, TrainState& state) const;
   void add_earlier(RidgeSumsPair& sums) const;
   double keep_sums(const RidgeSumsPair& sums);
   void save_control(const RidgeSumsPair& sums);
@@ -66,6 +78,7 @@ class TrainRun {
   const Recipe& recipe_;
   const RunContext& context_;
   PairSetInfo info_;
+  std::string pairs_sha256_;
   int64_t train_rows_ = 0, validation_samples_ = 0, row_bytes_ = 0;
   PairIdentity pair_;
   at::Device device_;

@@ -2,13 +2,16 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <limits>
 #include <map>
 #include <utility>
 
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/system.h"
 #include "trainers/engine/schedule.h"
@@ -21,6 +24,19 @@ std::vector<bool> decay_flags(const NamedTensors& parameters, bool all) {
   for (const auto& [name, tensor] : parameters) flags.push_back(all || decays(name));
   return flags;
 }
+
+// Mean R2 of keys and values; none where the objective measures none.
+double mean_r2(const nlohmann::json& numbers) {
+  if (!numbers.is_object() || !numbers.contains("key_r2") || !numbers.contains("value_r2"))
+    return NAN;
+  return (numbers["key_r2"].get<double>() + numbers["value_r2"].get<double>()) / 2;
+}
+
+// A training loss this many times the first one (and the first validation's score) calls for a
+// validation at once.
+constexpr double kSuspicious = 3;
+// Scores this near to each other are alike, however small the first one is.
+constexpr double kAlike = 0.02;
 
 }  // namespace
 
@@ -38,9 +54,17 @@ bool decays(const std::string& name) {
 }
 
 NamedTensors trainable_parameters(const Projector& projector, bool train_base) {
+  const NamedTensors all = projector.parameters();
+  // A ridge map with nothing over it is trained itself.
+  const bool changed = std::any_of(all.begin(), all.end(),
+                                   [](const auto& p) { return p.first.starts_with("change."); });
+  const auto of_the_map = [&](const std::string& name) {
+    if (name.starts_with("base.")) return !name.starts_with("base.change.");
+    return changed && (name == "weight" || name == "bias");
+  };
   NamedTensors chosen;
-  for (const auto& [name, tensor] : projector.parameters()) {
-    if (train_base || !name.starts_with("base.")) chosen.emplace_back(name, tensor);
+  for (const auto& [name, tensor] : all) {
+    if (train_base || !of_the_map(name)) chosen.emplace_back(name, tensor);
   }
   return chosen;
 }
@@ -90,24 +114,32 @@ void Trainer::fit(TrainState& state) {
   projector_.set_training(true);
   Meter meter;
   bool first = true;
+  if (options_.keep_best && state.step == 0) validate(state);
+  if (options_.range_test && !state.rate) find_rate(state);
+  if (state.rate) options_.optimizer.lr = *state.rate;
   while (!finished(state)) {
     const bool last = state.step + 1 == options_.total_steps;
     // The first step is slower: memory is touched and kernels are made for the first time.
     metered(std::exchange(first, false) ? "first_step" : "steps", 1, [&] {
       optimize(state, meter);
-      if (state.step % options_.log_every == 0 || last) report(state, meter);
+      if (state.stopped.is_null() && (state.step % options_.log_every == 0 || last))
+        report(state, meter);
     });
-    if (!last && options_.validate_every > 0 && state.step % options_.validate_every == 0) {
-      validate(state);
-    }
+    if (!state.stopped.is_null()) break;
+    const bool due = options_.validate_every > 0 && state.step % options_.validate_every == 0;
+    const bool suspicious =
+        options_.keep_best && state.step % options_.log_every == 0 &&
+        state.last_loss > kSuspicious * std::max(state.first_loss, state.start_score.value_or(0));
+    if (!last && (due || suspicious)) validate(state);
+    if (!state.stopped.is_null()) break;
     if (options_.peers.alone() ? stop_requested() : stopping_) {
       save(state);
       throw stopped_error("saved " + last_saved_);
     }
     if (!last && options_.save_every > 0 && state.step % options_.save_every == 0) save(state);
   }
-  validate(state);
-  if (best_.defined() && state.best_step != state.step) {
+  if (state.stopped.is_null()) validate(state);
+  if (best_.defined() && (state.best_step != state.step || !state.stopped.is_null())) {
     optimizer_.set_weights(best_);
     validate(state);
   }
@@ -117,21 +149,16 @@ void Trainer::fit(TrainState& state) {
 }
 
 bool Trainer::finished(const TrainState& state) const {
-  return state.step >= options_.total_steps ||
+  return state.step >= options_.total_steps || !state.stopped.is_null() ||
          (options_.patience > 0 && state.validations_without_gain >= options_.patience);
 }
 
-// One optimizer step over `accumulation` micro-batches.
-void Trainer::optimize(TrainState& state, Meter& meter) {
-  const double begin = wall_seconds();
-  const int64_t ordinal = state.step + 1;
-  const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
+at::Tensor Trainer::accumulate(bool want_parts, int64_t& tokens, Meter& meter) {
   optimizer_.zero_grad();
   at::Tensor loss;
-  int64_t tokens = 0;
   const std::vector<double> window = objective_.window(options_.accumulation);
   for (size_t i = 0; i < window.size(); ++i) {
-    MicroBatch micro = objective_.next(logging && i + 1 == window.size());
+    MicroBatch micro = objective_.next(want_parts && i + 1 == window.size());
     const at::Tensor share = micro.loss * window[i];
     share.backward();
     optimizer_.collect_grad();
@@ -142,11 +169,61 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
   // Of several processes one may have no part in a step.
   if (!loss.defined()) loss = at::zeros({}, optimizer_.gradient().options().dtype(at::kFloat));
   agree(loss, tokens);
+  return loss;
+}
+
+void Trainer::find_rate(TrainState& state) {
+  constexpr int kSteps = 30, kFirst = 5;
+  constexpr double kSpan = 1e-3, kWorse = 1.5, kMemory = 0.8;
+  const at::Tensor weights = optimizer_.copy_weights();
+  std::map<std::string, at::Tensor> moments;
+  for (const auto& [name, tensor] : optimizer_.state()) moments[name] = tensor.clone();
+  const nlohmann::json place = objective_.state();
+  const RngState rng = RngState::capture();
+  const double top = options_.optimizer.lr;
+  double sum = 0, lowest = std::numeric_limits<double>::infinity(), best = top * kSpan;
+  Meter nothing;
+  for (int i = 0; i < kSteps; ++i) {
+    const double rate = top * std::pow(kSpan, 1 - i / (kSteps - 1.0));
+    int64_t tokens = 0;
+    const double loss = accumulate(false, tokens, nothing).item<double>();
+    sum = kMemory * sum + (1 - kMemory) * loss;
+    const double smoothed = sum / (1 - std::pow(kMemory, i + 1));
+    if (!std::isfinite(smoothed) || (i >= kFirst && smoothed > kWorse * lowest)) break;
+    if (smoothed < lowest) {
+      lowest = smoothed;
+      best = rate;
+    }
+    optimizer_.clip(options_.optimizer.clip);
+    optimizer_.step(rate);
+  }
+  optimizer_.set_weights(weights);
+  optimizer_.load_state(moments, "range test");
+  objective_.restore(place);
+  rng.restore();
+  state.rate = std::max(best / 3, top * kSpan);
+  for (auto& observer : observers_)
+    observer->remark(cat(state.stage, ": the range test chose a rate of ", *state.rate));
+}
+
+// One optimizer step over `accumulation` micro-batches.
+void Trainer::optimize(TrainState& state, Meter& meter) {
+  const double begin = wall_seconds();
+  const int64_t ordinal = state.step + 1;
+  const bool logging = ordinal % options_.log_every == 0 || ordinal == options_.total_steps;
+  int64_t tokens = 0;
+  const at::Tensor loss = accumulate(logging, tokens, meter);
   state.tokens += tokens;
   meter.tokens += tokens;
   // On the CPU looking costs nothing, so no step is taken with a broken loss. On a GPU log steps
   // look, and save() looks before it writes.
-  if (loss.is_cpu() || logging) refuse_divergence(state, loss);
+  if (loss.is_cpu() || logging) {
+    if (options_.keep_best && best_.defined() && !std::isfinite(loss.item<double>())) {
+      stop(state, ordinal, cat("the loss of step ", ordinal, " is not finite"));
+      return;
+    }
+    refuse_divergence(state, loss);
+  }
   meter.gradient_norm = optimizer_.clip(options_.optimizer.clip);
   const auto rate = options_.transformers_schedule ? transformers_learning_rate : learning_rate;
   meter.lr = rate(options_.optimizer, state.step, options_.total_steps);
@@ -186,6 +263,27 @@ void Trainer::refuse_divergence(const TrainState& state, const at::Tensor& loss)
        .remedy = cat("lower train.", state.stage, ".optimizer.lr; last good checkpoint: ", good)});
 }
 
+void Trainer::stop(TrainState& state, int64_t step, const std::string& reason) {
+  state.stopped = {{"step", step}, {"reason", reason}, {"remedy", options_.remedy}};
+  log_warning(cat(state.stage, " diverged and stops at step ", step, ": ", reason,
+                  "; the result is the state of step ", state.best_step, ". ", options_.remedy));
+}
+
+void Trainer::judge(TrainState& state, const ValidationResult& result, double r2) {
+  if (!options_.keep_best || !state.start_score || !state.stopped.is_null()) return;
+  const double start = *state.start_score;
+  if (!std::isfinite(result.score)) {
+    stop(state, state.step, cat(result.score_name, " is not finite"));
+  } else if (options_.divergence_score > 0 &&
+             result.score > options_.divergence_score * start + kAlike) {
+    stop(state, state.step,
+         cat(result.score_name, " ", result.score, ", before the first step ", start));
+  } else if (options_.divergence_r2 > 0 && state.start_r2 &&
+             r2 < *state.start_r2 - options_.divergence_r2) {
+    stop(state, state.step, cat("held-out R2 ", r2, ", before the first step ", *state.start_r2));
+  }
+}
+
 void Trainer::report(TrainState& state, Meter& meter) {
   StepReport r{.stage = state.stage,
                .step = state.step,
@@ -216,18 +314,24 @@ void Trainer::validate_now(TrainState& state) {
   ValidationResult result;
   if (options_.peers.main()) result = objective_.validate();
   result.score = options_.peers.broadcast(result.score);
+  const double r2 = options_.peers.broadcast(mean_r2(result.numbers));
   state.validation = result.numbers;
+  if (options_.keep_best && state.step == 0 && !state.start_score) {
+    state.start_score = result.score;
+    if (std::isfinite(r2)) state.start_r2 = r2;
+  }
   const bool best = !state.best_score || result.score < *state.best_score;
   if (best) {
     state.best_score = result.score;
     state.best_step = state.step;
-    if (options_.patience > 0) best_ = optimizer_.copy_weights();
+    if (keeps_best()) best_ = optimizer_.copy_weights();
   }
   state.validations_without_gain = best ? 0 : state.validations_without_gain + 1;
   if (optimizer_.averaging()) optimizer_.swap_average();
   projector_.set_training(true);
   rng.restore();
   for (auto& observer : observers_) observer->validation(state, result.numbers);
+  judge(state, result, r2);
 }
 
 void Trainer::save(TrainState& state) {

@@ -3,6 +3,10 @@
 // Exact resume: a checkpoint holds weights, moments, schedule position, torch's generators and the
 // data stream's position, all taken between two steps. On the CPU a run that was stopped and
 // resumed ends with the same bits as one that was not.
+//
+// With keep_best a stage cannot make things worse: the state before the first step is validated
+// too, the best validated state is the result, and a validation far beyond the first one's, or a
+// loss that is not finite, ends the stage there (TrainState::stopped says why and what to change).
 #pragma once
 
 #include <cstdint>
@@ -27,7 +31,16 @@ struct TrainerOptions {
   int64_t total_steps = 0;
   int64_t validate_every = 0;  // 0: only at the end
   int64_t patience = 0;        // validations without gain before stopping; 0: never
-  int64_t save_every = 0;      // 0: only at the end
+  bool keep_best = false;      // see above
+  // With keep_best: the stage stops once a validation's score is above this times the first one's,
+  // or its R2 (mean of keys' and values') this far below the first one's; 0: not for that.
+  double divergence_score = 0, divergence_r2 = 0;
+  std::string remedy;  // what to change then
+  // The peak rate is found by a range test (Smith, arXiv 1506.01186): thirty steps of rates that
+  // rise from a thousandth of optimizer.lr to all of it; taken is a third of the rate at which the
+  // smoothed loss was lowest. Weights, moments, data and random numbers are put back after it.
+  bool range_test = false;
+  int64_t save_every = 0;  // 0: only at the end
   int64_t log_every = 10;
   bool train_base = true;  // of mlp: the ridge map too
   Peers peers;             // who trains together; gradients are averaged over all
@@ -56,13 +69,17 @@ class Trainer {
     optimizer_.adopt_moments(moments, steps);
   }
   // Runs the stage to its end. Throws Error: kFailed when the loss stops being finite (naming step
-  // and last good checkpoint), kTerminated / kInterrupted after saving when asked to stop.
+  // and last good checkpoint) and no better state is kept, kTerminated / kInterrupted after saving
+  // when asked to stop.
   void fit(TrainState& state);
 
   int64_t training_bytes() const { return optimizer_.bytes(); }
 
  private:
   struct Meter;
+  void find_rate(TrainState& state);
+  // Gradients of one optimizer step, of all processes; its loss.
+  at::Tensor accumulate(bool want_parts, int64_t& tokens, Meter& meter);
   void optimize(TrainState& state, Meter& meter);
   void report(TrainState& state, Meter& meter);
   void validate(TrainState& state);
@@ -76,6 +93,10 @@ class Trainer {
   // Exchanges with the other processes what all must agree on, and averages the gradients.
   void agree(at::Tensor& loss, int64_t& tokens);
   void refuse_divergence(const TrainState& state, const at::Tensor& loss) const;
+  // Whether the stage is to end at its best state because of this validation.
+  void judge(TrainState& state, const ValidationResult& result, double r2);
+  void stop(TrainState& state, int64_t step, const std::string& reason);
+  bool keeps_best() const { return options_.keep_best || options_.patience > 0; }
 
   Projector& projector_;
   Objective& objective_;
@@ -84,7 +105,7 @@ class Trainer {
   Save save_;
   FlatAdamW optimizer_;
   bool stopping_ = false;  // somebody was asked to stop
-  at::Tensor best_;        // flat weights of the best validation; only with patience
+  at::Tensor best_;        // flat weights of the best validation; only if keeps_best()
   std::string last_saved_;
 };
 

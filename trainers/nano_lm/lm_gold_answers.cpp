@@ -1,3 +1,4 @@
+// Teacher-forced scores of gold answers (lm_validation.h).
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 

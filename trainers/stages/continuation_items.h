@@ -3,6 +3,7 @@
 // read by the target, the words after it are scored.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string_view>
 
@@ -11,13 +12,31 @@
 
 namespace kvlingua {
 
-// Adds options.continuations items from the recipe's corpus (fewer where it has fewer documents)
-// and mixes them with those that are there. Documents kept for validation and of the other split
-// are passed over; spans hold data.max_length target tokens at most, answers
-// train.distillation.max_answer. `data_seed`: the pair set's, which decides what is kept for
-// validation. Throws Error (kInput) when no document can be divided.
-void add_continuation_items(const Recipe& recipe, uint64_t seed, uint64_t data_seed,
-                            const DistillationReader& source, const DistillationReader& target,
+// Continuations of the recipe's corpus, one document after the other in an order of the seed's own.
+// Documents kept for validation, of the other split, and those that cannot be divided are passed
+// over; spans hold data.max_length target tokens at most, answers train.distillation.max_answer.
+// `data_seed`: the pair set's, which decides what is kept for validation.
+class Continuations {
+ public:
+  Continuations(const Recipe& recipe, uint64_t seed, uint64_t data_seed,
+                const DistillationReader& source, const DistillationReader& target);
+  ~Continuations();
+  int64_t documents() const;
+  // Of the document at this place of the order (it goes round), divided by `division_seed`; none
+  // where it is passed over.
+  std::optional<DistillationItem> item(int64_t place, uint64_t division_seed) const;
+  // That of the first document from `number`'s place on that has one. Throws Error (kInput) when no
+  // document has.
+  DistillationItem fresh(uint64_t number) const;
+
+ private:
+  struct Inside;
+  std::unique_ptr<Inside> inside_;
+};
+
+// Adds options.continuations items (fewer where the corpus has fewer documents) and mixes them with
+// those that are there. Throws Error (kInput) when no document can be divided.
+void add_continuation_items(const Continuations& continuations, int64_t count, uint64_t seed,
                             std::vector<DistillationItem>& items);
 
 // Where a text is divided: the context's end and the first word's, in bytes, both at the beginning

@@ -7,6 +7,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "trainers/stages/loss.h"
 
@@ -19,29 +20,6 @@ KvCache prefix_of(const CausalLM& model, const std::vector<int64_t>& before) {
   if (before.empty()) return {};
   const c10::NoGradGuard no_grad;
   return model.prefill(TokenBatch::from_rows({before})).cache;
-}
-
-KvCache repeated(const KvCache& row, int64_t count) {
-  if (row.empty()) return {};
-  std::vector<int64_t> sizes = row.keys().sizes().vec();
-  sizes[1] = count;
-  return KvCache(row.keys().expand(sizes), row.values().expand(sizes),
-                 row.positions().expand({count, row.tokens()}).contiguous(), row.rope());
-}
-
-// Rows of different length behind `begin`: positions begin[r] + 0, 1, ...; padding repeats the last
-// one.
-TokenBatch rows_at(const std::vector<std::vector<int64_t>>& rows,
-                   const std::vector<int64_t>& begin) {
-  TokenBatch batch = TokenBatch::from_rows(rows);
-  batch.positions_BT = at::empty_like(batch.ids_BT);
-  const int64_t width = batch.ids_BT.size(1);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    auto* row = batch.positions_BT.mutable_data_ptr<int64_t>() + static_cast<int64_t>(r) * width;
-    const auto last = static_cast<int64_t>(rows[r].size()) - 1;
-    for (int64_t t = 0; t < width; ++t) row[t] = begin[r] + std::min(t, last);
-  }
-  return batch;
 }
 
 template <class T>
@@ -73,20 +51,23 @@ int64_t size(const std::vector<int64_t>& v) { return static_cast<int64_t>(v.size
 }  // namespace
 
 DistillationObjective::DistillationObjective(const Projector& projector, const FrozenPair& models,
-                                             std::vector<DistillationItem> items,
+                                             DistillationData data,
                                              const ChannelStatistics& target_statistics,
                                              const DistillationOptions& options, uint64_t seed,
                                              std::shared_ptr<const Validation> validation,
                                              int64_t rank, int64_t world, int64_t cache_bytes)
     : projector_(projector),
       models_(models),
-      items_(std::move(items)),
+      items_(std::move(data.items)),
+      fresh_(std::move(data.fresh)),
       statistics_(target_statistics.to(projector.device())),
       options_(options),
       rank_(rank),
       world_(world),
       train_items_(static_cast<int64_t>(items_.size()) -
-                   std::min<int64_t>(64, static_cast<int64_t>(items_.size()) / 10)),
+                   (data.held_out.empty()
+                        ? std::min<int64_t>(64, static_cast<int64_t>(items_.size()) / 10)
+                        : 0)),
       stream_(train_items_, mix(seed, hash_name("distillation order"))),
       validation_(std::move(validation)),
       source_prefix_(prefix_of(*models.source, models.source_before)),
@@ -104,6 +85,7 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
                  .got = cat("batch of ", options.batch.size, ", ", world, " processes"),
                  .expected = "a multiple of their number"});
   }
+  for (DistillationItem& item : data.held_out) items_.push_back(std::move(item));
   double bytes = 0;
   const double row = static_cast<double>(projector.source_row_shape().bytes_per_token(4) +
                                          projector.target_shape().bytes_per_token(4));
@@ -120,31 +102,52 @@ int64_t DistillationObjective::micro_batches_per_epoch() const {
   return std::max<int64_t>(1, train_items_ / options_.batch.size);
 }
 
+nlohmann::json DistillationObjective::state() const {
+  if (!fresh_) return stream_.state();
+  return {{"drawn", drawn_}};
+}
+
+void DistillationObjective::restore(const nlohmann::json& state) {
+  if (!fresh_) return stream_.restore(state);
+  if (!state.contains("drawn")) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "training data",
+                 .what = "the checkpoint's items came from a list",
+                 .got = printable(state.dump()),
+                 .expected = "items drawn without end",
+                 .remedy = "set train.distillation.fresh to false, or use --restart"});
+  }
+  drawn_ = state["drawn"];
+}
+
 const DistillationObjective::Prepared& DistillationObjective::prepared(int64_t item) {
   if (!prepared_[static_cast<size_t>(item)]) {
-    std::vector<int64_t> block;
+    std::vector<const DistillationItem*> block;
     const int64_t first = item / kBlock * kBlock, count = static_cast<int64_t>(items_.size());
-    for (int64_t i = first; i < std::min(first + kBlock, count); ++i) block.push_back(i);
-    prepare(block);
+    const int64_t last = std::min(first + kBlock, count);
+    for (int64_t i = first; i < last; ++i) block.push_back(&items_[static_cast<size_t>(i)]);
+    std::vector<Prepared> ready = prepare(block);
+    for (int64_t i = first; i < last; ++i)
+      prepared_[static_cast<size_t>(i)] = std::move(ready[static_cast<size_t>(i - first)]);
   }
   return *prepared_[static_cast<size_t>(item)];
 }
 
-void DistillationObjective::prepare(const std::vector<int64_t>& items) {
+std::vector<DistillationObjective::Prepared> DistillationObjective::prepare(
+    const std::vector<const DistillationItem*>& items) {
   const double begin = StageMeter::now();
   const auto count = static_cast<int64_t>(items.size());
   const c10::NoGradGuard no_grad;
   std::vector<std::vector<int64_t>> source_rows, target_rows;
   std::vector<int64_t> before, lengths;
-  for (const int64_t i : items) {
-    const DistillationItem& item = items_[static_cast<size_t>(i)];
-    source_rows.push_back(item.source_span);
-    target_rows.push_back(joined(joined(item.span, item.rest), read_part(item.answer)));
-    before.push_back(size(item.span) + size(item.rest));
-    lengths.push_back(size(item.answer));
+  for (const DistillationItem* item : items) {
+    source_rows.push_back(item->source_span);
+    target_rows.push_back(joined(joined(item->span, item->rest), read_part(item->answer)));
+    before.push_back(size(item->span) + size(item->rest));
+    lengths.push_back(size(item->answer));
   }
-  const KvCache source_past = repeated(source_prefix_, count),
-                target_past = repeated(target_prefix_, count);
+  const KvCache source_past = repeat_rows(source_prefix_, count),
+                target_past = repeat_rows(target_prefix_, count);
   const auto past = [](const KvCache& cache) { return cache.empty() ? nullptr : &cache; };
   const KvCache source =
       models_.source->prefill(TokenBatch::from_rows(source_rows), past(source_past))
@@ -158,22 +161,23 @@ void DistillationObjective::prepare(const std::vector<int64_t>& items) {
   const at::Tensor log_probs =
       at::log_softmax(teacher.logits.to(at::kFloat) / options_.temperature, -1);
   int64_t at_row = 0;
+  std::vector<Prepared> ready;
   for (int64_t i = 0; i < count; ++i) {
-    const auto number = static_cast<size_t>(items[static_cast<size_t>(i)]);
-    const DistillationItem& item = items_[number];
+    const DistillationItem& item = *items[static_cast<size_t>(i)];
     const auto one = [&](const KvCache& cache, const at::Tensor& tokens, int64_t previous) {
       const KvCache row = cache.select_batch(at::tensor({i}, at::kLong));
       return rows_of(row, tokens.unsqueeze(0), previous).to(projector_.device(), at::kFloat);
     };
     const int64_t answer = size(item.answer);
-    prepared_[number] = Prepared{.source = one(source, at::tensor(item.source_index, at::kLong),
-                                               projector_.previous_tokens()),
-                                 .target = one(target, at::arange(size(item.span)), 0),
-                                 .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()};
+    ready.push_back({.source = one(source, at::tensor(item.source_index, at::kLong),
+                                   projector_.previous_tokens()),
+                     .target = one(target, at::arange(size(item.span)), 0),
+                     .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()});
     at_row += answer;
   }
   so_far_.items += count;
   so_far_.seconds += StageMeter::now() - begin;
+  return ready;
 }
 
 // The spans of these items as one padded cache, rotated to stand after the target's prefix.
@@ -213,15 +217,37 @@ KvCache DistillationObjective::translated(const std::vector<const Prepared*>& it
 }
 
 DistillationObjective::Losses DistillationObjective::losses(const std::vector<int64_t>& chosen) {
-  std::vector<const Prepared*> items;
+  std::vector<const DistillationItem*> items;
+  std::vector<const Prepared*> ready;
+  std::vector<Prepared> apart;
+  for (const int64_t i : chosen) items.push_back(&items_[static_cast<size_t>(i)]);
+  if (!keep_) apart = prepare(items);
+  for (size_t i = 0; i < chosen.size(); ++i)
+    ready.push_back(keep_ ? &prepared(chosen[i]) : &apart[i]);
+  return losses(items, ready);
+}
+
+DistillationObjective::Losses DistillationObjective::fresh_losses(
+    const std::vector<uint64_t>& numbers) {
+  std::vector<DistillationItem> drawn;
+  std::vector<const DistillationItem*> items;
+  std::vector<const Prepared*> ready;
+  for (const uint64_t n : numbers) drawn.push_back(fresh_->item(n));
+  for (const DistillationItem& item : drawn) items.push_back(&item);
+  const std::vector<Prepared> prepared = prepare(items);
+  for (const Prepared& p : prepared) ready.push_back(&p);
+  return losses(items, ready);
+}
+
+DistillationObjective::Losses DistillationObjective::losses(
+    const std::vector<const DistillationItem*>& chosen,
+    const std::vector<const Prepared*>& items) const {
   std::vector<std::vector<int64_t>> rows;
   std::vector<int64_t> begin, before, lengths, gold;
   std::vector<float> weights;
   const int64_t prefix = target_prefix_.empty() ? 0 : target_prefix_.tokens();
-  if (!keep_) prepare(chosen);
-  for (const int64_t i : chosen) {
-    const DistillationItem& item = items_[static_cast<size_t>(i)];
-    items.push_back(&prepared(i));
+  for (const DistillationItem* pointer : chosen) {
+    const DistillationItem& item = *pointer;
     rows.push_back(joined(item.rest, read_part(item.answer)));
     begin.push_back(prefix + size(item.span));
     before.push_back(size(item.rest));
@@ -233,8 +259,9 @@ DistillationObjective::Losses DistillationObjective::losses(const std::vector<in
   }
   CacheRows predicted;
   const KvCache span = translated(items, predicted);
-  const KvCache past =
-      target_prefix_.empty() ? span : KvCache::concat(repeated(target_prefix_, span.batch()), span);
+  const KvCache past = target_prefix_.empty()
+                           ? span
+                           : KvCache::concat(repeat_rows(target_prefix_, span.batch()), span);
   PrefillOptions want;
   want.logits = LogitsAt::kPositions;
   want.logit_positions = answer_places(before, lengths);
@@ -271,17 +298,23 @@ DistillationObjective::Losses DistillationObjective::losses(const std::vector<in
                          at::cat(row_weights));
     out.anchor = (error.keys + error.values) / 2;
   }
-  if (!keep_) {
-    for (const int64_t i : chosen) prepared_[static_cast<size_t>(i)].reset();
-  }
   return out;
 }
 
 MicroBatch DistillationObjective::next(bool want_parts) {
-  const std::vector<int64_t> batch = stream_.next(options_.batch.size);
   const int64_t share = options_.batch.size / world_;
-  const auto mine = batch.begin() + rank_ * share;
-  const Losses l = losses({mine, mine + share});
+  Losses l;
+  if (fresh_) {
+    std::vector<uint64_t> mine;
+    for (int64_t i = 0; i < share; ++i)
+      mine.push_back(drawn_ + static_cast<uint64_t>(rank_ * share + i));
+    drawn_ += static_cast<uint64_t>(options_.batch.size);
+    l = fresh_losses(mine);
+  } else {
+    const std::vector<int64_t> batch = stream_.next(options_.batch.size);
+    const auto mine = batch.begin() + rank_ * share;
+    l = losses(std::vector<int64_t>(mine, mine + share));
+  }
   MicroBatch micro{.loss = l.kl * options_.kl_weight, .tokens = l.tokens};
   if (l.cross_entropy.defined()) micro.loss = micro.loss + options_.ce_weight * l.cross_entropy;
   if (l.anchor.defined()) micro.loss = micro.loss + options_.anchor * l.anchor;
@@ -293,22 +326,49 @@ MicroBatch DistillationObjective::next(bool want_parts) {
   return micro;
 }
 
+int64_t DistillationObjective::trained_sample() const {
+  constexpr int64_t kMost = 64;
+  return fresh_ ? std::min(kMost, held_out()) : std::min({kMost, held_out(), train_items_});
+}
+
+double DistillationObjective::mean_kl(int64_t first, int64_t count) {
+  double kl = 0;
+  for (int64_t begin = first; begin < first + count; begin += options_.batch.size) {
+    std::vector<int64_t> batch;
+    for (int64_t i = begin; i < std::min(first + count, begin + options_.batch.size); ++i)
+      batch.push_back(i);
+    kl += losses(batch).kl.item<double>() * static_cast<double>(batch.size()) /
+          static_cast<double>(count);
+  }
+  return kl;
+}
+
+// Of the items drawn last; before the first step of those that come first.
+double DistillationObjective::fresh_kl() {
+  const auto count = static_cast<uint64_t>(trained_sample());
+  const uint64_t first = drawn_ > count ? drawn_ - count : 0;
+  const auto size = static_cast<uint64_t>(options_.batch.size);
+  double kl = 0;
+  for (uint64_t begin = first; begin < first + count; begin += size) {
+    std::vector<uint64_t> batch;
+    for (uint64_t n = begin; n < std::min(first + count, begin + size); ++n) batch.push_back(n);
+    kl += fresh_losses(batch).kl.item<double>() * static_cast<double>(batch.size()) /
+          static_cast<double>(count);
+  }
+  return kl;
+}
+
 ValidationResult DistillationObjective::validate() {
   const c10::NoGradGuard no_grad;
   ValidationResult result;
+  result.score_name = "held-out KL";
   result.numbers = validation_ != nullptr && validation_->rows() > 0 ? validation_->run(projector_)
                                                                      : nlohmann::json::object();
-  const auto held = static_cast<int64_t>(items_.size()) - train_items_;
-  double kl = 0;
-  for (int64_t first = 0; first < held; first += options_.batch.size) {
-    std::vector<int64_t> batch;
-    for (int64_t i = first; i < std::min(held, first + options_.batch.size); ++i)
-      batch.push_back(train_items_ + i);
-    kl += losses(batch).kl.item<double>() * static_cast<double>(batch.size()) /
-          static_cast<double>(held);
-  }
-  if (held > 0) result.numbers["kl"] = kl;
-  result.score = kl;
+  if (held_out() == 0) return result;
+  result.score = mean_kl(train_items_, held_out());
+  result.numbers["kl"] = result.score;
+  if (trained_sample() > 0)
+    result.numbers["kl_trained"] = fresh_ ? fresh_kl() : mean_kl(0, trained_sample());
   return result;
 }
 

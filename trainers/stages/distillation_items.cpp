@@ -1,6 +1,7 @@
 #include "trainers/stages/distillation_items.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
@@ -45,44 +46,43 @@ DistillationItem make_distillation_item(const DistillationText& text,
   return out;
 }
 
-std::vector<DistillationItem> make_distillation_items(const DistillationOptions& options,
-                                                      const std::string& style, uint64_t seed,
-                                                      const DistillationReader& source,
-                                                      const DistillationReader& target,
-                                                      AlignmentKind alignment) {
-  std::vector<FamilyItem> texts;
-  const int64_t parts = static_cast<int64_t>(options.families.size()) * 2;
-  for (const std::string& family : options.families) {
-    for (const bool completion : {false, true}) {
-      FamilyRequest request{
-          .family = family,
-          .completion = completion,
-          .split = Split::kTrain,
-          .n = std::max<int64_t>(1, options.items / parts),
-          .seed = mix(seed, hash_name("distillation")) >> 1,
-          .style = style == "english" ? FamilyStyle::kEnglish : FamilyStyle::kNano};
-      const std::vector<FamilyItem> more = make_family(request);
-      texts.insert(texts.end(), more.begin(), more.end());
-    }
-  }
-  // Mixed, so that any run of items holds all families (validation takes the last ones).
-  Random random(mix(seed, hash_name("distillation items")));
-  random.shuffle(texts);
-  std::vector<DistillationItem> items;
-  for (const FamilyItem& text : texts) {
+FreshItems::FreshItems(const DistillationOptions& options, FamilyStyle style, uint64_t seed,
+                       ValuePart part, const DistillationReader& source,
+                       const DistillationReader& target, AlignmentKind alignment, Other other,
+                       double share)
+    : families_(options.families, style, mix(seed, hash_name("distillation")), part),
+      seed_(mix(seed, hash_name("distillation items"))),
+      source_(source),
+      target_(target),
+      alignment_(alignment),
+      max_answer_(options.max_answer),
+      other_(std::move(other)),
+      share_(share) {}
+
+DistillationItem FreshItems::item(uint64_t number) const {
+  if (other_ && Random(mix(seed_, number)).chance(share_)) return other_(number);
+  constexpr uint64_t kAttempts = 1000;
+  for (uint64_t attempt = 0; attempt < kAttempts; ++attempt) {
+    // A number that is far from all others, of the same family.
+    const uint64_t n = attempt == 0 ? number : number + (attempt << 40) * 60;
+    const FamilyItem text = families_.item(n);
     const std::string rest =
-        text.completion ? target.after + text.prompt : "\n" + text.prompt + target.after;
+        text.completion ? target_.after + text.prompt : "\n" + text.prompt + target_.after;
     DistillationItem item =
-        make_distillation_item({text.context, rest, text.answer, /*ends_turn=*/true}, source,
-                               target, alignment, options.max_answer);
-    if (can_be_read(item, source, target)) items.push_back(std::move(item));
+        make_distillation_item({text.context, rest, text.answer, /*ends_turn=*/true}, source_,
+                               target_, alignment_, max_answer_);
+    if (can_be_read(item, source_, target_)) return item;
   }
-  if (items.empty()) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = "train.distillation",
-                 .what = "no item fits the models",
-                 .got = cat(texts.size(), " items, all too long")});
-  }
+  throw Error({.code = ExitCode::kInput,
+               .where = "train.distillation",
+               .what = "no item fits the models",
+               .got = cat(kAttempts, " items, all too long")});
+}
+
+std::vector<DistillationItem> make_distillation_items(const DistillationOptions& options,
+                                                      const FreshItems& fresh) {
+  std::vector<DistillationItem> items;
+  for (int64_t i = 0; i < options.items; ++i) items.push_back(fresh.item(static_cast<uint64_t>(i)));
   return items;
 }
 

@@ -7,9 +7,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "datasets/corpus/families.h"
+#include "datasets/corpus/fresh_families.h"
 #include "datasets/generation/sample_builder.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/text/alignment.h"
@@ -34,14 +37,31 @@ DistillationReader make_distillation_reader(const Tokenizer& tokenizer, const Mo
                                             bool chat, const std::vector<int64_t>& eos_ids,
                                             int64_t max_positions);
 
-// Items of the train split of the template families (both forms), as many as `options.items`;
-// answers are cut at options.max_answer tokens. Items too long for a model are left out. Throws
-// Error (kInput) when none is left.
+// Items without end: number n is a function of the seed and n alone, so a run resumes from a number.
+// Texts too long for a model are passed over.
+class FreshItems {
+ public:
+  // `other`: items of another kind by their number (continuations); `share` of all items are those.
+  using Other = std::function<DistillationItem(uint64_t)>;
+  FreshItems(const DistillationOptions& options, FamilyStyle style, uint64_t seed, ValuePart part,
+             const DistillationReader& source, const DistillationReader& target,
+             AlignmentKind alignment, Other other = {}, double share = 0);
+  // Throws Error (kInput) when nothing fits the models. Thread-safe where `other` is.
+  DistillationItem item(uint64_t number) const;
+
+ private:
+  FreshFamilies families_;
+  uint64_t seed_;
+  DistillationReader source_, target_;
+  AlignmentKind alignment_;
+  int64_t max_answer_;
+  Other other_;
+  double share_;
+};
+
+// A list instead: the first options.items of them.
 std::vector<DistillationItem> make_distillation_items(const DistillationOptions& options,
-                                                      const std::string& style, uint64_t seed,
-                                                      const DistillationReader& source,
-                                                      const DistillationReader& target,
-                                                      AlignmentKind alignment);
+                                                      const FreshItems& fresh);
 
 // Whether no piece is empty and both models have positions for all of it.
 bool can_be_read(const DistillationItem& item, const DistillationReader& source,

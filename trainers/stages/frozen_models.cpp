@@ -1,34 +1,25 @@
 #include "trainers/stages/frozen_models.h"
 
-#include <filesystem>
 #include <utility>
 
 #include "kvlingua/base/error.h"
-#include "kvlingua/cache/device.h"
-#include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
+#include "kvlingua/bridge/open_model.h"
 
 namespace kvlingua {
-
-namespace fs = std::filesystem;
 
 std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const PairSetInfo& info,
                                                  at::Device device) {
   const auto load = [&](const ModelOptions& options, const ModelRecord& record, const char* role) {
-    const fs::path directory = resolve_model(resolve_path(options.name));
-    LoadOptions how{.device = device,
-                    .dtype = resolve_dtype(options.dtype, device),
-                    .layer_streaming = options.layer_streaming};
-    CausalLM model = CausalLM::load(directory, how);
-    if (!record.weights.empty() && model.fingerprint() != record.weights) {
+    OpenModel opened = open_model(options, device);
+    if (!record.weights.empty() && opened.model.fingerprint() != record.weights) {
       throw Error({.code = ExitCode::kInput,
                    .where = cat("pair.", role, ".name"),
                    .what = "not the model the pairs were generated with",
-                   .got = cat(options.name, ", ", model.fingerprint().substr(0, 16)),
+                   .got = cat(options.name, ", ", opened.model.fingerprint().substr(0, 16)),
                    .expected = cat(record.name, ", ", record.weights.substr(0, 16)),
                    .remedy = "generate the pairs again"});
     }
-    return std::pair{std::move(model), Tokenizer::from_directory(directory)};
+    return std::pair{std::move(opened.model), std::move(opened.files.tokenizer)};
   };
   auto [source, source_tokenizer] = load(recipe.pair.source, info.source, "source");
   auto [target, target_tokenizer] = load(recipe.pair.target, info.target, "target");

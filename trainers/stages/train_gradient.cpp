@@ -1,3 +1,4 @@
+// TrainRun (train_run.h): the stages that take gradient steps, regression and distillation.
 #include <ATen/ATen.h>
 
 #include "kvlingua/base/error.h"
@@ -24,7 +25,18 @@ TrainerOptions TrainRun::trainer_options(const std::string& stage,
     options.train_base = from.train_base;
   };
   if (stage == "regression") take(recipe_.train.regression);
-  if (stage == "distillation") take(recipe_.train.distillation);
+  if (stage == "distillation") {
+    const DistillationOptions& from = recipe_.train.distillation;
+    take(from);
+    options.keep_best = from.keep_best;
+    options.range_test = from.range_test;
+    options.divergence_score = from.divergence_kl;
+    options.divergence_r2 = from.divergence_r2;
+    options.remedy = cat("lower train.distillation.optimizer.lr (", from.optimizer.lr,
+                         from.train_base ? "), leave the linear map frozen (train_base: false)"
+                                         : "), raise its warmup_ratio",
+                         " or raise train.distillation.anchor (", from.anchor, ")");
+  }
   options.save_every = recipe_.checkpoint.every;
   options.log_every = recipe_.train.log_every;
   options.peers = peers_;
@@ -47,22 +59,10 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
     const DistillationOptions& options = recipe_.train.distillation;
     const FrozenModels& models = frozen_models();
     const AlignmentKind alignment = alignment_kind_from_name(recipe_.pair.alignment);
-    auto items = make_distillation_items(options, recipe_.data.synthetic.style, seed_,
-                                         models.source_reader, models.target_reader, alignment);
-    const size_t asked = items.size();
-    if (options.continuations > 0) {
-      add_continuation_items(recipe_, seed_,
-                             static_cast<uint64_t>(context_.seed_or(recipe_.data.seed)),
-                             models.source_reader, models.target_reader, items);
-    }
-    if (recipe_.train.shuffle_pairs) deal_sources_on(items);
-    folder_.remark(cat(
-        "distillation: ", asked, " contexts with a question or the beginning of an answer",
-        options.continuations > 0 ? cat(", ", items.size() - asked, " documents to be continued")
-                                  : ""));
+    DistillationData data = distillation_data(options, models, alignment);
     const FrozenPair pair{&models.source, &models.target, models.source_reader.before,
                           models.target_reader.before};
-    return std::make_unique<DistillationObjective>(projector, pair, std::move(items), target,
+    return std::make_unique<DistillationObjective>(projector, pair, std::move(data), target,
                                                    options, seed_, validation(target),
                                                    peers_.rank(), peers_.size());
   }
@@ -70,6 +70,52 @@ std::unique_ptr<Objective> TrainRun::objective_for(const std::string& stage, Pro
                .where = "train.stages",
                .what = "stage is not in this version",
                .got = stage});
+}
+
+DistillationData TrainRun::distillation_data(const DistillationOptions& options,
+                                             const FrozenModels& models,
+                                             AlignmentKind alignment) const {
+  // As evaluation chooses its families' language.
+  const bool nano = recipe_.data.kind == "synthetic" && recipe_.data.synthetic.style == "nano";
+  const auto items_of = [&](ValuePart part, FreshItems::Other other, double share) {
+    return std::make_shared<FreshItems>(options, nano ? FamilyStyle::kNano : FamilyStyle::kEnglish,
+                                        seed_, part, models.source_reader, models.target_reader,
+                                        alignment, std::move(other), share);
+  };
+  std::shared_ptr<Continuations> continuations;
+  if (options.continuations > 0 || options.continuation_share > 0) {
+    continuations = std::make_shared<Continuations>(
+        recipe_, seed_, static_cast<uint64_t>(context_.seed_or(recipe_.data.seed)),
+        models.source_reader, models.target_reader);
+  }
+  FreshItems::Other other;
+  if (continuations) other = [continuations](uint64_t n) { return continuations->fresh(n); };
+  DistillationData data;
+  const auto validation = items_of(ValuePart::kValidation, {}, 0);
+  for (int64_t i = 0; i < options.held_out; ++i)
+    data.held_out.push_back(validation->item(static_cast<uint64_t>(i)));
+  // The control deals a list's sources on; without end there is no next one to take it from.
+  const bool endless = options.endless() && !recipe_.train.shuffle_pairs;
+  const auto fresh = items_of(ValuePart::kTraining, other, options.continuation_share);
+  if (endless) {
+    data.fresh = fresh;
+  } else {
+    data.items = make_distillation_items(options, *fresh);
+  }
+  const size_t asked = data.items.size();
+  if (options.continuations > 0)
+    add_continuation_items(*continuations, options.continuations, seed_, data.items);
+  if (recipe_.train.shuffle_pairs) deal_sources_on(data.items);
+  folder_.remark(cat(
+      "distillation: ", endless ? std::string("items drawn without end") : cat(asked, " contexts"),
+      " with a question or the beginning of an answer",
+      options.continuations > 0 ? cat(", ", data.items.size() - asked, " documents to be continued")
+                                : "",
+      options.continuation_share > 0
+          ? cat(", a share of ", options.continuation_share, " documents to be continued")
+          : "",
+      "; chosen by ", data.held_out.size(), " of names and values never trained on"));
+  return data;
 }
 
 const FrozenModels& TrainRun::frozen_models() {
@@ -96,8 +142,10 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
                     " steps when it began, now for ", options.total_steps));
   }
   state.total_steps = options.total_steps;
+  const nlohmann::json made_by = provenance(state.stage, start_folder(state.stage)).to_json();
   Trainer trainer(*projector, *objective, options, folder_.observers(), [&](const Checkpoint& c) {
     Checkpoint checkpoint = c;
+    checkpoint.made_by = made_by;
     if (checkpoint.state.stage_finished) folder_.finish(checkpoint.state);
     checkpoint.pair = pair_;
     checkpoint.recipe_yaml = recipe_.to_yaml();
@@ -110,7 +158,10 @@ void TrainRun::gradient(TrainState state, const std::optional<Checkpoint>& resum
   }
   for (auto& observer : folder_.observers())
     observer->begin(state, resumed.has_value() || start.has_value());
-  folder_.remark(cat(state.stage, ": ", options.total_steps, " steps, ",
+  int64_t trained = 0;
+  for (const auto& [name, tensor] : trainable_parameters(*projector, options.train_base))
+    trained += tensor.numel();
+  folder_.remark(cat(state.stage, ": ", options.total_steps, " steps, ", trained, " of ",
                      projector->parameter_count(), " parameters"));
   trainer.fit(state);
 }

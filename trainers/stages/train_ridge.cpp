@@ -1,3 +1,4 @@
+// TrainRun (train_run.h): the ridge stage, from sums to a solution.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kSmallestBlock = 64;
+constexpr double kWorthMoreRows = 0.01;  // of held-out R2
 
 }  // namespace
 
@@ -79,16 +81,47 @@ void TrainRun::ridge(TrainState state) {
     state.first_loss = 1;  // the zero map predicts the mean
     for (auto& observer : folder_.observers()) observer->validation(state, state.validation);
   }
-  if (solution.heldout_r2.defined()) {
-    folder_.remark(cat("ridge: held-out R2 K ", solution.heldout_r2[0].mean().item<double>(), " V ",
-                       solution.heldout_r2[1].mean().item<double>(), ", lambda ",
-                       solution.lambda.min().item<double>(), " to ",
-                       solution.lambda.max().item<double>()));
-  }
+  report_rows(solution, state);
   state.stage_finished = true;
   folder_.finish(state);
   for (auto& observer : folder_.observers()) observer->before_save(state);
   folder_.save(checkpoint_of(projector, state));
+}
+
+// Whether there were rows enough for what is read of each: what more rows would give.
+void TrainRun::report_rows(const RidgeSolution& solution, TrainState& state) const {
+  nlohmann::json numbers = {{"rows", solution.rows},
+                            {"features", solution.features},
+                            {"rows_per_feature", solution.rows_per_feature()}};
+  std::string text = cat("ridge: ", solution.rows, " rows for ", solution.features, " features, ",
+                         solution.rows_per_feature(), " rows a feature");
+  if (!solution.heldout_r2.defined()) {
+    state.validation["ridge"] = numbers;
+    folder_.remark(text);
+    return;
+  }
+  double most = 0;
+  std::string held, doubled;
+  for (int64_t part = 0; part < 2; ++part) {
+    const std::string name = part == 0 ? "key" : "value", mark = part == 0 ? " K " : " V ";
+    const auto mean = [&](const at::Tensor& r2) { return r2[part].mean().item<double>(); };
+    numbers["fitted_" + name + "_r2"] = mean(solution.fitted_r2);
+    numbers["heldout_" + name + "_r2"] = mean(solution.heldout_r2);
+    numbers["doubled_" + name + "_r2"] = mean(solution.doubled_r2);
+    most = std::max(most, mean(solution.doubled_r2) - mean(solution.heldout_r2));
+    held += cat(mark, mean(solution.heldout_r2));
+    doubled += cat(mark, mean(solution.doubled_r2));
+  }
+  state.validation["ridge"] = numbers;
+  folder_.remark(cat(text, ", lambda ", solution.lambda.min().item<double>(), " to ",
+                     solution.lambda.max().item<double>(), "; held-out R2", held,
+                     ", with twice the rows about", doubled));
+  if (most > kWorthMoreRows) {
+    log_warning(cat("ridge: too few rows for what it reads (", solution.rows_per_feature(),
+                    " a feature; twice as many would raise the held-out R2 by ", most,
+                    "): add documents, or read less (projector.ridge.candidate_layers, "
+                    "previous_tokens)"));
+  }
 }
 
 void TrainRun::add_earlier(RidgeSumsPair& sums) const {

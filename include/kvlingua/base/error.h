@@ -2,7 +2,7 @@
 //
 // A message is one line that names the place, what was found, what was expected and what to do:
 //   model.safetensors: tensor model.norm.weight: wrong shape: got [64], expected [128];
-//   download the model again
+//     download the model again
 // Libraries throw Error and never print, exit or abort; main.cpp turns an Error into that line and
 // an exit code.
 #pragma once
@@ -58,8 +58,13 @@ std::string cat(const Args&... args) {
   return out.str();
 }
 
-// Text from a file made safe for one line of a message: control characters escaped, cut at `limit`
-// bytes.
+// Text from a file made safe for one line of a message: what could move a terminal's cursor, end a
+// line or turn the direction of reading (C0, DEL, C1, bidirectional controls, line separators) and
+// bytes that are no UTF-8 are escaped; cut at `limit` bytes.
 std::string printable(std::string_view text, size_t limit = 120);
+// The same of a text of several lines, whole: line feeds and tabs stay.
+std::string printable_lines(std::string_view text);
+// JSON or double-quoted YAML with those characters in their \u form: the same document.
+std::string escaped_in_strings(std::string_view document);
 
 }  // namespace kvlingua

@@ -1,7 +1,7 @@
 // Log lines on stderr. stdout belongs to results.
 //
 // The implementation (spdlog) stays out of this header: torch ships a newer fmt that would shadow
-// the system's.
+// the system's. Control characters in a message (names come from files) are written escaped.
 #pragma once
 
 #include <string_view>

@@ -24,6 +24,8 @@ struct CommandLine {
   bool resume = false, restart = false, dry_run = false, skip_bad = false;
   std::string checkpoint;
   std::vector<std::string> compare;
+  bool confirm = false;
+  int64_t seeds = 1;
   int64_t limit = 0;
 
   // inspect
@@ -31,11 +33,19 @@ struct CommandLine {
   std::string prompts, dump, dtype;
   int64_t determinism = 0;
   bool bench = false;
+  std::string weights;           // inspect
   bool layer_streaming = false;  // inspect, generate
 
   // quickstart: this is a small run that preflight started, of a recipe with so many rows of
   // training; 0: it is none.
   int64_t rehearsal = 0;
+
+  // ask
+  struct Ask {
+    std::string context;  // a text, a file, or "-"
+    bool beside = false;
+  };
+  Ask ask;
 
   // quickstart: the parts named; none means all that exist
   std::vector<std::string> parts;

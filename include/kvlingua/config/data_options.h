@@ -20,8 +20,9 @@ struct SyntheticOptions {
   template <class V>
   void visit(V& v) {
     v.field("style", style,
-            {.help = "the nano pair's language, or natural English for real models",
-             .choices = {"nano", "english"}});
+            {.help = "the nano pair's language, natural English in the evaluation's layouts, or an "
+                     "open vocabulary in many layouts",
+             .choices = {"nano", "english", "open"}});
     v.field("documents", documents, {.help = "contexts to make", .min = 1, .max = 1e9});
     v.field("seed", seed, {.help = "seed of the generator", .min = 0});
     v.field("identity", identity,
@@ -33,12 +34,36 @@ struct SyntheticOptions {
   }
 };
 
+// One corpus of several (data.mix).
+struct MixedCorpusOptions {
+  std::string kind = "synthetic";
+  double weight = 1;
+  std::vector<std::string> files;
+  std::string text_field = "text";
+  SyntheticOptions synthetic;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("kind", kind,
+            {.help = "as data.kind",
+             .choices = {"plain", "text", "jsonl", "chat", "sharegpt", "synthetic"}});
+    v.field("weight", weight, {.help = "share of documents, relative to the others", .above = 0});
+    v.field("files", files, {.help = "as data.files"});
+    v.field("text_field", text_field, {.help = "as data.text_field"});
+    v.section("synthetic", synthetic, "as data.synthetic");
+    v.require(kind == "synthetic" || !files.empty(), "files",
+              "must name at least one file unless kind is synthetic");
+  }
+};
+
 struct DataOptions {
   std::string name;
   std::string kind = "synthetic";
   std::vector<std::string> files;
   std::string text_field = "text";
   SyntheticOptions synthetic;
+  std::vector<MixedCorpusOptions> mix;
+  int64_t passage = 600;
   std::string split = "train";
   double validation = 0.05;
   int64_t seed = 1;
@@ -58,17 +83,25 @@ struct DataOptions {
   int64_t batch_tokens = 4096;
   int64_t workers = 1;
   bool skip_bad = false;
+  bool split_control_tokens = false;
 
   template <class V>
   void visit(V& v) {
     v.field("name", name, {.help = "folder under datasets/; empty: the recipe's name"});
     v.field("kind", kind,
-            {.help = "what the corpus is: lines of text, JSONL with a text field, chat messages, "
-                     "ShareGPT conversations, or built in",
-             .choices = {"plain", "jsonl", "chat", "sharegpt", "synthetic"}});
+            {.help = "what the corpus is: lines of text, whole texts cut into passages (books, "
+                     "manuals; .gz too), JSONL with a text field, chat messages, ShareGPT "
+                     "conversations, built in, or several of these (data.mix)",
+             .choices = {"plain", "text", "jsonl", "chat", "sharegpt", "synthetic", "mix"}});
     v.field("files", files, {.help = "corpus files, read in this order"});
     v.field("text_field", text_field, {.help = "jsonl: the field that holds the text"});
     v.section("synthetic", synthetic, "the built-in corpus");
+    v.list("mix", mix, "kind mix: several corpora, by weight");
+    v.field("passage", passage,
+            {.help = "kind text: bytes a passage has at most, cut where a paragraph, sentence or "
+                     "word ends",
+             .min = 32,
+             .max = 1 << 20});
     v.field("split", split,
             {.help = "part of the corpus to take", .choices = {"train", "heldout", "all"}});
     v.field("validation", validation,
@@ -100,9 +133,14 @@ struct DataOptions {
             {.help = "threads that make training batches ahead; 0 = the training thread itself",
              .min = 0,
              .max = 64});
-    v.field("skip_bad", skip_bad, {.help = "skip and count malformed samples instead of stopping"});
-    v.require(kind == "synthetic" || !files.empty(), "files",
-              "must name at least one file unless kind is synthetic");
+    v.field("skip_bad", skip_bad,
+            {.help = "skip and count samples that are malformed, or that a chat template alters, "
+                     "instead of stopping"});
+    v.field("split_control_tokens", split_control_tokens,
+            {.help = "control tokens written in a document (<|im_end|>) are text, not control"});
+    v.require(kind == "synthetic" || kind == "mix" || !files.empty(), "files",
+              "must name at least one file unless kind is synthetic or mix");
+    v.require((kind == "mix") == !mix.empty(), "mix", "belongs to kind mix, which needs it");
     v.require(min_length <= max_length, "min_length", "must not be above max_length");
   }
 };

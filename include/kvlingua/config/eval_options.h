@@ -9,24 +9,62 @@
 
 namespace kvlingua {
 
-// The default gate: identity >= 90 % of full_text, stalling at most 5 points above it, injected
-// share >= 90 % of it.
+// The default gate: of the gap between baseline and full_text 90 % recovered on identities, on
+// counterfacts and on needles, stalling at most 5 points above full_text. A fuser, whose target
+// reads the text too, must gain over it.
 struct CriteriaOptions {
   double identity = 0.90;
   double stalling = 0.05;
   double parametric_knowledge = 0.90;
+  double needle = 0.90;
+  double fused_gain = 0;
   double confidence = 0.95;
 
   template <class V>
   void visit(V& v) {
-    v.field("identity", identity,
-            {.help = "identity rate, relative to full_text", .min = 0, .max = 2});
     v.field(
-        "stalling", stalling,
-        {.help = "points of stalling allowed above full_text (TOST margin)", .min = 0, .max = 1});
+        "identity", identity,
+        {.help = "identities: share of the gap from baseline to full_text", .min = 0, .max = 2});
+    v.field("stalling", stalling,
+            {.help = "points of stalling allowed above full_text", .min = 0, .max = 1});
     v.field("parametric_knowledge", parametric_knowledge,
             {.help = "injected share, relative to full_text's", .min = 0, .max = 2});
+    v.field("needle", needle,
+            {.help = "needles: share of the gap from baseline to full_text", .min = 0, .max = 2});
+    v.field("fused_gain", fused_gain,
+            {.help = "projectors that fuse: gain over full_text, points of exact answers",
+             .min = 0,
+             .max = 1});
     v.field("confidence", confidence, {.help = "of every interval", .min = 0.5, .max = 0.9999});
+  }
+};
+
+// What `evaluate --confirm` asks before it looks.
+struct ConfirmOptions {
+  int64_t training_seeds = 3;
+  double margin = 0.02;
+  double power = 0.8;
+  int64_t most_items = 1600;
+  int64_t looks = 1;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("training_seeds", training_seeds,
+            {.help = "trained projectors it needs at least (train --seeds)", .min = 1, .max = 100});
+    v.field("margin", margin,
+            {.help = "how far above its gate the truth is thought to lie, for the number of items",
+             .max = 1,
+             .above = 0});
+    v.field("power", power,
+            {.help = "chance to confirm such a truth that the number of items must give",
+             .max = 0.999,
+             .above = 0});
+    v.field("most_items", most_items,
+            {.help = "items of each family and form at most", .min = 1, .max = 1e6});
+    v.field("looks", looks,
+            {.help = "confirmations planned for these checkpoints; they share the error",
+             .min = 1,
+             .max = 100});
   }
 };
 
@@ -95,12 +133,13 @@ struct EvalOptions {
   int64_t max_new_tokens = 32;
   int64_t raw_tokens = 20;
   int64_t message_tokens = 64;
-  int64_t bootstrap = 2000;
+  int64_t bootstrap = 20000;
   std::vector<int64_t> shifts = {1, 8, 40};
   bool fidelity = true;
   bool retention = true;
   bool latency = true;
   CriteriaOptions criteria;
+  ConfirmOptions confirm;
 
   template <class V>
   void visit(V& v) {
@@ -115,9 +154,11 @@ struct EvalOptions {
             {.help = "how the context reaches the target",
              .choices = {"baseline", "full_text", "same_cache", "raw", "raw_shifted",
                          "raw_rerotated", "noise", "shuffled", "averaged", "wrong_text", "identity",
-                         "ridge_aligned", "ridge", "mlp", "distilled", "fused", "text_message"},
+                         "ridge_aligned", "ridge", "mlp", "distilled", "fused", "text_message",
+                         "wrong_source", "source_alone"},
              .required = true});
-    v.field("gated", gated, {.help = "the condition the criteria judge"});
+    v.field("gated", gated,
+            {.help = "the projector that the criteria judge; none: a table without a verdict"});
     v.list("partial", partial, "conditions that hand over a part of the judged cache");
     v.field("style", style,
             {.help = "language of the families; auto: nano for the embedded pair, else english",
@@ -141,6 +182,7 @@ struct EvalOptions {
     v.field("latency", latency,
             {.help = "time to first token and bytes, against reading the text"});
     v.section("criteria", criteria, "thresholds of the gate");
+    v.section("confirm", confirm, "evaluate --confirm");
   }
 };
 

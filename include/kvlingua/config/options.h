@@ -4,10 +4,10 @@
 //     int64_t source_layers = 0;
 //     std::string layout = "full";
 //     template <class V> void visit(V& v) {
-//       v.field("source_layers", source_layers, {.help = "layers read per target layer; 0 = all",
-//       .min = 0, .max = 1024}); v.field("layout", layout, {.help = "heads to heads", .choices =
-//       {"full", "head_matched"}}); v.require(source_layers > 0 || layout == "full", "layout",
-//       "head_matched needs source_layers");
+//       v.field("source_layers", source_layers, {.help = "layers read; 0 = all", .min = 0});
+//       v.field("layout", layout, {.choices = {"full", "head_matched"}});
+//       v.require(source_layers > 0 || layout == "full", "layout",
+//                 "head_matched needs source_layers");
 //     }
 //   };
 //

@@ -15,6 +15,8 @@ struct ModelOptions {
   std::string system;
   bool thinking = false;
   bool layer_streaming = false;
+  std::string weights = "auto";
+  bool double_quantization = true;
 
   template <class V>
   void visit(V& v) {
@@ -28,12 +30,20 @@ struct ModelOptions {
          .choices = {"auto", "float32", "bfloat16", "float16"}});
     v.field("chat", chat,
             {.help = "chat template family; auto: recognised from the model's own template",
-             .choices = {"auto", "qwen2.5", "qwen3", "smollm2", "zephyr", "llama3", "plain"}});
+             .choices = {"auto", "qwen2.5", "qwen2", "chatml", "qwen3", "smollm2", "zephyr",
+                         "llama3", "llama3.1", "plain"}});
     v.field("system", system, {.help = "system prompt; empty: what the template does by itself"});
     v.field("thinking", thinking,
             {.help = "Qwen3: leave thinking on (default: the empty think block)"});
     v.field("layer_streaming", layer_streaming,
             {.help = "keep one layer on the device at a time, for small cards"});
+    v.field("weights", weights,
+            {.help = "how the layers' matrices are held: dense (the compute type), nf4 (4 bits, as "
+                     "bitsandbytes), int8 (by rows); auto: as the files hold them",
+             .choices = {"auto", "dense", "nf4", "int8"}});
+    v.field(
+        "double_quantization", double_quantization,
+        {.help = "nf4 made at load: quantise its scales too, 4.13 instead of 4.5 bits a weight"});
   }
 };
 

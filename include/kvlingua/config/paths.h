@@ -8,8 +8,9 @@
 
 namespace kvlingua {
 
-// $KVLINGUA_ROOT, else the nearest folder that holds recipe/ and datasets or src, upwards from the
-// working folder and then from the program's own place; else the working folder.
+// $KVLINGUA_ROOT, else the nearest folder that holds recipe/ and datasets or src, or below it
+// share/kvlingua of an installed program, upwards from the working folder and then from the
+// program's own place; else the working folder.
 std::filesystem::path project_root();
 
 // A recipe named on the command line: a file as it is, else under the project's root, else
@@ -29,7 +30,8 @@ struct RunPaths {
   std::filesystem::path run;      // out/checkpoints/<run>
   std::filesystem::path eval() const { return run / "eval"; }
 };
-// out_dir: --out, or empty for project_root().
+// out_dir: --out, or empty for project_root() (for an installed program: the working folder). Throws
+// Error (kUsage) for a name that is a room of the project's code, such as datasets/pairs.
 RunPaths run_paths(const std::string& out_dir, const std::string& dataset_name,
                    const std::string& run_name);
 

@@ -41,9 +41,8 @@ struct MachineNumbers {
   double base_memory = 0;  // what the process takes there before any model: libraries, CUDA context
   double flops = 50e9;     // a second, of large GEMMs in the compute type
   double flops_float32 = 50e9;
-  // What the ridge stage's solution is made of, in float64: products, Cholesky factors (n^3 / 3)
-  // and symmetric eigendecompositions (9 n^3).
-  double flops_float64 = 20e9, flops_cholesky = 10e9, flops_eigen = 3e9;
+  // What the ridge stage's solution is made of, in float64: products and Cholesky factors (n^3 / 3).
+  double flops_float64 = 20e9, flops_cholesky = 10e9;
   double bandwidth = 10e9;   // bytes a second, of the device's memory
   double first_touch = 2e9;  // bytes a second, of memory that was just allocated
   double disk_rate = 500e6;  // bytes a second, written and synced
@@ -88,7 +87,7 @@ std::map<std::string, PhaseUnits> planned_units(const Recipe& recipe, const Mode
 // Operations of a ridge stage by kind, with `rows` gathered.
 struct RidgeWork {
   double gather = 0;                            // float32 products
-  double product = 0, cholesky = 0, eigen = 0;  // of the solution, float64
+  double product = 0, cholesky = 0;  // of the solution, float64
   double moved = 0;                             // bytes read and written by scaling the sums
   double fresh = 0;                             // bytes of copies of them
   double kept = 0;                              // bytes of the sums that are written

@@ -27,6 +27,7 @@ struct RidgeOptions {
   std::string features = "same";
   int64_t previous_tokens = 0;
   int64_t candidate_layers = 0;
+  int64_t change_rank = 0;
   std::vector<std::string> add_sums;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
   double holdout = 0.1;
@@ -58,6 +59,10 @@ struct RidgeOptions {
                      "grows with its square",
              .min = 0,
              .max = 1024});
+    v.field("change_rank", change_rank,
+            {.help = "rank of a change that gradient stages train over the frozen map; 0 = none",
+             .min = 0,
+             .max = 1 << 16});
     v.field("add_sums", add_sums,
             {.help = "folders ridge-sums of earlier runs on other data, added to this run's"});
     v.field("lambda", lambda,
@@ -89,6 +94,34 @@ struct MlpOptions {
     v.field("rank", rank,
             {.help = "low-rank factorisation of each matrix; 0 = full", .min = 0, .max = 1 << 16});
     v.field("dropout", dropout, {.help = "in training", .min = 0, .max = 0.95});
+    v.field("seed", seed, {.help = "of its first weights; mixed with train.seed", .min = 0});
+  }
+};
+
+// Keys and values of a layer through one narrow latent (projector/lcf.h).
+struct LcfOptions {
+  int64_t latent = 256;
+  int64_t seed = 1;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("latent", latent,
+            {.help = "width of the latent that keys and values go through together",
+             .min = 1,
+             .max = 1 << 16});
+    v.field("seed", seed, {.help = "of its first weights; mixed with train.seed", .min = 0});
+  }
+};
+
+// A gated two-layer network for each KV head of each layer (projector/dense_latent.h).
+struct DenseLatentOptions {
+  int64_t expansion = 16;
+  int64_t seed = 1;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("expansion", expansion,
+            {.help = "hidden width, in head_dims of the target", .min = 1, .max = 1024});
     v.field("seed", seed, {.help = "of its first weights; mixed with train.seed", .min = 0});
   }
 };
@@ -205,18 +238,22 @@ struct ProjectorOptions {
   NoiseOptions noise;
   RidgeOptions ridge;
   MlpOptions mlp;
+  LcfOptions lcf;
+  DenseLatentOptions dense_latent;
   C2cOptions c2c;
 
   template <class V>
   void visit(V& v) {
     v.field("kind", kind,
             {.help = "the map that is trained",
-             .choices = {"identity", "noise", "ridge", "mlp", "c2c"}});
+             .choices = {"identity", "noise", "ridge", "mlp", "lcf", "dense_latent", "c2c"}});
     v.field("dtype", dtype,
             {.help = "type of its weights", .choices = {"float32", "bfloat16", "float16"}});
     v.section("noise", noise, "a control: noise with the target's per-layer statistics");
     v.section("ridge", ridge, "closed-form linear map; also what mlp starts from");
     v.section("mlp", mlp, "residual network over the ridge map");
+    v.section("lcf", lcf, "keys and values together through a narrow latent, layer by layer");
+    v.section("dense_latent", dense_latent, "a gated two-layer network for each KV head");
     v.section("c2c", c2c, "Cache-to-Cache's gated projector");
   }
 };

@@ -2,6 +2,9 @@
 //
 // Cache-to-Cache's recipe files (top-level `model` and `training`) load too: their keys are
 // translated, and notes() say aloud which of them have no effect here (c2c_recipe.h).
+//
+// A recipe may begin where another one ends: `extends: common.inc`, relative to its own folder. Keys
+// that it gives win, lists as a whole; the resolved recipe stands for itself.
 #pragma once
 
 #include <filesystem>
@@ -24,6 +27,7 @@ namespace kvlingua {
 struct Recipe {
   std::string name;  // letters, digits, . _ + -; empty in a file: the file's stem
   std::string description;
+  std::string extends;  // empty once it has been read
   PairOptions pair;
   DataOptions data;
   ProjectorOptions projector;
@@ -59,6 +63,8 @@ struct Recipe {
     v.field("name", name,
             {.help = "names datasets/<name> and checkpoints/<name>; empty: the file's name"});
     v.field("description", description, {.help = "one line"});
+    v.field("extends", extends,
+            {.help = "another recipe file that this one changes, relative to its folder"});
     v.section("pair", pair, "the two models");
     v.section("data", data, "text and stored caches");
     v.section("projector", projector, "the map between the caches");

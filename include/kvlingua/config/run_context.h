@@ -28,6 +28,8 @@ struct RunContext {
   std::string stage;                 // --stage; empty = all of train.stages
   std::string checkpoint;            // --checkpoint DIR; empty = the run's latest
   std::vector<std::string> compare;  // --compare A B
+  bool confirm = false;              // evaluate --confirm
+  int64_t seeds = 1;                 // train --seeds N
 
   int64_t seed_or(int64_t recipe_seed) const { return seed.value_or(recipe_seed); }
   bool quiet() const { return verbosity < 0; }

@@ -115,11 +115,20 @@ struct DistillationOptions {
   int64_t max_answer = 64;
   std::vector<std::string> families = {"identity", "counterfact"};
   int64_t items = 600;
+  bool fresh = true;  // without continuations: endless()
   int64_t continuations = 0;
+  double continuation_share = 0;
+  int64_t held_out = 96;
   bool checkpoint_activations = false;
-  bool train_base = true;
-  int64_t validate_every = 100;
+  bool range_test = false;
+  bool train_base = false;
+  int64_t validate_every = 50;
   int64_t patience = 0;
+  bool keep_best = true;
+  double divergence_kl = 1.25;
+  double divergence_r2 = 1.0;
+
+  bool endless() const { return fresh && continuations == 0; }
 
   template <class V>
   void visit(V& v) {
@@ -136,21 +145,57 @@ struct DistillationOptions {
     v.field("max_answer", max_answer,
             {.help = "answer tokens that are scored", .min = 1, .max = 1 << 16});
     v.field("families", families,
-            {.help = "what is asked about the contexts; values never seen in evaluation",
-             .choices = {"identity", "counterfact", "needle"},
+            {.help = "what is asked about the contexts; values never seen in evaluation. open: an "
+                     "open vocabulary in many phrasings",
+             .choices = {"identity", "counterfact", "needle", "open"},
              .required = true});
-    v.field("items", items, {.help = "contexts with a question, both forms together", .min = 10});
+    v.field("items", items,
+            {.help = "contexts with a question, both forms together; fresh: not read", .min = 10});
+    v.field(
+        "fresh", fresh,
+        {.help = "draw every item anew, without end, instead of a list that is learnt by heart"});
     v.field("continuations", continuations,
-            {.help = "beside them, documents of the corpus that the target must continue",
+            {.help = "a list of items (not fresh) with so many documents of the corpus, which the "
+                     "target must continue",
              .min = 0,
              .max = 1e9});
+    v.field("continuation_share", continuation_share,
+            {.help = "fresh: share of items that are documents of the corpus to be continued",
+             .min = 0,
+             .max = 0.9});
+    v.field("held_out", held_out,
+            {.help = "items that choose the best state: names and values that are never trained on",
+             .min = 8,
+             .max = 1 << 16});
     v.field("checkpoint_activations", checkpoint_activations,
             {.help = "recompute layers in backward to save memory"});
-    v.field("train_base", train_base, {.help = "mlp: train the linear map under it too"});
-    v.field("validate_every", validate_every,
-            {.help = "steps between validations; 0 = only at the end", .min = 0});
+    v.field(
+        "range_test", range_test,
+        {.help = "choose the rate by thirty steps of rising rates, up to optimizer.lr, of which "
+                 "nothing else is kept"});
+    v.field("train_base", train_base,
+            {.help = "train the linear map itself too, not only what stands over it "
+                     "(projector.ridge.change_rank, mlp)"});
+    v.field(
+        "validate_every", validate_every,
+        {.help = "steps between validations; 0 = only before the first and at the end", .min = 0});
     v.field("patience", patience,
             {.help = "validations without gain before stopping; 0 = never", .min = 0});
+    v.field("keep_best", keep_best,
+            {.help = "the result is the best validated state, the one before the first step "
+                     "included"});
+    v.field("divergence_kl", divergence_kl,
+            {.help = "keep_best: stop when the held-out KL is this many times what it was before "
+                     "the first step; 0 = never",
+             .min = 0});
+    v.field("divergence_r2", divergence_r2,
+            {.help = "keep_best: stop when the held-out R2 is this far below what it was before "
+                     "the first step; 0 = never",
+             .min = 0});
+    v.require((fresh && continuations == 0) || continuation_share == 0, "continuation_share",
+              "is of fresh items; a list has continuations");
+    v.require(!fresh || continuations > 0 || batch.steps > 0, "fresh",
+              "has no epochs: set batch.steps");
     v.require(kl_weight + ce_weight > 0, "kl_weight", "kl_weight and ce_weight must not both be 0");
   }
 };

@@ -99,6 +99,7 @@ class SafetensorsFile {
 
  private:
   class Mapping;
+  friend class ShardedSafetensors;
   void read_header();
 
   std::string where_;
@@ -114,6 +115,7 @@ class ShardedSafetensors {
  public:
   // Throws Error: kInput when there are no such files or shards are missing (all are named),
   // kCorrupt when an index or a shard is damaged or they contradict each other.
+  // Weights saved without their head (AutoModel) lack "model." in their names; it is put there.
   static ShardedSafetensors open(const std::filesystem::path& directory);
 
   const std::string& where() const { return where_; }  // the single file or the index
@@ -128,6 +130,7 @@ class ShardedSafetensors {
   void done_with(std::string_view name) const;
 
  private:
+  void name_as_whole_model();
   std::string where_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, size_t, std::less<>> file_of_;

@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/kernels/head_loss.h"
 #include "kvlingua/model/model_config.h"
+#include "kvlingua/model/weight_format.h"
 
 namespace kvlingua {
 
@@ -29,6 +31,9 @@ struct LoadOptions {
   // The same results bit for bit; every pass reads the files once, so decoding is slow. Not from
   // several threads at once.
   bool layer_streaming = false;
+  // How the layers' matrices are held; float weights are quantised while they are copied. What is
+  // quantised cannot be trained or saved; gradients to an injected past flow.
+  WeightOptions weights = {};
 };
 
 // Rounding: RMS norm and RoPE are computed in float32 and rounded once to the compute dtype. In
@@ -55,6 +60,9 @@ enum class LogitsAt { kNone, kLast, kAll, kPositions };
 struct PrefillOptions {
   LogitsAt logits = LogitsAt::kNone;
   at::Tensor logit_positions;  // kPositions: int64 [N, 2] of (row, token index)
+  // Instead of the logits what the vocabulary head would read there (PrefillResult::head_input): a distribution over the
+  // vocabulary takes some kilobytes this way, and head() or a loss makes as many logits at a time as there is room for.
+  bool head_input_only = false;
   bool want_cache = true;
   // Keys (rotated) and values of the new tokens that attention sees instead of the model's own, in
   // every layer; the result's cache still holds its own. Differentiable. Not with a streamed model.
@@ -71,7 +79,17 @@ struct PrefillResult {
                   // when wanted
   at::Tensor logits;  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T,
                       // vocab]; kPositions: [N, vocab]
+  at::Tensor
+      head_input;  // compute dtype, before the final norm, [.., hidden] in place of [.., vocab]
   at::Tensor queries, attention_outputs, hidden;
+};
+
+// What rows of the vocabulary head are compared with; see HeadLoss.
+struct HeadTargets {
+  at::Tensor answers_N;   // int64; undefined: no cross-entropy
+  at::Tensor weights_N;   // float32; undefined: every row counts 1
+  at::Tensor teacher_NC;  // head_input of the teacher; undefined: no KL
+  double temperature = 1;
 };
 
 class CausalLM {
@@ -93,9 +111,11 @@ class CausalLM {
   at::ScalarType dtype() const;
   int64_t weight_bytes() const;  // in memory; of a streamed model without its layers
   bool streams_layers() const;
+  WeightFormat weight_format() const;
   // sha256 over config.json and every tensor's name, type, shape and first and last 4 KiB: names
   // the artifact in pair sets and checkpoints, and tells two fine-tunings of one model apart. Of a
-  // random model: its config and seed, whatever is trained.
+  // random model: its config and seed, whatever is trained. Behind "nf4-", "nf4-double-" or "int8-"
+  // when weights were quantised at load: such a model is another one.
   const std::string& fingerprint() const;
 
   // past: keys must be rotated with this model's rope; its tokens come before `batch`. Throws Error
@@ -103,6 +123,14 @@ class CausalLM {
   // config().max_position_embeddings.
   PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr,
                         const PrefillOptions& options = {}) const;
+
+  // Final norm and vocabulary head: rows [.., hidden] of PrefillResult::head_input -> float32 logits [.., vocab].
+  at::Tensor head(const at::Tensor& head_input) const;
+
+  // Losses of the distributions that the head makes of such rows [N, hidden], without ever holding all logits
+  // (kernels/head_loss.h): cross-entropy to `answers_N`, KL from what the head makes of `teacher_NC`. Weighted sums,
+  // differentiable in head_input.
+  HeadLosses head_losses(const at::Tensor& head_input, const HeadTargets& targets) const;
 
   // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the
   // caller's to set. Each is an autograd leaf over memory that inference reads too: update it in

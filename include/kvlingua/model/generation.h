@@ -27,6 +27,8 @@ struct GenerationOptions {
   uint64_t seed = 0;  // sampling: one stream per row, from (seed, row_seeds[row] or row), so a row
                       // never depends on its batch
   std::vector<uint64_t> row_seeds;
+  // Told each id as it is produced (not the stop token); false ends the row there.
+  std::function<bool(int64_t row, int64_t id)> on_token;
 };
 
 struct GeneratedRow {

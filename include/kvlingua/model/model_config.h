@@ -9,6 +9,7 @@
 
 #include "kvlingua/cache/kv_shape.h"
 #include "kvlingua/cache/rope_spec.h"
+#include "kvlingua/model/weight_format.h"
 
 namespace kvlingua {
 
@@ -34,6 +35,8 @@ struct ModelConfig {
   RopeSpec rope;
   std::vector<int64_t> eos_ids;  // generation_config.json first, then config.json
   int64_t bos_id = -1;           // -1: none
+  // How the files hold the layers' matrices: dense, or as bitsandbytes saved them.
+  WeightFormat stored = WeightFormat::kDense;
 
   KvShape kv_shape() const { return {num_layers, num_kv_heads, head_dim}; }
   int64_t parameter_count() const;

@@ -4,10 +4,10 @@
 // A row of the source is a list of blocks: one block is the head_dim channels of one head of one
 // layer, first all keys, then all values (2 * layers * kv_heads blocks). The target's channels are
 // split in groups; each group reads its own list of blocks:
-//   full, all layers           2 groups (K reads every K block, V every V block); no gather, one
-//   plain GEMM each full, k layers             2 * Lt groups, each reading the heads of its k
-//   layers head_matched, k layers     2 * Lt * Ht groups, each reading the matching head(s) of its
-//   k layers
+//   full, all layers        2 groups: K reads every K block, V every V block; plain GEMMs
+//   full, k layers          2 * Lt groups, each reading all heads of its k layers
+//   head_matched, k layers  2 * Lt * Ht groups, each reading the matching head(s) of its k layers
+//
 // With joint features K and V groups read keys and values both ("full, all layers" is then a single
 // group). Groups are ordered part (K, V), layer, head, so their outputs side by side are the
 // target's channels in order.
@@ -44,6 +44,10 @@ struct BlockPlan {
     return dense() && select.numel() == 2 * source.layers * source.kv_heads;
   }
 };
+
+// The source heads that target head h reads when heads are matched: one, or a run of them when the
+// source has more.
+std::vector<int64_t> matched_heads(int64_t h, int64_t source_heads, int64_t target_heads);
 
 // Standardised source channels [N, 2 * Ls * Hs * Ds] (keys, then values) gathered by group:
 // [groups, N, in_width].

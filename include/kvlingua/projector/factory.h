@@ -17,9 +17,15 @@ std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& 
                                           const ProjectorOptions& options);
 
 // The projector that wrote `config` (Projector::config()), its tensors still to be loaded. `where`
-// names the file. Throws Error (kInput): unknown kind, missing or malformed fields.
+// names the file. numbers_stored: how many numbers the tensors beside it hold, if known; nothing is
+// allocated for a description of more. Throws Error: kInput for an unknown kind, missing, malformed
+// or impossible fields, kCorrupt for a description larger than its weights.
 std::unique_ptr<Projector> projector_from_config(const nlohmann::json& config,
-                                                 const std::string& where);
+                                                 const std::string& where,
+                                                 int64_t numbers_stored = -1);
+
+// Numbers that Cache-to-Cache's projector of these options holds at least.
+double least_c2c_numbers(int64_t target_layers, const C2cOptions& options);
 
 std::vector<std::string> projector_kinds();
 

@@ -3,12 +3,11 @@
 //
 // Two forms of the same map:
 //   translate()       KvCache -> KvCache: un-rotates, aligns tokens, maps, rotates where the cache
-//   will stand. What
-//                     evaluation and distillation use.
+//                     will stand. What evaluation and everything that injects use.
 //   translate_rows()  rows -> rows: one row is one target token with the source token aligned to
-//   it, all layers side
-//                     by side, keys un-rotated. What regression on stored pairs uses, and what most
-//                     kinds implement.
+//                     it, all layers side by side, keys un-rotated. What regression on stored pairs
+//                     and distillation use, and what most kinds implement.
+//
 // Both are differentiable with respect to parameters() and to the inputs. A projector knows no
 // model, only shapes.
 #pragma once

@@ -12,6 +12,9 @@
 //
 //   y = (standardised(x) W + b) * target deviation + target mean       standardised per channel, W
 //   [groups, in, out]
+//
+// With change_rank r, W + A B stands for W: a change of low rank that gradient stages train while
+// the closed-form map itself stays frozen. B starts at zero.
 #pragma once
 
 #include <vector>
@@ -53,14 +56,16 @@ class RidgeProjector : public Projector {
       const at::Tensor& channels_NC) const;  // [N, 2, Lt, Ht, Dt], weights' dtype
   CacheRows destandardised(const at::Tensor& outputs_N2LHD) const;  // float32
   const BlockPlan& plan() const { return plan_; }
+  at::Tensor weight() const;  // W, the change included: [groups, in, out]
   const ChannelStatistics& target_statistics() const { return target_; }
 
  private:
   RidgeOptions options_;
   BlockPlan plan_;
   ChannelStatistics source_, target_;
-  at::Tensor weight_;  // [groups, in, out]
-  at::Tensor bias_;    // [groups, 1, out]
+  at::Tensor weight_;                  // [groups, in, out]
+  at::Tensor bias_;                    // [groups, 1, out]
+  at::Tensor change_in_, change_out_;  // [groups, in, r] and [groups, r, out]; undefined without
 };
 
 }  // namespace kvlingua

@@ -4,10 +4,10 @@
 // On standardised channels, with C the correlation matrix of the features and P their correlation
 // with the targets:
 //   W = (C + lambda * trace(C) / F * I)^-1 P
-// The held-out error of every lambda follows from one eigendecomposition of C (in its basis only a
-// diagonal changes) and the held-out sums. Each target layer's keys and values choose their own
-// lambda. The map itself is then solved on all data by Cholesky; where that fails (a lambda far
-// below the rounding of C) by clipped eigenvalues, and a note says so.
+// solved by Cholesky for each lambda on the training sums and judged on the held-out sums. Each
+// target layer's keys and values choose their own lambda; the map itself is then solved on all data.
+// Where Cholesky fails (a lambda far below the rounding of C) eigenvalues are clipped instead, and
+// a note says so.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,6 +31,14 @@ struct RidgeSolution {
   at::Tensor lambda;
   at::Tensor heldout_r2;  // [2, target layers] float64, against the training mean; undefined
                           // without held-out sums
+  // What tells whether there were rows enough, with held-out sums; [2, target layers] float64. The
+  // fitted rows' own R2, and what the held-out one would be with twice the rows: of a linear map of
+  // p features to n rows the error is e (1 - p/n) on its own rows and e (1 + p/n) on others.
+  at::Tensor fitted_r2, doubled_r2;
+  int64_t rows = 0, features = 0;  // all rows; features of one target channel
+  double rows_per_feature() const {
+    return features > 0 ? static_cast<double>(rows) / static_cast<double>(features) : 0;
+  }
   std::vector<std::string> notes;  // what a reader of the log should know
 };
 

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace kvlingua {
@@ -43,6 +44,10 @@ class Tokenizer {
   // written in the text are recognised as such, as Hugging Face does. Throws Error (kInput) with
   // the byte position for invalid UTF-8. Thread-safe.
   Encoding encode(std::string_view text, bool add_special = true) const;
+  // encode(text, false), where special tokens written within `literal` (ranges of code points, in
+  // order) are text like any other.
+  Encoding encode_literal(std::string_view text,
+                          const std::vector<std::pair<int64_t, int64_t>>& literal) const;
   // Ids without a token (a model's head may be wider than its vocabulary) decode to nothing, as
   // Hugging Face does.
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const;
@@ -66,6 +71,8 @@ class Tokenizer {
   const std::string& fingerprint() const;
 
  private:
+  Encoding encode_with(std::string_view text, bool add_special,
+                       const std::vector<std::pair<int64_t, int64_t>>& literal) const;
   friend class StreamDecoder;
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);

@@ -32,13 +32,16 @@ TEST(FusionAlignment, ChatsAsItsOwnAligner) {
   const auto record = nlohmann::json::parse(in);
   int several = 0;
   for (const auto& c : record["cases"]) {
-    const Tokenizer target = tokenizer(c["target"]), source = tokenizer(c["source"]);
+    const auto target_name = c["target"].get<std::string>(),
+               source_name = c["source"].get<std::string>();
+    const Tokenizer target = tokenizer(target_name), source = tokenizer(source_name);
     std::vector<ChatMessage> messages;
-    for (const auto& m : c["messages"]) messages.push_back({m["role"], m["content"]});
+    for (const auto& m : c["messages"])
+      messages.push_back({m["role"].get<std::string>(), m["content"].get<std::string>()});
     TokenAligner aligner(target, source,
                          alignment_kind_from_name(c["strategy"].get<std::string>()));
-    const FusionSample sample = aligned_chat_sample(messages, {&target, family(c["target"])},
-                                                    {&source, family(c["source"])}, aligner);
+    const FusionSample sample = aligned_chat_sample(messages, {&target, family(target_name)},
+                                                    {&source, family(source_name)}, aligner);
     const std::string what = c.dump().substr(0, 120);
     EXPECT_EQ(sample.target_ids, c["target_ids"].get<std::vector<int64_t>>()) << what;
     EXPECT_EQ(sample.source_ids.at(0), c["source_ids"].get<std::vector<int64_t>>()) << what;

@@ -15,12 +15,16 @@ std::string template_text(const std::string& name) {
 
 Tokenizer with_template(const std::string& source) {
   const auto path = std::filesystem::path(KVLINGUA_TEST_DATA) / "text/smollm2/tokenizer.json";
-  return Tokenizer::from_json(slurp(path), nlohmann::json{{"chat_template", source}}.dump());
+  return Tokenizer::from_json(slurp(path), nlohmann::json{{"chat_template", source},
+                                                          {"bos_token", "<|begin_of_text|>"},
+                                                          {"eos_token", "</s>"}}
+                                               .dump());
 }
 
 std::vector<ChatMessage> messages_of(const nlohmann::json& list) {
   std::vector<ChatMessage> out;
-  for (const auto& m : list) out.push_back({m["role"], m["content"]});
+  for (const auto& m : list)
+    out.push_back({m["role"].get<std::string>(), m["content"].get<std::string>()});
   return out;
 }
 

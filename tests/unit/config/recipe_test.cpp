@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
+#include "support/temp_dir.h"
+
 #include "kvlingua/base/nearest.h"
 
 namespace kvlingua {
@@ -155,6 +159,47 @@ TEST(NearestName, FindsTyposAndStaysSilentWhenNothingIsNear) {
   EXPECT_EQ(nearest_name("max-length", {"max_length", "min_length"}), "max_length");
   EXPECT_EQ(nearest_name("lambda_grid", {"lambda", "holdout"}), "lambda");
   EXPECT_EQ(nearest_name("xyzzy", {"source", "target"}), "");
+}
+
+// What a recipe extends is read first; its own keys win, lists as a whole, and so do overrides.
+TEST(Recipe, ExtendsAnother) {
+  const TempDir dir;
+  std::filesystem::create_directories(dir / "below");
+  std::ofstream(dir / "common.inc")
+      << "name: common\ndata: {max_length: 77}\ntrain: {stages: [ridge, regression]}\n"
+         "projector: {ridge: {previous_tokens: 3, lambda: [1e-3, 1e-2]}}\n";
+  std::ofstream(dir / "middle.inc") << "extends: common.inc\ndata: {min_length: 5}\n";
+  std::ofstream(dir / "below/mine.yaml")
+      << "extends: ../middle.inc\npair: {source: {name: a}, target: {name: b}}\n"
+         "train: {stages: [ridge]}\nprojector: {ridge: {lambda: [1e-5]}}\n";
+  const Recipe recipe = Recipe::load(dir / "below/mine.yaml", {"data.max_length=99"});
+  EXPECT_EQ(recipe.name, "mine");
+  EXPECT_EQ(recipe.extends, "");
+  EXPECT_EQ(recipe.data.max_length, 99);
+  EXPECT_EQ(recipe.data.min_length, 5);
+  EXPECT_EQ(recipe.train.stages, std::vector<std::string>{"ridge"});
+  EXPECT_EQ(recipe.projector.ridge.previous_tokens, 3);
+  EXPECT_EQ(recipe.projector.ridge.lambda, std::vector<double>{1e-5});
+  // The resolved one stands for itself.
+  EXPECT_EQ(Recipe::from_yaml(recipe.to_yaml(), "elsewhere.yaml").to_yaml(), recipe.to_yaml());
+}
+
+TEST(Recipe, WhatItExtendsIsNamedWhereItIsWrong) {
+  const TempDir dir;
+  const auto message = [&](const std::string& common) {
+    std::ofstream(dir / "common.inc") << common;
+    std::ofstream(dir / "mine.yaml")
+        << "extends: common.inc\npair: {source: {name: a}, target: {name: b}}\n";
+    try {
+      Recipe::load(dir / "mine.yaml");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_NE(message("data: {max_lenght: 77}").find("common.inc:1:"), std::string::npos);
+  EXPECT_NE(message("extends: mine.yaml").find("circle"), std::string::npos);
+  EXPECT_NE(message("extends: none.inc").find("none.inc"), std::string::npos);
 }
 
 }  // namespace

@@ -47,8 +47,7 @@ TEST(PlannedUnits, EveryConditionThatWillBeAnswered) {
   for (const char* name : {"baseline", "full_text", "raw", "raw_text", "raw_shifted",
                            "raw_shifted_1", "ridge", "mlp"}) {
     EXPECT_EQ(units.at(std::string("read ") + name), 2 * 2 * 200 + 5) << name;
-    // Six blocks of 32 and one of 8 in each of four groups, and one of cases.
-    EXPECT_EQ(units.at(std::string("decode ") + name), 4 * 7 + 1) << name;
+    EXPECT_EQ(units.at(std::string("decode ") + name), 2 * 2 * 200 + 5) << name;
   }
   EXPECT_EQ(units.at("judge"), 8 * 805);
 }

@@ -36,6 +36,11 @@ TEST(World, Torchrun) {
   EXPECT_EQ(w.local_rank, 1);
   EXPECT_EQ(w.master_addr, "h");
   EXPECT_EQ(w.master_port, 123);
+  EXPECT_FALSE(w.served);
+  EXPECT_EQ(w.note, "");
+  EXPECT_TRUE(
+      world_of({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}})
+          .served);
 }
 
 TEST(World, Slurm) {
@@ -52,6 +57,15 @@ TEST(World, Slurm) {
   EXPECT_TRUE(world_of({{"SLURM_NTASKS", "2"}}).alone());
 }
 
+// sbatch sets SLURM_PROCID for its script too: a lone process must not pass for one of many unsaid.
+TEST(World, SlurmWithoutSrunIsSaid) {
+  std::map<std::string, std::string> slurm{{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}};
+  EXPECT_THAT(world_of(slurm).note, ::testing::HasSubstr("process 0 of 4, but no srun"));
+  slurm["SLURM_STEP_ID"] = "0";
+  EXPECT_EQ(world_of(slurm).note, "");
+  EXPECT_EQ(world_of({{"SLURM_NTASKS", "1"}, {"SLURM_PROCID", "0"}}).note, "");
+}
+
 TEST(World, RefusesContradictions) {
   EXPECT_THROW(world_of({{"RANK", "0"}}), Error);
   EXPECT_THROW(world_of({{"RANK", "4"}, {"WORLD_SIZE", "4"}}), Error);
@@ -64,6 +78,23 @@ TEST(Paths, RunsLiveUnderTheirNames) {
   EXPECT_EQ(paths.dataset, "/o/datasets/d");
   EXPECT_EQ(paths.run, "/o/checkpoints/r");
   EXPECT_EQ(paths.eval(), "/o/checkpoints/r/eval");
+}
+
+// Wherever a room of code lies, a run of its name is refused by name; the shipped pair's folder is
+// no such room.
+TEST(Paths, RunsDoNotTakeTheNamesOfCodeRooms) {
+  for (const char* room : {"corpus", "pairs", "generation", "loading"}) {
+    try {
+      run_paths(KVLINGUA_SOURCE_DIR, room, "r");
+      ADD_FAILURE() << room << " was taken for a run";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find(std::string("data.name ") + room), std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_NO_THROW(run_paths(KVLINGUA_SOURCE_DIR, "nano", "nano"));
+  EXPECT_NO_THROW(run_paths("/o", "pairs", "pairs"));
 }
 
 TEST(Paths, HubNamesPassThrough) { EXPECT_EQ(resolve_path("Qwen/Qwen3-0.6B"), "Qwen/Qwen3-0.6B"); }

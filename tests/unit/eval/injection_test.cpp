@@ -76,6 +76,26 @@ TEST_P(EveryArchitecture, LosslessConditionsEqualReadingTheText) {
   EXPECT_GT(mean_kl_of(result.answers, "raw_shifted"), one);
 }
 
+// In half precision a text read in other steps than a cache rounds otherwise: 16 of 605 answers of a real pair differed.
+// Here both go through passes of the same rows, so they are equal to the bit.
+TEST_P(EveryArchitecture, AnInjectedCacheEqualsTheTextInBfloat16) {
+  LoadOptions load;
+  load.dtype = at::kBFloat16;
+  const SelfPair pair(GetParam(), load);
+  const auto probes = nano_probes("identity", 40);
+  EvaluationInput input = pair.input(probes, {"noise", "same_cache", "identity"});
+  for (const int64_t batch : {32, 5}) {
+    input.options.batch_size = batch;
+    const Evaluation result = run_evaluation(input);
+    for (const Answer* answer : result.answers.of("same_cache")) {
+      const Answer* text = result.answers.find("full_text", answer->item);
+      EXPECT_EQ(answer->ids, text->ids) << answer->item;
+      EXPECT_EQ(answer->logprob, text->logprob) << answer->item;
+      EXPECT_EQ(answer->nll_answer, text->nll_answer) << answer->item;
+    }
+  }
+}
+
 TEST_P(EveryArchitecture, ControlsSayNothingOfTheContext) {
   const SelfPair pair(GetParam());
   const Evaluation result =
@@ -200,7 +220,8 @@ TEST(Resume, OneProcessTakesOverWhatAnotherRankLeft) {
   std::vector<std::string> left;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
     left.push_back(entry.path().filename().string());
-  EXPECT_EQ(left, std::vector<std::string>{"generations.jsonl"});
+  std::sort(left.begin(), left.end());
+  EXPECT_EQ(left, (std::vector<std::string>{"generations.jsonl", "probes.jsonl"}));
   EXPECT_EQ(run_evaluation(input).resumed, 40 * 4);
 }
 

@@ -124,5 +124,46 @@ TEST_F(Hub, CacheByEnvironment) {
   EXPECT_EQ(hub_cache(), "/c/.cache/huggingface/hub");
 }
 
+TEST_F(Hub, VariablesAreExpandedAsHuggingFaceDoes) {
+  snapshot({"config.json", "model.safetensors"});
+  ::unsetenv("HF_HUB_CACHE");
+  const std::string home = ::getenv("HOME") == nullptr ? "" : ::getenv("HOME");
+  ::setenv("HOME", root_.c_str(), 1);
+  ::setenv("KVLINGUA_TEST_X", root_.c_str(), 1);
+  for (const char* written : {"~", "$KVLINGUA_TEST_X", "${KVLINGUA_TEST_X}", "$HOME/."}) {
+    ::setenv("HF_HUB_CACHE", written, 1);
+    EXPECT_NE(resolve_model("org/name").string().find("abc123"), std::string::npos) << written;
+  }
+  ::setenv("HF_HUB_CACHE", "$KVLINGUA_NO_SUCH/${x", 1);
+  EXPECT_EQ(hub_cache(), "$KVLINGUA_NO_SUCH/${x");
+  ::unsetenv("HF_HUB_CACHE");
+  ::setenv("HF_HOME", "~/hf", 1);
+  EXPECT_EQ(hub_cache(), root_ / "hf" / "hub");
+  ::unsetenv("HF_HOME");
+  ::setenv("HOME", home.c_str(), 1);
+}
+
+TEST_F(Hub, LinksOfFilesThatNobodyNeedsMayDangle) {
+  const fs::path dir = snapshot({"config.json", "model.safetensors"});
+  fs::create_symlink("../../blobs/gone", dir / "README.md");
+  EXPECT_EQ(resolve_model("org/name"), dir);
+  fs::create_symlink("../../blobs/gone", dir / "tokenizer.json");
+  EXPECT_THAT(message_of("org/name"), HasSubstr("tokenizer.json"));
+}
+
+TEST_F(Hub, RevisionsOfARecipe) {
+  snapshot({"config.json", "model.safetensors"}, "c1");
+  const fs::path second = snapshot({"config.json", "model.safetensors"}, "c2");
+  std::ofstream(root_ / "models--org--name/refs/v2") << "c2\r\n";
+  std::ofstream(root_ / "models--org--name/refs/main") << "c1";
+  EXPECT_EQ(resolve_model("org/name", "v2"), second);
+  EXPECT_EQ(resolve_model("org/name@v2", "v2"), second);
+  EXPECT_EQ(resolve_model("org/name@v2", "main"), second);
+  EXPECT_EQ(resolve_model("org/name", "main").filename(), "c1");
+  EXPECT_THROW(resolve_model("org/name", "v3"), Error);
+  EXPECT_THROW(resolve_model("org/name@v2", "c1"), Error);
+  EXPECT_THROW(resolve_model(root_.string(), "v2"), Error);
+}
+
 }  // namespace
 }  // namespace kvlingua

@@ -132,7 +132,7 @@ TEST(ModelConfig, RefusesByName) {
               HasSubstr("got MistralForCausalLM, expected Qwen2ForCausalLM"));
   EXPECT_THAT(refused(R"({"architectures":[]})"), HasSubstr("got model_type qwen3"));
   EXPECT_THAT(refused(R"({"quantization_config":{"quant_method":"gptq"}})"),
-              HasSubstr("got \"gptq\", expected float weights"));
+              HasSubstr("got gptq, expected bitsandbytes nf4 or int8"));
   EXPECT_THAT(refused(R"({"hidden_act":"gelu"})"),
               HasSubstr("hidden_act: activation not supported: got gelu"));
   for (const char* type : {"dynamic", "longrope", "su", "mrope"}) {

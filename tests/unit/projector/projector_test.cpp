@@ -41,6 +41,8 @@ ProjectorOptions small(const std::string& kind, int64_t layers = 0,
   options.ridge.layout = layout;
   options.ridge.lambda = {1e-3};
   options.mlp = {.hidden = 5, .depth = 2};
+  options.lcf.latent = 4;
+  options.dense_latent.expansion = 2;
   return options;
 }
 
@@ -195,6 +197,78 @@ TEST(Mlp, AtStepZeroEqualsRidge) {
   }
 }
 
+// A change of low rank starts as none, and is what is trained when the map stays.
+TEST(Ridge, ChangeOfLowRankStartsAtNothingAndIsTrainedAlone) {
+  const support::LinearPair pair(kSource, kTarget, 4);
+  const CacheRows source = pair.rows(20, 1).first;
+  ProjectorOptions options = small("ridge");
+  const auto plain = make_projector(kSource, kTarget, options);
+  options.ridge.change_rank = 3;
+  const auto changed = make_projector(kSource, kTarget, options);
+  for (auto& [name, tensor] : plain->parameters()) {
+    tensor.copy_(at::randn(tensor.sizes()));
+    by_name(changed->parameters()).at(name).copy_(tensor);
+  }
+  EXPECT_TRUE(
+      plain->translate_rows(source).keys_NLHD.equal(changed->translate_rows(source).keys_NLHD));
+  at::Tensor out = by_name(changed->parameters()).at("change.out");
+  out.copy_(at::randn(out.sizes()));
+  const CacheRows a = changed->translate_rows(source);
+  EXPECT_GT((a.keys_NLHD - plain->translate_rows(source).keys_NLHD).abs().max().item<double>(), .1);
+  // weight() is the whole map.
+  by_name(plain->parameters()).at("weight").copy_(dynamic_cast<RidgeProjector&>(*changed).weight());
+  EXPECT_TRUE(at::allclose(a.keys_NLHD, plain->translate_rows(source).keys_NLHD, 1e-4, 1e-4));
+}
+
+// Head by head and layer by layer, as the header says it.
+TEST(DenseLatent, IsItsFormula) {
+  const KvShape source{4, 4, 3}, target{3, 2, 5};
+  ProjectorOptions options = small("dense_latent");
+  const auto projector = make_projector(source, target, options);
+  randomise(*projector, 3);
+  const auto w = by_name(projector->parameters());
+  const support::LinearPair pair(source, target, 4);
+  const CacheRows x = pair.rows(7, 1).first, y = projector->translate_rows(x);
+  for (int64_t l = 0; l < 3; ++l) {
+    const int64_t from = std::vector<int64_t>{0, 2, 3}[static_cast<size_t>(l)];  // round(l * 3 / 2)
+    for (int64_t part = 0; part < 2; ++part) {
+      for (int64_t h = 0; h < 2; ++h) {
+        const int64_t g = (l * 2 + part) * 2 + h;
+        const at::Tensor in = (part == 0 ? x.keys_NLHD : x.values_NLHD)
+                                  .select(1, from)
+                                  .narrow(1, 2 * h, 2)
+                                  .reshape({7, 6});
+        const at::Tensor hidden =
+            at::gelu(at::mm(in, w.at("first.weight")[g]) + w.at("first.bias")[g]);
+        const at::Tensor out = at::sigmoid(w.at("gate.bias")[g]) *
+                               (at::mm(hidden, w.at("second.weight")[g]) + w.at("second.bias")[g]);
+        const at::Tensor got = (part == 0 ? y.keys_NLHD : y.values_NLHD).select(1, l).select(1, h);
+        EXPECT_TRUE(at::allclose(got, out, 1e-4, 1e-5)) << l << part << h;
+      }
+    }
+  }
+}
+
+TEST(Lcf, KeysAndValuesShareOneLatent) {
+  const auto projector = make_projector(kSource, kTarget, small("lcf"));
+  randomise(*projector, 3);
+  const auto w = by_name(projector->parameters());
+  const support::LinearPair pair(kSource, kTarget, 4);
+  const CacheRows x = pair.rows(7, 1).first, y = projector->translate_rows(x);
+  const int64_t last = kTarget.layers - 1;
+  const at::Tensor in = at::cat({x.keys_NLHD.select(1, kSource.layers - 1).flatten(1),
+                                 x.values_NLHD.select(1, kSource.layers - 1).flatten(1)},
+                                1);
+  const at::Tensor latent =
+      at::gelu(at::mm(in, w.at("down.weight")[last]) + w.at("down.bias")[last]);
+  const at::Tensor out = at::mm(latent, w.at("up.weight")[last]) + w.at("up.bias")[last];
+  EXPECT_EQ(latent.size(1), 4);
+  EXPECT_TRUE(at::allclose(y.keys_NLHD.select(1, last).flatten(1),
+                           out.narrow(1, 0, kTarget.width()), 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(y.values_NLHD.select(1, last).flatten(1),
+                           out.narrow(1, kTarget.width(), kTarget.width()), 1e-4, 1e-5));
+}
+
 // Every kind with parameters, every layout: autograd against central differences in float64.
 TEST(Gradients, EqualFiniteDifferences) {
   struct Case {
@@ -207,9 +281,13 @@ TEST(Gradients, EqualFiniteDifferences) {
                         {"mlp", "full", 0, 0},
                         {"mlp", "full", 2, 0},
                         {"mlp", "full", 0, 3},
-                        {"mlp", "head_matched", 1, 0}}) {
-    ProjectorOptions options = small(c.kind, c.layers, c.layout);
-    options.mlp.rank = c.rank;
+                        {"mlp", "head_matched", 1, 0},
+                        {"ridge", "full", 0, 2},
+                        {"ridge", "head_matched", 2, 2},
+                        {"lcf", "", 0, 0},
+                        {"dense_latent", "", 0, 0}}) {
+    ProjectorOptions options = small(c.kind, c.layers, c.layout.empty() ? "full" : c.layout);
+    (c.kind == "ridge" ? options.ridge.change_rank : options.mlp.rank) = c.rank;
     const auto projector = make_projector(kSource, kTarget, options);
     randomise(*projector, 9);
     const support::LinearPair pair(kSource, kTarget, 4);

@@ -34,7 +34,55 @@ TEST(ChatTemplate, UnknownTemplatesSayHowToChoose) {
       EXPECT_EQ(error.code(), ExitCode::kInput);
       EXPECT_THAT(
           error.what(),
-          HasSubstr("pair.chat_family: qwen2.5|qwen3|smollm2|zephyr|llama3|llama3.1|plain"));
+          HasSubstr("choose one with pair.source.chat and pair.target.chat: qwen2.5, qwen2, "
+                    "chatml, qwen3, smollm2, zephyr, llama3, llama3.1, plain"));
+    }
+  }
+}
+
+std::string shipped(const std::string& name) {
+  return testing::slurp(std::filesystem::path(KVLINGUA_TEST_DATA) / "text/chat_templates" / name);
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+TEST(ChatTemplate, IsRecognisedByWhatItRenders) {
+  const std::string system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+  const std::string qwen2 =
+      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+      "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+      "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+      "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  EXPECT_EQ(recognise_chat_family(with_template(qwen2)), ChatFamily::kQwen2);
+  // The base models of Qwen2.5: its template, with the default system turn of Qwen2.
+  EXPECT_EQ(recognise_chat_family(with_template(
+                replaced(shipped("qwen2.5.jinja"), system, "You are a helpful assistant."))),
+            ChatFamily::kQwen2);
+  const std::string chatml =
+      replaced(qwen2,
+               "{% if loop.first and messages[0]['role'] != 'system' %}"
+               "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}",
+               "");
+  EXPECT_EQ(recognise_chat_family(with_template(chatml)), ChatFamily::kChatml);
+  EXPECT_EQ(recognise_chat_family(with_template(replaced(shipped("qwen2.5.jinja"), "\n", "\r\n"))),
+            ChatFamily::kQwen25);
+}
+
+TEST(ChatTemplate, OneThatAddsToTheDefaultSystemTurnIsNotTheOriginal) {
+  const std::string rule = " Always answer in French.";
+  for (const auto& [file, sentence] : {std::pair{"qwen2.5.jinja", "You are a helpful assistant."},
+                                       {"smollm2.jinja", "trained by Hugging Face"}}) {
+    try {
+      recognise_chat_family(with_template(replaced(shipped(file), sentence, sentence + rule)));
+      ADD_FAILURE() << file;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("a default system turn of its own"));
+      EXPECT_THAT(error.what(), HasSubstr(sentence + rule));
+      EXPECT_THAT(error.what(), HasSubstr("chat: chatml, and that text as system"));
     }
   }
 }
@@ -53,7 +101,7 @@ TEST(ChatTemplate, PlainJoinsByNewlines) {
   EXPECT_EQ(render_chat(ChatFamily::kPlain, {{"system", "s"}, {"user", "u"}}), "s\nu");
   EXPECT_EQ(chat_frame(ChatFamily::kPlain).before, "");
   EXPECT_EQ(chat_frame(ChatFamily::kPlain).after, "");
-  EXPECT_EQ(chat_family_from_name("chatml"), std::nullopt);
+  EXPECT_EQ(chat_family_from_name("alpaca"), std::nullopt);
 }
 
 TEST(ChatTemplate, NeverTwoBos) {

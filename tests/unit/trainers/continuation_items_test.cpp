@@ -15,9 +15,9 @@
 namespace kvlingua {
 namespace {
 
-class Continuations : public ::testing::Test {
+class ContinuationItems : public ::testing::Test {
  protected:
-  Continuations() {
+  ContinuationItems() {
     set_log_level(LogLevel::kError);
     kvlingua::testing::save_tiny_pair(dir_.path());
     source_.emplace(Tokenizer::from_directory(dir_ / "source"));
@@ -46,8 +46,9 @@ class Continuations : public ::testing::Test {
   }
   std::vector<DistillationItem> items(const Recipe& r) const {
     std::vector<DistillationItem> all;
-    add_continuation_items(r, 3, 1, reader(*source_, r.pair.source),
-                           reader(*target_, r.pair.target), all);
+    add_continuation_items(
+        Continuations(r, 3, 1, reader(*source_, r.pair.source), reader(*target_, r.pair.target)),
+        r.train.distillation.continuations, 3, all);
     return all;
   }
 
@@ -56,7 +57,7 @@ class Continuations : public ::testing::Test {
   std::vector<std::string> lines_;
 };
 
-TEST_F(Continuations, ContextWordAndAnswerAreTheTextInOrder) {
+TEST_F(ContinuationItems, ContextWordAndAnswerAreTheTextInOrder) {
   const auto all = items(recipe());
   std::set<std::string> seen;
   for (const DistillationItem& item : all) {
@@ -79,14 +80,14 @@ TEST_F(Continuations, ContextWordAndAnswerAreTheTextInOrder) {
   EXPECT_LT(all.size(), 72u);
 }
 
-TEST_F(Continuations, AsManyAsAskedForAndRepeatable) {
+TEST_F(ContinuationItems, AsManyAsAskedForAndRepeatable) {
   const auto some = items(recipe({"train.distillation.continuations=10"})),
              again = items(recipe({"train.distillation.continuations=10"}));
   ASSERT_EQ(some.size(), 10u);
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(some[i].span, again[i].span);
 }
 
-TEST_F(Continuations, NothingToDivideIsAnError) {
+TEST_F(ContinuationItems, NothingToDivideIsAnError) {
   std::ofstream(dir_ / "corpus.txt") << "a\nb\n";
   try {
     items(recipe());
@@ -94,6 +95,23 @@ TEST_F(Continuations, NothingToDivideIsAnError) {
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("train.distillation.continuations"), std::string::npos);
   }
+}
+
+// Drawn without end the documents come again, divided elsewhere.
+TEST_F(ContinuationItems, FreshOnesGoRoundTheCorpus) {
+  const Recipe r = recipe();
+  const Continuations continuations(r, 3, 1, reader(*source_, r.pair.source),
+                                    reader(*target_, r.pair.target));
+  const auto documents = static_cast<uint64_t>(continuations.documents());
+  int64_t divided_elsewhere = 0;
+  for (uint64_t n = 0; n < documents; ++n) {
+    const DistillationItem first = continuations.fresh(n), same = continuations.fresh(n),
+                           again = continuations.fresh(n + documents);
+    EXPECT_EQ(first.span, same.span);
+    EXPECT_EQ(first.answer, same.answer);
+    divided_elsewhere += first.span != again.span;
+  }
+  EXPECT_GT(divided_elsewhere, static_cast<int64_t>(documents) / 2);
 }
 
 TEST(Divide, TextWithoutSpacesIsDividedBetweenCharacters) {

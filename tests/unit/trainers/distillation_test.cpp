@@ -58,7 +58,7 @@ struct Fixture {
       tensor.copy_(at::randn(tensor.sizes()) * 0.1);
   }
   DistillationObjective objective(const Projector& p, int64_t cache_bytes = int64_t{1} << 30) {
-    return DistillationObjective(p, pair, make_items(40),
+    return DistillationObjective(p, pair, {.items = make_items(40)},
                                  ChannelStatistics::identity(target.kv_shape()), options, 7,
                                  nullptr, 0, 1, cache_bytes);
   }

@@ -3,6 +3,7 @@
 #include "trainers/engine/trainer.h"
 
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -187,8 +188,9 @@ TEST(Trainer, LearnsWhatRidgeCannot) {
 
 // A run that saves after every step; then a fresh process-worth of objects goes on from a few of
 // those checkpoints and must end with the same bits.
-void resumes_exactly(int64_t picks, double ema) {
+void resumes_exactly(int64_t picks, double ema, bool keep_best = false) {
   Fixture whole(8, /*dropout=*/0.2);
+  whole.options.keep_best = keep_best;
   whole.options.optimizer.ema = ema;
   whole.options.save_every = 1;
   whole.options.validate_every = 7;
@@ -215,6 +217,7 @@ void resumes_exactly(int64_t picks, double ema) {
 
 TEST(Trainer, ResumesWithTheSameBits) { resumes_exactly(8, 0.0); }
 TEST(Trainer, ResumesWithTheSameBitsWithAverages) { resumes_exactly(4, 0.9); }
+TEST(Trainer, ResumesWithTheSameBitsKeepingTheBest) { resumes_exactly(4, 0.0, true); }
 
 TEST(Trainer, StopsOrderlySavesAndGoesOn) {
   Fixture whole;
@@ -250,21 +253,23 @@ TEST(Trainer, StopsOrderlySavesAndGoesOn) {
   expect_same_bits(again.saved.back(), whole.saved.back(), "stopped at 9");
 }
 
+// The loss of its sixth micro-batch is no number.
+struct Broken : Objective {
+  Objective* inner;
+  int64_t calls = 0;
+  explicit Broken(Objective* o) : inner(o) {}
+  MicroBatch next(bool parts) override {
+    MicroBatch micro = inner->next(parts);
+    if (++calls == 6) micro.loss = micro.loss * NAN;
+    return micro;
+  }
+  ValidationResult validate() override { return inner->validate(); }
+  nlohmann::json state() const override { return inner->state(); }
+  void restore(const nlohmann::json& s) override { inner->restore(s); }
+  int64_t micro_batches_per_epoch() const override { return 1; }
+};
+
 TEST(Trainer, DivergenceNamesTheStepAndTheLastGoodCheckpoint) {
-  struct Broken : Objective {
-    Objective* inner;
-    int64_t calls = 0;
-    explicit Broken(Objective* o) : inner(o) {}
-    MicroBatch next(bool parts) override {
-      MicroBatch micro = inner->next(parts);
-      if (++calls == 6) micro.loss = micro.loss * NAN;
-      return micro;
-    }
-    ValidationResult validate() override { return inner->validate(); }
-    nlohmann::json state() const override { return inner->state(); }
-    void restore(const nlohmann::json& s) override { inner->restore(s); }
-    int64_t micro_batches_per_epoch() const override { return 1; }
-  };
   Fixture f;
   Broken broken(f.objective.get());
   f.options.save_every = 2;
@@ -283,6 +288,94 @@ TEST(Trainer, DivergenceNamesTheStepAndTheLastGoodCheckpoint) {
     EXPECT_NE(std::string(error.what()).find("step-4"), std::string::npos) << error.what();
   }
   EXPECT_EQ(f.saved.size(), 2u);
+}
+
+// A learning rate far too high: the stage ends at the validation that shows it, says why, and its
+// result is the state before the first step.
+TEST(Trainer, ADivergedStageEndsWithItsBestState) {
+  Fixture f(8);
+  const double start = f.objective->validate().score;
+  const NamedTensors before = f.projector->state();
+  std::vector<at::Tensor> copies;
+  for (const auto& [name, tensor] : before) copies.push_back(tensor.clone());
+  f.options.optimizer = {.lr = 30, .clip = 0, .schedule = "constant", .warmup_ratio = 0};
+  f.options.total_steps = 400;
+  f.options.validate_every = 5;
+  f.options.keep_best = true;
+  f.options.divergence_score = 1.25;
+  f.options.remedy = "lower the rate";
+  const TrainState state = f.run();
+  ASSERT_TRUE(state.stopped.is_object());
+  EXPECT_EQ(state.stopped["step"], state.step);
+  EXPECT_LE(state.step, 5);
+  EXPECT_THAT(state.stopped["reason"].get<std::string>(), ::testing::HasSubstr("before the first"));
+  EXPECT_EQ(state.stopped["remedy"], "lower the rate");
+  EXPECT_EQ(state.best_step, 0);
+  EXPECT_NEAR(*state.start_score, start, 1e-9);
+  EXPECT_NEAR(f.objective->validate().score, start, 1e-9);
+  for (size_t i = 0; i < before.size(); ++i)
+    EXPECT_TRUE(f.saved.back().projector[i].second.equal(copies[i])) << before[i].first;
+  EXPECT_TRUE(f.saved.back().state.stage_finished);
+}
+
+TEST(Trainer, R2FarBelowTheStartsEndsTheStageToo) {
+  Fixture f(8);
+  f.options.optimizer = {.lr = 0.3, .schedule = "constant", .warmup_ratio = 0};
+  f.options.total_steps = 400;
+  f.options.validate_every = 5;
+  f.options.keep_best = true;
+  f.options.divergence_r2 = 0.05;
+  const TrainState state = f.run();
+  ASSERT_TRUE(state.stopped.is_object());
+  EXPECT_THAT(state.stopped["reason"].get<std::string>(), ::testing::HasSubstr("R2"));
+  EXPECT_LT(state.step, 400);
+}
+
+TEST(Trainer, ABrokenLossEndsWithTheBestStateToo) {
+  Fixture f;
+  Broken broken(f.objective.get());
+  f.options.keep_best = true;
+  f.options.validate_every = 2;
+  Trainer trainer(*f.projector, broken, f.options, f.observers, [&](const Checkpoint& c) {
+    f.saved.push_back(c.snapshot());
+    return "step-" + std::to_string(c.state.step);
+  });
+  TrainState state;
+  state.stage = "regression";
+  trainer.fit(state);
+  EXPECT_EQ(state.stopped["step"], 6);
+  EXPECT_EQ(state.step, 5);
+  EXPECT_NEAR(f.objective->validate().score, *state.best_score, 1e-9);
+}
+
+// A rate far too high as the upper end: the one that is found trains, and the test leaves no trace
+// but the rate.
+TEST(Trainer, TheRangeTestFindsARateThatTrains) {
+  Fixture f(100, 0.0, 3000), given(100, 0.0, 3000);
+  f.options.validate_every = 10;
+  f.options.optimizer = {.lr = 3, .schedule = "constant", .warmup_ratio = 0};
+  f.options.range_test = f.options.keep_best = true;
+  f.options.total_steps = given.options.total_steps = 60;
+  const TrainState state = f.run();
+  ASSERT_TRUE(state.rate.has_value());
+  EXPECT_LT(*state.rate, 0.3);
+  EXPECT_GE(*state.rate, 3e-3);
+  EXPECT_LT(*state.best_score, *state.start_score);
+  given.options.optimizer = f.options.optimizer;
+  given.options.optimizer.lr = *state.rate;
+  EXPECT_EQ(given.run().last_loss, state.last_loss);
+}
+
+// What gets better is left alone, and the result is never worse than the start.
+TEST(Trainer, KeepingTheBestDoesNotChangeARunThatImproves) {
+  Fixture plain(8), kept(8);
+  kept.options.keep_best = true;
+  kept.options.divergence_score = 1.25;
+  kept.options.validate_every = 6;
+  const TrainState a = plain.run(), b = kept.run();
+  EXPECT_TRUE(b.stopped.is_null());
+  EXPECT_LE(*b.best_score, *b.start_score);
+  EXPECT_EQ(a.last_loss, b.last_loss);
 }
 
 TEST(Trainer, EarlyStoppingReturnsToTheBest) {

@@ -1,0 +1,261 @@
+#include "eval/judgement.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "eval/criteria/fused_gain.h"
+#include "eval/criteria/identity.h"
+#include "eval/criteria/parametric_knowledge.h"
+#include "eval/criteria/stalling.h"
+#include "eval/statistics/clustered.h"
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <class List, class Value>
+bool contains(const List& list, const Value& value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+std::string joined(const std::vector<std::string>& words, const char* last = " and ") {
+  std::string text;
+  for (size_t i = 0; i < words.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == words.size() ? last : ", ") + words[i];
+  return text;
+}
+
+Json to_json(const CriterionResult& result) {
+  Json json{{"verdict", to_string(result.verdict)},
+            {"statistic", result.statistic},
+            {"low", result.low},
+            {"high", result.high},
+            {"threshold", result.threshold},
+            {"n", result.n},
+            {"groups", result.groups},
+            {"contents", result.contents},
+            {"design_effect", result.design_effect},
+            {"families", result.families},
+            {"floor", result.floor},
+            {"ceiling", result.ceiling},
+            {"monte_carlo_errors", {result.low_error, result.high_error}},
+            {"within_monte_carlo", result.within_monte_carlo},
+            {"controls", Json::object()},
+            {"by_seed", result.by_seed},
+            {"seeds_half_width", result.seeds_half_width},
+            {"notes", result.notes},
+            {"definition", result.definition}};
+  for (const ControlShare& control : result.controls)
+    json["controls"][control.name] = {
+        {"statistic", std::isfinite(control.statistic) ? Json(control.statistic) : Json()},
+        {"low", control.low},
+        {"high", control.high},
+        {"n", control.n},
+        {"below", control.below}};
+  return json;
+}
+
+// What the gate asks of this many items, and how many it would take.
+Json power_of(const CriterionResult& result, const EvalOptions& options) {
+  const double ceiling = result.ceiling - result.floor;
+  if (!(ceiling > 0) || result.n == 0) return nullptr;
+  const double margin = options.confirm.margin, confidence = options.criteria.confidence;
+  const auto at = [&](double truth) {
+    return stats::power_of_share(result.threshold, truth, result.n, ceiling, result.gained,
+                                 result.design_effect, confidence);
+  };
+  const int64_t needed =
+      stats::items_for_power(options.confirm.power, result.threshold, result.threshold + margin,
+                             ceiling, result.gained, result.design_effect, confidence);
+  return {{"n", result.n},
+          {"design_effect", result.design_effect},
+          {"gate", result.threshold},
+          {"margin", margin},
+          {"at_margin", at(result.threshold + margin)},
+          {"at_one", at(std::max(1.0, result.threshold))},
+          {"power", options.confirm.power},
+          {"needed_n", needed > 0 ? Json(needed) : Json()}};
+}
+
+std::vector<CriterionResult> results_of(const JudgeInput& input, bool fuses) {
+  const CriteriaOptions& gates = input.options.criteria;
+  CriterionInput criterion{.answers = input.answers,
+                           .gated = input.options.gated,
+                           .threshold = gates.identity,
+                           .confidence = gates.confidence,
+                           .resamples = input.options.bootstrap,
+                           .seed = input.seed,
+                           .replicas = input.replicas,
+                           .controls = compulsory_controls(false)};
+  std::vector<CriterionResult> results{judge_identity(criterion)};
+  criterion.threshold = gates.stalling;
+  results.push_back(judge_stalling(criterion));
+  criterion.threshold = gates.parametric_knowledge;
+  results.push_back(judge_parametric_knowledge(criterion));
+  if (contains(input.options.families, "needle")) {
+    criterion.threshold = gates.needle;
+    results.push_back(judge_needle(criterion));
+  }
+  if (!fuses) return results;
+  for (CriterionResult& result : results) {
+    if (result.name == "stalling") continue;
+    result.verdict = Verdict::kNotApplicable;
+    result.controls.clear();
+    result.notes = {
+        "not applicable: this projector fuses, so the target reads the context itself and being as "
+        "good as full_text shows no transfer"};
+  }
+  criterion.threshold = gates.fused_gain;
+  results.push_back(judge_fused_gain(criterion));
+  return results;
+}
+
+void find_controls(const JudgeInput& input, bool fuses, const std::vector<CriterionResult>& results,
+                   std::vector<Finding>& findings) {
+  std::vector<std::string> missing;
+  for (const auto& control : compulsory_controls(fuses))
+    if (input.answers.empty(control)) missing.push_back(control);
+  if (!missing.empty())
+    findings.push_back(
+        {"controls_missing",
+         cat("no verdict without its controls: ", joined(missing), " not among eval.conditions"),
+         true});
+  for (const CriterionResult& result : results)
+    for (const ControlShare& control : result.controls) {
+      if (control.below) continue;
+      findings.push_back(
+          {"control_not_below_gate",
+           fuses ? cat("the gain over ", control.name, " is not shown: ", control.statistic, " [",
+                       control.low, ", ", control.high, "]")
+                 : cat(control.name, " on ", result.name, " is ", control.statistic, " [",
+                       control.low, ", ", control.high,
+                       "]: not wholly below the gate, so the gate does not tell the judged "
+                       "condition from a control"),
+           true});
+    }
+}
+
+// The verdict in one sentence: how it was looked for, what it speaks of, what it does not.
+std::string line_of(const JudgeInput& input, bool fuses, const Judgement& judgement) {
+  std::vector<std::string> said, judged, untrained, silent;
+  for (const auto& [name, c] : judgement.criteria.items()) {
+    const std::string verdict = c["verdict"];
+    if (verdict == "not_applicable") continue;
+    said.push_back(cat(name, " ", verdict == "pass" && !input.confirm ? "met" : verdict));
+    for (const auto& family : c["families"])
+      if (name != "stalling" && !contains(judged, family.get<std::string>()) &&
+          !input.answers.of("full_text", family.get<std::string>()).empty())
+        judged.push_back(family.get<std::string>());
+  }
+  for (const auto& family : input.answers.families("full_text")) {
+    if (family == "cases") continue;
+    if (!contains(judged, family)) silent.push_back(family);
+    if (!input.trained_families.empty() && contains(judged, family) &&
+        !contains(input.trained_families, family))
+      untrained.push_back(family);
+  }
+  const auto seeds = 1 + input.replicas.size();
+  std::string line =
+      cat(input.confirm ? "Confirmatory" : "Exploratory", ": ", input.options.gated, ", ",
+          seeds == 1 ? std::string("this checkpoint") : cat(seeds, " training seeds"),
+          fuses ? ", context-aware (it fuses; the target reads the text too)"
+                : ", context-unaware (the target never reads the text)");
+  if (!judged.empty()) {
+    line += cat(", on held-out values of ", joined(judged));
+    if (!input.trained_families.empty())
+      line += untrained.empty() ? std::string(" in the templates it was trained on")
+                                : cat(" (", joined(untrained), " left out of distillation)");
+  }
+  line += cat(": ", joined(said, ", "), ".");
+  if (!silent.empty()) line += cat(" Nothing is claimed about ", joined(silent), ".");
+  if (!judgement.met && input.confirm) line += " Not confirmed.";
+  return line;
+}
+
+}  // namespace
+
+const std::vector<std::string>& compulsory_controls(bool fuses) {
+  static const std::vector<std::string> translated{"noise", "shuffled", "averaged", "wrong_text"},
+      fused{kFusedControl};
+  return fuses ? fused : translated;
+}
+
+void check_gate(const EvalOptions& options,
+                const std::map<std::string, NamedProjector>& projectors) {
+  const bool there = contains(options.conditions, options.gated) || options.gated == "baseline" ||
+                     options.gated == "full_text";
+  if (options.gated == "none" || !there || projectors.contains(options.gated)) return;
+  std::string known;
+  for (const auto& [name, projector] : projectors) known += (known.empty() ? "" : ", ") + name;
+  throw Error({.code = ExitCode::kUsage,
+               .where = "eval.gated",
+               .what = "only a projector can be judged",
+               .got = printable(options.gated),
+               .expected = known.empty() ? "a projector's condition, or none" : known + ", or none",
+               .remedy = "name the condition whose checkpoint is to be judged"});
+}
+
+Judgement judge(const JudgeInput& input, std::vector<Finding>& findings) {
+  Judgement judgement;
+  const auto projector = input.projectors.find(input.options.gated);
+  judgement.judged =
+      projector != input.projectors.end() && !input.answers.empty(input.options.gated);
+  if (!judgement.judged) {
+    if (input.options.gated != "none")
+      findings.push_back({"gate_missing",
+                          cat(input.options.gated,
+                              " is to be judged and was not evaluated (eval.gated: none asks for a "
+                              "table without a verdict)"),
+                          true});
+    judgement.line = cat("No verdict: ", input.options.gated, " was not evaluated.");
+    return judgement;
+  }
+  const bool fuses = projector->second.projector->fuses();
+  std::vector<CriterionResult> results = results_of(input, fuses);
+  find_controls(input, fuses, results, findings);
+  judgement.met = true;
+  for (CriterionResult& result : results) {
+    if (result.within_monte_carlo)
+      findings.push_back(
+          {"gate_within_monte_carlo", cat(result.name, ": ", result.notes.back()), false});
+    if (result.verdict != Verdict::kNotApplicable) {
+      for (const Finding& finding : findings)
+        if (finding.withholds) {
+          result.verdict = Verdict::kInconclusive;
+          result.notes.insert(result.notes.begin(),
+                              "verdict withheld: " + finding.name + ": " + finding.text);
+        }
+      judgement.met = judgement.met && result.verdict == Verdict::kPass;
+    }
+    const bool share = result.name != "stalling" && result.name != "fused_gain";
+    Json power = share && result.verdict != Verdict::kNotApplicable
+                     ? power_of(result, input.options)
+                     : Json();
+    if (result.verdict == Verdict::kInconclusive && power.is_object() &&
+        result.low < result.threshold && result.high >= result.threshold)
+      result.notes.push_back(
+          power["needed_n"].is_null()
+              ? cat("no number of items up to 20000 would decide for a truth of ",
+                    result.threshold + input.options.confirm.margin)
+              : cat("for a truth of ", result.threshold + input.options.confirm.margin, ", ",
+                    power["needed_n"].get<int64_t>(), " items would show it with a chance of ",
+                    input.options.confirm.power, "; these ", result.n, " do with ",
+                    std::round(100 * power["at_margin"].get<double>()) / 100));
+    judgement.criteria[result.name] = to_json(result);
+    if (power.is_object()) judgement.power[result.name] = std::move(power);
+  }
+  judgement.judging = {{"gated", input.options.gated},
+                       {"replicas", input.replicas},
+                       {"fuses", fuses},
+                       {"controls", compulsory_controls(fuses)},
+                       {"confidence", input.options.criteria.confidence},
+                       {"resamples", input.options.bootstrap},
+                       {"seed", input.seed}};
+  judgement.line = line_of(input, fuses, judgement);
+  return judgement;
+}
+
+}  // namespace kvlingua

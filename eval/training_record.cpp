@@ -1,0 +1,188 @@
+#include "eval/training_record.h"
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <set>
+
+#include "datasets/corpus/corpus.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/io/sha256.h"
+
+namespace kvlingua {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <class T>
+std::string yaml_of(T options) {
+  return options_to_yaml(visit_of(options));
+}
+
+// What training depends on besides its name.
+std::vector<std::pair<std::string, std::string>> training_sections(const Recipe& recipe) {
+  Recipe plain = recipe;
+  plain.train.log_every = 10;
+  plain.train.tensorboard = true;
+  plain.train.seed = 0;
+  plain.pair.device.clear();
+  return {{"pair", yaml_of(plain.pair)},
+          {"data", yaml_of(plain.data)},
+          {"projector", yaml_of(plain.projector)},
+          {"train", yaml_of(plain.train)}};
+}
+
+std::string losses_of(const Recipe& recipe, const std::string& stage) {
+  const auto& d = recipe.train.distillation;
+  if (stage == "distillation")
+    return cat("KL from full_text x ", d.kl_weight, ", cross-entropy on the gold answer x ",
+               d.ce_weight, ", regression on pairs x ", d.anchor);
+  if (stage == "regression")
+    return cat("error on pairs: keys x ", recipe.train.regression.key_weight, ", values x ",
+               recipe.train.regression.value_weight, ", attention outputs x ",
+               recipe.train.regression.attention_weight);
+  if (stage == "c2c") return "cross-entropy on the response through the fused target";
+  return "least squares on pairs, closed form";
+}
+
+// Of state.json: a checkpoint of an imported projector has none.
+Json state_of(const std::filesystem::path& checkpoint) {
+  std::ifstream in(checkpoint / "state.json");
+  return in ? Json::parse(in, nullptr, false) : Json();
+}
+
+}  // namespace
+
+TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
+                                  const Recipe& evaluating, std::vector<Finding>& findings) {
+  TrainingRecord result;
+  result.condition = condition;
+  const Json state = state_of(loaded.path);
+  result.json = {{"checkpoint", loaded.path.string()},
+                 {"stage", loaded.stage},
+                 {"step", loaded.global_step},
+                 {"recipe_sha256", sha256_hex(loaded.recipe_yaml)}};
+  if (state.is_object() && state.contains("stage_finished")) {
+    const bool finished = state["stage_finished"].get<bool>();
+    result.json["finished"] = finished;
+    if (state.contains("tokens")) result.json["rows_seen"] = state["tokens"];
+  }
+  try {
+    if (!loaded.recipe_yaml.empty())
+      result.recipe = Recipe::from_yaml(loaded.recipe_yaml, (loaded.path / "recipe.yaml").string());
+  } catch (const Error& error) {
+    findings.push_back(
+        {"training_not_known",
+         cat(condition, ": the recipe that trained it cannot be read: ", error.what()), false});
+  }
+  if (!result.recipe) return result;
+  const Recipe& trained = *result.recipe;
+  result.json["recipe"] = trained.name;
+  result.json["losses"] = losses_of(trained, loaded.stage);
+  result.json["seed"] = trained.train.seed;
+  result.json["data"] = trained.data.kind;
+  if (loaded.stage == "distillation") result.families = trained.train.distillation.families;
+  result.json["families"] = result.families;
+  std::string differing;
+  const auto mine = training_sections(evaluating), theirs = training_sections(trained);
+  for (size_t i = 0; i < mine.size(); ++i)
+    if (mine[i].second != theirs[i].second)
+      differing += (differing.empty() ? "" : ", ") + mine[i].first;
+  result.json["same_training"] = differing.empty();
+  if (!differing.empty())
+    findings.push_back({"trained_by_another_recipe",
+                        cat(condition, ": trained by recipe ", trained.name, " (sha256 ",
+                            sha256_hex(loaded.recipe_yaml).substr(0, 16),
+                            "), which differs from the evaluating one in: ", differing),
+                        false});
+  return result;
+}
+
+void leave_out_trained(const std::vector<const Recipe*>& recipes, std::vector<Probe>& probes,
+                       std::vector<Finding>& findings) {
+  std::vector<Overlap> found;
+  std::set<std::string> searched;
+  for (const Recipe* recipe : recipes) {
+    if (!searched.insert(yaml_of(recipe->data)).second) continue;
+    std::unique_ptr<Corpus> corpus;
+    try {
+      corpus = open_corpus(recipe->data);
+    } catch (const Error& error) {
+      findings.push_back(
+          {"training_not_checked",
+           cat("a training corpus is not here, overlap with it was not looked for: ", error.what()),
+           false});
+      continue;
+    }
+    int64_t next = 0;
+    const int64_t size = recipe->data.max_samples > 0
+                             ? std::min(corpus->size(), recipe->data.max_samples)
+                             : corpus->size();
+    for (Overlap& overlap : overlaps(probes, [&](std::string& text) {
+           while (next < size) {
+             try {
+               text = corpus->read(next++).text;
+               return true;
+             } catch (const Error&) {
+               // A malformed record trained nothing.
+             }
+           }
+           return false;
+         }))
+      found.push_back(std::move(overlap));
+  }
+  if (found.empty()) return;
+  const auto& builtin = family_names();
+  std::vector<bool> out(probes.size(), false);
+  for (const Overlap& overlap : found) {
+    const Probe& probe = probes[overlap.probe];
+    if (std::find(builtin.begin(), builtin.end(), probe.family) == builtin.end())
+      throw Error(
+          {.code = ExitCode::kInput,
+           .where = cat("probe ", printable(probe.id)),
+           .what = "shared with training",
+           .got = cat("its ", overlap.what, overlap.what == "context" ? " stands" : " stand",
+                      " in training document ", overlap.document, "; ", found.size(),
+                      " probes in all"),
+           .expected = "values that training never saw",
+           .remedy = "take these probes out of their file, or the documents out of the corpus"});
+    out[overlap.probe] = true;
+  }
+  std::vector<Probe> kept;
+  for (size_t i = 0; i < probes.size(); ++i)
+    if (!out[i]) kept.push_back(std::move(probes[i]));
+  findings.push_back(
+      {"shared_with_training",
+       cat(probes.size() - kept.size(), " items stand in the training corpus: left out"), false});
+  probes = std::move(kept);
+}
+
+void check_lowered_gates(const Recipe& recipe, std::vector<Finding>& findings) {
+  CriteriaOptions own;  // of the recipe's file, without what the command line says
+  if (!recipe.file.empty()) try {
+      own = Recipe::load(recipe.file).eval.criteria;
+    } catch (const Error&) {
+      own = {};  // a recipe that is complete only with --set: the defaults hold
+    }
+  const CriteriaOptions usual, asked = recipe.eval.criteria;
+  const auto check = [&](const char* name, double CriteriaOptions::*gate, bool higher_is_harder) {
+    const double least =
+        higher_is_harder ? std::max(own.*gate, usual.*gate) : std::min(own.*gate, usual.*gate);
+    const bool lowered = higher_is_harder ? asked.*gate < least : asked.*gate > least;
+    if (lowered)
+      findings.push_back({"gate_lowered",
+                          cat(name, " is to be judged against ", asked.*gate,
+                              ", easier than the recipe's or the default gate (", least,
+                              "): read the interval, it is printed"),
+                          true});
+  };
+  check("identity", &CriteriaOptions::identity, true);
+  check("parametric_knowledge", &CriteriaOptions::parametric_knowledge, true);
+  check("needle", &CriteriaOptions::needle, true);
+  check("fused_gain", &CriteriaOptions::fused_gain, true);
+  check("confidence", &CriteriaOptions::confidence, true);
+  check("stalling", &CriteriaOptions::stalling, false);
+}
+
+}  // namespace kvlingua

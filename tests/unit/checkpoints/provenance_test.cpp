@@ -1,0 +1,142 @@
+// What trained what: the recipe's part of a stage, and the first field in which two differ.
+#include "checkpoints/provenance.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "checkpoints/load_projector.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/io/manifest.h"
+#include "kvlingua/projector/factory.h"
+#include "support/temp_dir.h"
+
+namespace kvlingua {
+namespace {
+
+Recipe recipe_with(const std::string& lines = {}) {
+  return Recipe::from_yaml(
+      "pair: {source: {name: a}, target: {name: b}}\nprojector: {kind: mlp}\n" + lines, "r.yaml");
+}
+
+Provenance made(const Recipe& recipe, const std::string& stage) {
+  return {stage_recipe(recipe, stage, 1), "pairs", "start"};
+}
+
+TEST(Provenance, NamesTheFieldThatDiffers) {
+  const auto was = made(recipe_with(), "regression").to_json();
+  EXPECT_FALSE(provenance_difference(was, made(recipe_with(), "regression")));
+  const auto differs = [&](const std::string& lines) {
+    const auto d = provenance_difference(was, made(recipe_with(lines), "regression"));
+    return d ? d->field : "none";
+  };
+  EXPECT_EQ(differs("train: {regression: {optimizer: {lr: 0.5}}}"),
+            "train.regression.optimizer.lr");
+  EXPECT_EQ(differs("train: {shuffle_pairs: true}"), "train.shuffle_pairs");
+  // What another stage or nobody's result depends on.
+  EXPECT_EQ(differs("train: {distillation: {items: 70}}"), "none");
+  EXPECT_EQ(differs("train: {log_every: 7}"), "none");
+  EXPECT_EQ(differs("checkpoint: {every: 7, name: other}"), "none");
+  EXPECT_EQ(differs("data: {name: other, workers: 3}"), "none");
+  EXPECT_EQ(differs("eval: {items: 7}"), "none");
+  Provenance other = made(recipe_with(), "regression");
+  other.pairs = "others";
+  EXPECT_EQ(provenance_difference(was, other)->field, "pairs");
+  other = made(recipe_with(), "regression");
+  other.start = "";
+  EXPECT_EQ(provenance_difference(was, other)->field, "start");
+  EXPECT_EQ(provenance_difference(was, other)->asked, "none");
+  other = made(recipe_with(), "regression");
+  other.recipe["train.seed"] = 2;
+  EXPECT_EQ(provenance_difference(was, other)->field, "train.seed");
+}
+
+TEST(Provenance, AnUnfinishedStageMayGoOnLonger) {
+  const auto was = made(recipe_with(), "regression").to_json();
+  const Provenance longer =
+      made(recipe_with("train: {regression: {batch: {steps: 9999}}}"), "regression");
+  EXPECT_TRUE(provenance_difference(was, longer, false));
+  EXPECT_FALSE(provenance_difference(was, longer, true));
+}
+
+TEST(Provenance, WhatDoesNotSayIsNotRefused) {
+  EXPECT_FALSE(provenance_difference(nullptr, made(recipe_with(), "ridge")));
+  EXPECT_FALSE(provenance_difference({{"recipe", 3}, {"pairs", 4}}, made(recipe_with(), "ridge")));
+}
+
+// ---- descriptions that nobody checked
+
+Checkpoint small(const std::string& kind = "mlp") {
+  ProjectorOptions options;
+  options.kind = kind;
+  options.mlp.hidden = 4;
+  const auto projector = make_projector({2, 1, 4}, {1, 2, 4}, options);
+  Checkpoint c;
+  c.state.stage = "regression";
+  c.projector_config = projector->config();
+  c.projector = projector->state();
+  c.rng = RngState::capture();
+  return c;
+}
+
+void expect_refused(const std::function<void(nlohmann::json&)>& change) {
+  const TempDir dir;
+  Checkpoint c = small();
+  change(c.projector_config);
+  write_checkpoint(c, dir.path());
+  try {
+    load_projector(dir.path());
+    ADD_FAILURE() << c.projector_config.dump();
+  } catch (const Error& error) {
+    EXPECT_TRUE(error.code() == ExitCode::kCorrupt || error.code() == ExitCode::kInput);
+  }
+}
+
+TEST(Description, CannotAskForMoreThanTheWeightsBesideIt) {
+  expect_refused([](nlohmann::json& j) { j["options"]["depth"] = int64_t{1} << 40; });
+  expect_refused([](nlohmann::json& j) { j["options"]["depth"] = 64; });
+  expect_refused([](nlohmann::json& j) { j["options"]["hidden"] = 1 << 16; });
+  expect_refused([](nlohmann::json& j) { j["options"]["hidden"] = -1; });
+  expect_refused([](nlohmann::json& j) { j["options"]["rank"] = 1 << 16; });
+  expect_refused([](nlohmann::json& j) { j["options"]["dropout"] = 2.0; });
+  expect_refused([](nlohmann::json& j) { j["ridge"]["layout"] = "sideways"; });
+  expect_refused([](nlohmann::json& j) { j["ridge"]["source_layers"] = int64_t{1} << 50; });
+  for (const char* extent : {"layers", "kv_heads", "head_dim"})
+    expect_refused([&](nlohmann::json& j) { j["source"][extent] = 4096; });
+  expect_refused([](nlohmann::json& j) { j["kind"] = "c2c"; });
+  const TempDir dir;
+  write_checkpoint(small(), dir.path());
+  EXPECT_EQ(load_projector(dir.path()).stage, "regression");
+}
+
+TEST(Weights, ThatAreNotFiniteAreNeitherSavedNorLoaded) {
+  const TempDir dir;
+  Checkpoint c = small();
+  c.projector[0].second = c.projector[0].second.clone();
+  c.projector[0].second.view({-1})[0] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(write_checkpoint(c, dir.path()), Error);
+  EXPECT_FALSE(std::filesystem::exists(dir / "manifest.json"));
+}
+
+TEST(CheckpointManifest, ListsEveryFile) {
+  const TempDir dir;
+  write_checkpoint(small(), dir.path());
+  for (const char* file : {"projector.safetensors", "projector.json", "state.json", "recipe.yaml",
+                           "optimizer.safetensors"}) {
+    Manifest manifest = Manifest::load(dir / "manifest.json");
+    manifest.remove(file);
+    const TempDir copy;
+    std::filesystem::copy(dir.path(), copy.path(),
+                          std::filesystem::copy_options::overwrite_existing);
+    manifest.save(copy / "manifest.json");
+    try {
+      read_checkpoint(copy.path());
+      ADD_FAILURE() << file;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+      EXPECT_NE(std::string(error.what()).find(file), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvlingua

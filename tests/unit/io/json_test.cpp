@@ -1,0 +1,58 @@
+// The one JSON reader: depth, repeated keys and what stands behind a document; files that are none.
+#include "kvlingua/io/json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "kvlingua/base/error.h"
+#include "support/temp_dir.h"
+
+namespace kvlingua {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string refusal(const std::string& text) {
+  try {
+    parse_json(text, "f.json");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Json, IsBoundedInDepth) {
+  EXPECT_THAT(refusal(std::string(5'000'000, '[')), HasSubstr("nested deeper than 64"));
+  std::string objects;
+  for (int i = 0; i < 100; ++i) objects += "{\"a\":";
+  EXPECT_THAT(refusal(objects), HasSubstr("nested deeper than 64"));
+  EXPECT_EQ(refusal(std::string(64, '[') + std::string(64, ']')), "accepted");
+}
+
+TEST(Json, HasNothingTwiceAndNothingBehind) {
+  EXPECT_THAT(refusal(R"({"a": 1, "b": {"c": 1, "c": 2}})"), HasSubstr("duplicate key \"c\""));
+  for (const char* text : {"{} {}", "[1] x", "1 2", "{}\n\"", "", " "})
+    EXPECT_THAT(refusal(text), HasSubstr("malformed JSON")) << text;
+  EXPECT_EQ(parse_json("\xef\xbb\xbf{\"a\":\r\n1}\r\n", "bom")["a"], 1);
+}
+
+TEST(TextFile, IsARegularFile) {
+  const TempDir dir;
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  for (const auto& [path, words] : {std::pair{dir / "pipe", "no regular file"},
+                                    {dir.path(), "a folder"},
+                                    {dir / "none", "No such file"}}) {
+    try {
+      read_text_file(path);
+      ADD_FAILURE() << path;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kInput);
+      EXPECT_THAT(error.what(), HasSubstr(words));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvlingua
