@@ -9,7 +9,7 @@ import tempfile
 
 build = pathlib.Path(sys.argv[1]).resolve()
 source = pathlib.Path(__file__).resolve().parents[1]
-CONTEXT, QUESTION, ANSWER = "My name is Tavo and I live in Vaxholm.", "What is your name and where do you live?", "Vaxholm"
+CONTEXT, QUESTION, ANSWER = "My name is Lemo and I live in Valeport.", "What is your name and where do you live?", "Valeport"
 
 
 def run(*words, **more):
@@ -30,7 +30,7 @@ with tempfile.TemporaryDirectory() as name:
     # The program knows its recipes and the embedded pair, and writes into the working folder.
     program = prefix / "bin/kvlingua"
     assert "nano" in run(program, "recipe", "ls", **here)
-    small = ["recipe/nano.yaml", "--set", "data.synthetic.documents=400", "--set", "train.stages=[ridge]", "--set", "projector.kind=ridge"]
+    small = ["recipe/nano.yaml", "--set", "train.stages=[ridge]", "--set", "projector.kind=ridge"]
     run(program, "generate", *small, **here)
     run(program, "train", *small, **here)
     checkpoint = work / "checkpoints/nano"

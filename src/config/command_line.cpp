@@ -301,7 +301,9 @@ std::string markdown_help() {
           name == "-h,--help")
         continue;
       const bool flag = option->get_expected_max() == 0;
-      rows += cat("| `", name, flag ? "" : " " + in_table(option->get_type_name()), "` | ",
+      // Bounds and choices are worded by CLI11, by each version its own way: left out.
+      const std::string type = option->get_type_name();
+      rows += cat("| `", name, flag ? "" : " " + in_table(type.substr(0, type.find(':'))), "` | ",
                   in_table(option->get_description()), " |\n");
     }
     if (!rows.empty()) text += "| option | |\n| --- | --- |\n" + rows + "\n";

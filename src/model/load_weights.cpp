@@ -89,6 +89,7 @@ void add_quantizing(std::shared_ptr<const StoredTensor> from, QuantizedPart& par
                     std::vector<Piece>& pieces) {
   const int64_t total = part.rows * part.columns;
   int64_t chunk = kChunk;
+  part.scales = {};  // a streamed layer's are still those of the layer before, maybe nested
   if (part.format == WeightFormat::kNf4) {
     part.codes = at::empty({(total + 1) / 2}, at::kByte);
     part.scales.absmax = at::empty({(total + kNf4Block - 1) / kNf4Block}, at::kFloat);

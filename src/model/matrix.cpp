@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 #include "kvlingua/base/error.h"
 #include "kvlingua/kernels/dense.h"
 
@@ -162,9 +164,10 @@ struct HeldMatrix : torch::CustomClassHolder {
 class QuantizedDense : public torch::autograd::Function<QuantizedDense> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
-                            const c10::intrusive_ptr<HeldMatrix>& held, const at::Tensor& bias) {
+                            const c10::intrusive_ptr<HeldMatrix>& held,
+                            const std::optional<at::Tensor>& bias) {
     context->saved_data["matrix"] = at::IValue::make_capsule(held);
-    return held->matrix.product(x, bias);
+    return held->matrix.product(x, bias.value_or(at::Tensor()));
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
@@ -179,7 +182,8 @@ class QuantizedDense : public torch::autograd::Function<QuantizedDense> {
 at::Tensor dense(const at::Tensor& x, const Matrix& weight, const at::Tensor& bias) {
   if (!weight.quantized()) return dense(x, weight.dense(), bias);
   if (!at::GradMode::is_enabled() || !x.requires_grad()) return weight.product(x, bias);
-  return QuantizedDense::apply(x, c10::make_intrusive<HeldMatrix>(weight), bias);
+  return QuantizedDense::apply(x, c10::make_intrusive<HeldMatrix>(weight),
+                               bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
 }  // namespace kvlingua

@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kLongestTemplate = 1 << 20, kLongestOutput = 8 << 20;
+constexpr size_t kLongestTemplate = 1 << 20, kLongestOutput = 8 << 20, kLongestList = 1 << 20;
 constexpr int kDeepest = 64;
 constexpr int64_t kMostSteps = 2'000'000;
 
@@ -1105,14 +1105,20 @@ class Machine {
                                container.json.end();
   }
 
+  // Doubled sixty times a line is an exabyte: what is longer than any output may be is no text.
+  static std::string joined_text(const std::string& a, const std::string& b) {
+    if (a.size() + b.size() > kLongestOutput) refuse("makes too long a text");
+    return a + b;
+  }
+
   static Value binary(const std::string& op, const Value& a, const Value& b) {
     if (op == "==") return Value::of(equal(a, b));
     if (op == "!=") return Value::of(!equal(a, b));
     if (op == "in") return Value::of(holds(b, a));
     if (op == "not in") return Value::of(!holds(b, a));
-    if (op == "~") return Value::of(text_of(a) + text_of(b));
+    if (op == "~") return Value::of(joined_text(text_of(a), text_of(b)));
     if (a.is_string() && b.is_string()) {
-      if (op == "+") return Value::of(a.string() + b.string());
+      if (op == "+") return Value::of(joined_text(a.string(), b.string()));
       const int order = a.string().compare(b.string());
       if (op == "<") return Value::of(order < 0);
       if (op == ">") return Value::of(order > 0);
@@ -1120,6 +1126,7 @@ class Machine {
       if (op == ">=") return Value::of(order >= 0);
     }
     if (op == "+" && a.plain() && b.plain() && a.json.is_array() && b.json.is_array()) {
+      if (a.json.size() + b.json.size() > kLongestList) refuse("makes too long a list");
       Json joined = a.json;
       joined.insert(joined.end(), b.json.begin(), b.json.end());
       return Value::of(std::move(joined));

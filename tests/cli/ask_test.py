@@ -14,7 +14,7 @@ import unittest
 
 PROGRAM = sys.argv.pop(1)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONTEXT = "My name is Tavo and I live in Vaxholm."
+CONTEXT = "My name is Lemo and I live in Valeport."
 QUESTION = "What is your name and where do you live?"
 
 
@@ -28,7 +28,7 @@ class Ask(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.out = pathlib.Path(cls.folder.name)
-        small = ["recipe/nano.yaml", "--out", cls.out, "-q", "--set", "data.synthetic.documents=400", "--set", "train.stages=[ridge]",
+        small = ["recipe/nano.yaml", "--out", cls.out, "-q", "--set", "train.stages=[ridge]",
                  "--set", "projector.kind=ridge"]
         for verb in ("generate", "train"):
             made = run(verb, *small)
@@ -52,7 +52,7 @@ class Ask(unittest.TestCase):
     def test_answers_what_only_the_source_read(self):
         asked = self.ask("--context", CONTEXT, QUESTION, "-q")
         self.assertEqual((asked.returncode, asked.stderr), (0, ""))
-        self.assertIn("Vaxholm", asked.stdout)
+        self.assertIn("Valeport", asked.stdout)
 
     def test_context_from_a_file_and_from_stdin(self):
         direct = self.ask("--context", CONTEXT, QUESTION, "-q").stdout
@@ -76,8 +76,8 @@ class Ask(unittest.TestCase):
         for name in answers:
             self.assertEqual(beside[1 + list(answers).index(name)].split(maxsplit=5)[-1].split("B ")[-1].strip(), answers[name]["text"].strip())
             self.assertGreater(answers[name]["first_token_seconds"], 0)
-        self.assertIn("Vaxholm", answers["full_text"]["text"])
-        self.assertNotIn("Vaxholm", answers["baseline"]["text"])
+        self.assertIn("Valeport", answers["full_text"]["text"])
+        self.assertNotIn("Valeport", answers["baseline"]["text"])
         self.assertGreater(answers["translated"]["bytes"], 1000)
         self.assertEqual((answers["full_text"]["bytes"], answers["baseline"]["bytes"]), (len(CONTEXT), 0))
 
@@ -124,7 +124,7 @@ class Ask(unittest.TestCase):
 
         until(b"> ")
         os.write(control, QUESTION.encode() + b"\n")
-        until(b"Vaxholm")
+        until(b"Valeport")
         until(b"> ")
         os.write(control, b"\n")
         self.assertEqual(talk.wait(timeout=60), 0)

@@ -11,7 +11,7 @@ import unittest
 
 PROGRAM = sys.argv.pop(1)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-VERBS = ["preflight", "recipe", "inspect", "generate", "verify", "train", "evaluate", "sweep", "identity", "import", "export", "quickstart", "nano-lm"]
+VERBS = ["preflight", "recipe", "inspect", "generate", "verify", "train", "evaluate", "sweep", "identity", "ask", "import", "export", "quickstart", "nano-lm"]
 
 
 def run(*words, cwd=ROOT, env=None, stdout=subprocess.PIPE):
@@ -45,6 +45,18 @@ class CommandLine(unittest.TestCase):
             result = run(verb, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""), verb)
             self.assertGreater(len(result.stdout), 100)
+
+    def test_commands_page_is_what_the_program_declares(self):
+        declared = run("--help-markdown").stdout
+        for verb in VERBS:
+            self.assertIn(f"### `kvlingua {verb}", declared)
+        page = (ROOT / "docs/commands.md").read_text()
+        kept = page.split("<!-- generated: kvlingua --help-markdown -->\n")[1].split("<!-- end -->")[0]
+        self.assertEqual(kept, declared, "run scripts/update_commands.py")
+
+    def test_readme_quotes_the_example(self):
+        self.assertIn("```cpp\n" + (ROOT / "examples/ask_through_cache.cpp").read_text() + "```\n", (ROOT / "README.md").read_text())
+        self.assertLessEqual(len((ROOT / "examples/ask_through_cache.cpp").read_text().splitlines()), 40)
 
     def test_help_starts_at_once(self):
         times = []

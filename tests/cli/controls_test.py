@@ -31,12 +31,15 @@ def quickstart(out, gated, stages, *more):
     return done, report["criteria"]
 
 
-def fails(name, out, gated, stages, *more):
+def fails(name, out, gated, stages, *more, imitated=False):
     done, criteria = quickstart(out, gated, stages, *more)
     assert done.returncode == 3, f"{name}: exit code {done.returncode}"
     for gate in ("identity", "parametric_knowledge"):
-        assert criteria[gate]["verdict"] == "fail", f"{name}: {gate} is {criteria[gate]}"
-        assert f"{gate}: fail" in done.stdout, done.stdout
+        verdict = criteria[gate]["verdict"]
+        # A map that makes one cache of every context has no control that differs from it: then no verdict is given at all.
+        withheld = verdict == "inconclusive" and any("control_imitates" in note for note in criteria[gate]["notes"])
+        assert verdict == "fail" or (imitated and withheld), f"{name}: {gate} is {criteria[gate]}"
+        assert f"{gate}: {verdict}" in done.stdout, done.stdout
 
 
 with tempfile.TemporaryDirectory() as name:
@@ -55,4 +58,4 @@ with tempfile.TemporaryDirectory() as name:
     fails("shuffled pairs", folder / "shuffled", "ridge", "ridge", "train.shuffle_pairs=true",
           f"eval.conditions=[{controls}, ridge]")
     fails("an untrained map", folder / "untrained", "mlp", "regression", "train.regression.batch.steps=1",
-          "train.regression.optimizer.lr=1e-9", f"eval.conditions=[{controls}, mlp]")
+          "train.regression.optimizer.lr=1e-9", f"eval.conditions=[{controls}, mlp]", imitated=True)

@@ -20,7 +20,7 @@ HASHES = """
             6f892d2fc99e93a4 fbe39db52fab3530 13fe7b6a7776c23e 32dcc4e2b795c617
             91c7b942b899ae40
 """.split()
-SOURCES = [ROOT / "tests/support/same_items/same_items.cpp", ROOT / "src/base/error.cpp"] + [
+SOURCES = [ROOT / "tests/support/same_items/same_items.cpp", ROOT / "src/base/error.cpp", ROOT / "src/base/utf8.cpp"] + [
     ROOT / f"datasets/corpus/{name}.cpp" for name in ("families", "families_english", "synthetic_language", "synthetic_corpus")]
 
 compilers = [name for name in ("g++", "clang++") if shutil.which(name)]

@@ -16,7 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kContext = "My name is Tavo and I live in Vaxholm.";
+constexpr const char* kContext = "My name is Lemo and I live in Valeport.";
 constexpr const char* kQuestion = "What is your name and where do you live?";
 
 const OpenModel& nano_target() {
@@ -50,7 +50,7 @@ TEST_F(SelfBridge, AnswersFromTheCacheAsFromTheText) {
   const Reply from_text = bridge_.ask_text(kContext, kQuestion);
   EXPECT_EQ(from_cache.ids, from_text.ids);
   EXPECT_EQ(from_cache.text, from_text.text);
-  EXPECT_THAT(from_cache.text, HasSubstr("Vaxholm"));
+  EXPECT_THAT(from_cache.text, HasSubstr("Valeport"));
   EXPECT_TRUE(from_cache.stopped);
   // The target itself read the question alone.
   EXPECT_EQ(from_cache.read_tokens + context.target_tokens, from_text.read_tokens);
@@ -63,7 +63,7 @@ TEST_F(SelfBridge, AnswersFromTheCacheAsFromTheText) {
 
 TEST_F(SelfBridge, WithoutTheContextItCannotKnow) {
   const Reply alone = bridge_.ask_text("", kQuestion);
-  EXPECT_THAT(alone.text, ::testing::Not(HasSubstr("Vaxholm")));
+  EXPECT_THAT(alone.text, ::testing::Not(HasSubstr("Valeport")));
   EXPECT_EQ(alone.context_bytes, 0);
 }
 
@@ -92,7 +92,7 @@ TEST_F(SelfBridge, RefusesWhatCannotBeAskedInOneLine) {
   EXPECT_THAT(error_of([&] { bridge_.read(""); }, ExitCode::kUsage),
               HasSubstr("context: is empty"));
   std::string endless;
-  while (endless.size() < 40000) endless += "I live in Vaxholm. ";
+  while (endless.size() < 40000) endless += "I live in Valeport. ";
   const std::string refused = error_of([&] { bridge_.read(endless); }, ExitCode::kInput);
   EXPECT_THAT(refused, HasSubstr("context: longer than the source model allows"));
   EXPECT_THAT(refused, HasSubstr("at most " +
@@ -130,8 +130,11 @@ TEST(OpenModel, TakesTheRevisionThatIsAskedFor) {
   EXPECT_EQ(where("org/name@tuned", "main"), "bbb222");
   EXPECT_THAT(error_of([&] { where("org/name", "absent"); }, ExitCode::kInput),
               HasSubstr("revision absent"));
-  // A folder has no revisions: it is what it is.
-  EXPECT_EQ(where((repository / "snapshots" / "aaa111").c_str(), "tuned"), "aaa111");
+  // A folder has no revisions: one that is asked for is not ignored.
+  const std::string snapshot = repository / "snapshots" / "aaa111";
+  EXPECT_EQ(where(snapshot.c_str(), "main"), "aaa111");
+  EXPECT_THAT(error_of([&] { where(snapshot.c_str(), "tuned"); }, ExitCode::kInput),
+              HasSubstr("has no revisions"));
   ::unsetenv("HF_HUB_CACHE");
 }
 

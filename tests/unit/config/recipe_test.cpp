@@ -68,7 +68,8 @@ TEST(Recipe, RefusesWrongTypesRangesAndChoices) {
   EXPECT_EQ(error_of(std::string(kPair) + "data: {chat: yes}"),
             "r.yaml:4:14: data.chat: got yes, expected true or false");
   EXPECT_EQ(error_of(std::string(kPair) + "projector: {kind: rigde}"),
-            "r.yaml:4:19: projector.kind: got rigde, expected identity | noise | ridge | mlp | "
+            "r.yaml:4:19: projector.kind: got rigde, expected identity | noise | ridge | mlp | lcf "
+            "| dense_latent | "
             "c2c; did you mean ridge?");
   EXPECT_EQ(error_of(std::string(kPair) + "train: {regression: {optimizer: {lr: 0}}}"),
             "r.yaml:4:38: train.regression.optimizer.lr: got 0, expected above 0");
