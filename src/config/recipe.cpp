@@ -92,9 +92,8 @@ std::vector<Problem> read_chain(std::string_view text, const std::string& file, 
 std::vector<Problem> read_all(std::string_view text, const std::string& file,
                               const std::vector<std::string>& overrides, Recipe& recipe) {
   Places places;
-  std::vector<Problem> problems = is_c2c_recipe(text)
-                                      ? read_c2c_recipe(text, file, recipe)
-                                      : read_chain(text, file, recipe, places);
+  std::vector<Problem> problems = is_c2c_recipe(text) ? read_c2c_recipe(text, file, recipe)
+                                                      : read_chain(text, file, recipe, places);
   for (const std::string& assignment : overrides) {
     for (Problem& problem : set_option(visit_of(recipe), assignment, &places))
       problems.push_back(std::move(problem));

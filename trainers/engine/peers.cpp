@@ -7,9 +7,8 @@ namespace kvlingua {
 
 Peers::Peers(const RunContext &context) {
   if (context.world.alone()) return;
-  group_ = ProcessGroup::join({.world = context.world,
-                               .folder = context.paths.run,
-                               .device = at::Device(context.device)});
+  group_ = ProcessGroup::join(
+      {.world = context.world, .folder = context.paths.run, .device = at::Device(context.device)});
 }
 
 void Peers::sum(at::Tensor &tensor) const {

@@ -86,11 +86,11 @@ std::map<std::string, PhaseUnits> planned_units(const Recipe& recipe, const Mode
 
 // Operations of a ridge stage by kind, with `rows` gathered.
 struct RidgeWork {
-  double gather = 0;                            // float32 products
+  double gather = 0;                 // float32 products
   double product = 0, cholesky = 0;  // of the solution, float64
-  double moved = 0;                             // bytes read and written by scaling the sums
-  double fresh = 0;                             // bytes of copies of them
-  double kept = 0;                              // bytes of the sums that are written
+  double moved = 0;                  // bytes read and written by scaling the sums
+  double fresh = 0;                  // bytes of copies of them
+  double kept = 0;                   // bytes of the sums that are written
   double solve_seconds(const MachineNumbers& machine) const;
 };
 RidgeWork ridge_work(const RidgeOptions& ridge, const ModelNumbers& source,

@@ -127,7 +127,9 @@ TEST(SweepGolden, RidgeWithOneWordingLeftOut) {
     double right = 0;
     for (size_t i = 0; i < all.size(); ++i) right += want[i] == all[i].label;
     EXPECT_DOUBLE_EQ(got.by_penalty[p], right / 60) << penalties[p];
-    if (static_cast<double>(penalties[p]) == got.penalty) EXPECT_EQ(got.predicted, want);
+    if (static_cast<double>(penalties[p]) == got.penalty) {
+      EXPECT_EQ(got.predicted, want);
+    }
   }
 }
 

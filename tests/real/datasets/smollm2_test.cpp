@@ -82,7 +82,8 @@ void expect_stored_is_prefilled(const std::string& source_name, const std::strin
 }
 
 TEST(StoredPairs, OfTheEmbeddedPairAreWhatTheModelsPrefill) {
-  const std::filesystem::path nano = std::filesystem::path(KVLINGUA_SOURCE_DIR) / "checkpoints/nano";
+  const std::filesystem::path nano =
+      std::filesystem::path(KVLINGUA_SOURCE_DIR) / "checkpoints/nano";
   expect_stored_is_prefilled((nano / "source").string(), (nano / "target").string());
 }
 
