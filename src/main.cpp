@@ -32,7 +32,8 @@ const std::map<std::string, VerbFunction>& verb_table() {
                                                             {"ask", verbs::ask},
                                                             {"inspect", verbs::inspect},
                                                             {"nano-lm", verbs::nano_lm},
-                                                            {"sweep", verbs::sweep}};
+                                                            {"sweep", verbs::sweep},
+                                                            {"identity", verbs::identity}};
   return table;
 }
 

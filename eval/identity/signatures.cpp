@@ -1,0 +1,410 @@
+#include "eval/identity/signatures.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "eval/statistics/agreement.h"
+#include "eval/statistics/comparison.h"
+#include "eval/statistics/resampling.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
+
+namespace kvlingua {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr double kPenalties[] = {1, 30, 1000};
+
+at::Tensor matrix_of(const std::vector<Signature>& from, const std::vector<size_t>& rows) {
+  const auto width = static_cast<int64_t>(from[0].features.size());
+  const at::Tensor out = at::empty({static_cast<int64_t>(rows.size()), width}, at::kDouble);
+  double* to = out.data_ptr<double>();
+  for (const size_t r : rows) to = std::copy(from[r].features.begin(), from[r].features.end(), to);
+  return out;
+}
+
+// One fold: which signatures are asked, and how the training labels become their scores.
+struct Fold {
+  std::vector<size_t> test, train;
+  std::vector<at::Tensor> maps;  // [penalty] test x train; scores = mean(Y) + map (Y - mean(Y))
+};
+
+Fold make_fold(const std::vector<Signature>& all, int64_t wording, int64_t group) {
+  Fold fold;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const bool same_wording = wording < 0 || all[i].wording == wording;
+    const bool same_group = group < 0 || all[i].group == group;
+    if (same_wording && same_group) fold.test.push_back(i);
+    if ((wording < 0 || !same_wording) && (group < 0 || !same_group)) fold.train.push_back(i);
+  }
+  if (fold.test.empty() || fold.train.empty()) return fold;
+  at::Tensor train = matrix_of(all, fold.train), test = matrix_of(all, fold.test);
+  const at::Tensor mean = train.mean(0, true);
+  at::Tensor deviation = train.std(0, false, true);
+  deviation = at::where(deviation > 1e-12 * (1 + mean.abs()), deviation,
+                        at::full_like(deviation, INFINITY));
+  train = (train - mean) / deviation;
+  test = (test - mean) / deviation;
+  const at::Tensor gram = train.t().mm(train);
+  const at::Tensor eye = at::eye(gram.size(0), gram.options());
+  for (const double penalty : kPenalties)
+    fold.maps.push_back(
+        test.mm(at::cholesky_solve(train.t(), at::linalg_cholesky(gram + penalty * eye))));
+  return fold;
+}
+
+// Predictions of one fold under one penalty for given labels of all signatures.
+void predict(const Fold& fold, size_t penalty, const std::vector<int64_t>& labels, int64_t kinds,
+             std::vector<int64_t>& out) {
+  const at::Tensor y = at::zeros({static_cast<int64_t>(fold.train.size()), kinds}, at::kDouble);
+  for (size_t i = 0; i < fold.train.size(); ++i)
+    y.data_ptr<double>()[static_cast<int64_t>(i) * kinds + labels[fold.train[i]]] = 1;
+  const at::Tensor mean = y.mean(0, true);
+  const at::Tensor best = (fold.maps[penalty].mm(y - mean) + mean).argmax(1).contiguous();
+  for (size_t i = 0; i < fold.test.size(); ++i)
+    out[fold.test[i]] = best.const_data_ptr<int64_t>()[i];
+}
+
+struct Scored {
+  double accuracy = -1;
+  size_t penalty = 0;
+  std::vector<double> by_penalty;
+  std::vector<int64_t> predicted;
+};
+Scored score(const std::vector<Fold>& folds, const std::vector<int64_t>& labels, int64_t kinds) {
+  Scored best;
+  for (size_t p = 0; p < std::size(kPenalties); ++p) {
+    std::vector<int64_t> predicted(labels.size(), -1);
+    for (const Fold& fold : folds) predict(fold, p, labels, kinds, predicted);
+    double right = 0;
+    for (size_t i = 0; i < labels.size(); ++i) right += predicted[i] == labels[i];
+    const double accuracy = right / static_cast<double>(labels.size());
+    best.by_penalty.push_back(accuracy);
+    if (accuracy > best.accuracy) {
+      best.accuracy = accuracy;
+      best.penalty = p;
+      best.predicted = std::move(predicted);
+    }
+  }
+  return best;
+}
+
+std::vector<Fold> folds_of(const std::vector<Signature>& all) {
+  std::set<int64_t> wordings, groups;
+  for (const Signature& s : all) wordings.insert(s.wording), groups.insert(s.group);
+  if (wordings.size() < 2) wordings = {-1};
+  if (groups.size() < 2) groups = {-1};
+  if (wordings.contains(-1) && groups.contains(-1))
+    throw Error({.code = ExitCode::kInput,
+                 .where = "identity",
+                 .what = "nothing can be left out",
+                 .got = "one wording and one group of prompts",
+                 .expected = "two wordings or two groups at least"});
+  std::vector<Fold> folds;
+  for (const int64_t wording : wordings)
+    for (const int64_t group : groups) {
+      folds.push_back(make_fold(all, wording, group));
+      if (folds.back().maps.empty()) folds.pop_back();
+    }
+  return folds;
+}
+
+// Whole texts dealt anew: inside each wording the labels change places.
+std::vector<int64_t> dealt(const std::vector<Signature>& all, int64_t kinds, Random& random) {
+  std::map<int64_t, std::vector<int64_t>> deal;
+  for (const Signature& s : all)
+    if (!deal.contains(s.wording)) deal[s.wording] = {};
+  for (auto& [wording, order] : deal) order = random.permutation(kinds);
+  std::vector<int64_t> labels;
+  for (const Signature& s : all) labels.push_back(deal[s.wording][static_cast<size_t>(s.label)]);
+  return labels;
+}
+
+// right[text][prompt] as 0 or 1, texts and prompts resampled: the accuracy's draws.
+std::vector<double> accuracy_draws(const std::vector<Signature>& all,
+                                   const std::vector<int64_t>& predicted, int64_t draws,
+                                   Random random) {
+  std::map<std::pair<int64_t, int64_t>, std::map<int64_t, double>> right;
+  std::set<int64_t> prompts;
+  for (size_t i = 0; i < all.size(); ++i) {
+    right[{all[i].label, all[i].wording}][all[i].prompt] = predicted[i] == all[i].label;
+    prompts.insert(all[i].prompt);
+  }
+  std::vector<std::vector<double>> table;  // NaN: not measured
+  for (const auto& [text, row] : right) {
+    table.emplace_back();
+    for (const int64_t prompt : prompts)
+      table.back().push_back(row.contains(prompt) ? row.at(prompt) : NAN);
+  }
+  std::vector<double> out;
+  const size_t width = prompts.size();
+  std::vector<size_t> columns(width);
+  for (int64_t d = 0; d < draws; ++d) {
+    for (size_t& c : columns) c = random.below(width);
+    double sum = 0, n = 0;
+    for (size_t t = 0; t < table.size(); ++t) {
+      const auto& row = table[random.below(table.size())];
+      for (const size_t c : columns)
+        if (!std::isnan(row[c])) sum += row[c], n += 1;
+    }
+    out.push_back(n > 0 ? sum / n : NAN);
+  }
+  return out;
+}
+
+Json interval_of(double estimate, std::vector<double> draws, double confidence) {
+  std::sort(draws.begin(), draws.end());
+  const double tail = (1 - confidence) / 2;
+  return {{"estimate", estimate},
+          {"low", stats::quantile(draws, tail)},
+          {"high", stats::quantile(draws, 1 - tail)}};
+}
+
+double total_key_norm(const Signature& s) {
+  double sum = 0;
+  for (size_t i = 0; i < s.features.size(); i += 6) sum += s.features[i];
+  return sum;
+}
+
+Json fingerprints(const std::vector<Signature>& personas, const IdentityDesign& design) {
+  Json out = Json::object();
+  for (size_t p = 0; p < design.personas.size(); ++p) {
+    std::vector<double> norms, lengths;
+    for (const Signature& s : personas)
+      if (s.label == static_cast<int64_t>(p))
+        norms.push_back(total_key_norm(s)), lengths.push_back(s.length);
+    const stats::Moments m = stats::moments(norms);
+    out[design.personas[p].key] = {{"name", design.personas[p].name},
+                                   {"n", m.n},
+                                   {"mean", m.mean},
+                                   {"std", m.deviation},
+                                   {"mean_cache_tokens", stats::moments(lengths).mean}};
+  }
+  return out;
+}
+
+Json pairwise(const std::vector<Signature>& personas, const IdentityDesign& design,
+              const IdentityOptions& options) {
+  std::vector<stats::LengthGroup> groups(design.personas.size());
+  for (const Signature& s : personas) {
+    groups[static_cast<size_t>(s.label)].values.push_back(total_key_norm(s));
+    groups[static_cast<size_t>(s.label)].lengths.push_back(s.length);
+  }
+  Json out = Json::object();
+  std::vector<double> p;
+  for (size_t a = 0; a < groups.size(); ++a)
+    for (size_t b = a + 1; b < groups.size(); ++b) {
+      if (groups[a].values.size() < 2 || groups[b].values.size() < 2) continue;
+      const stats::ComparisonOptions how{options.bootstrap, options.confidence,
+                                         static_cast<uint64_t>(options.seed)};
+      const stats::Comparison raw = stats::compare(groups[a].values, groups[b].values, how);
+      const stats::AdjustedEffect adjusted = stats::adjusted_effect(groups, a, b, how);
+      out[cat(design.personas[a].key, "_vs_", design.personas[b].key)] = {
+          {"cohens_d", {{"d", raw.d.estimate}, {"ci_lower", raw.d.low}, {"ci_upper", raw.d.high}}},
+          {"recommended_p", raw.conservative_p},
+          {"length_adjusted",
+           {{"estimate", adjusted.d.estimate}, {"low", adjusted.d.low}, {"high", adjusted.d.high}}},
+          {"length_only_d", adjusted.length_d}};
+      p.push_back(raw.conservative_p);
+    }
+  const std::vector<double> corrected = stats::holm(p);
+  size_t i = 0;
+  for (auto& [key, row] : out.items()) row["p_holm"] = corrected[i++];
+  return out;
+}
+
+Json consistency(const std::vector<Signature>& personas, const IdentityDesign& design) {
+  std::map<int64_t, std::vector<std::vector<double>>> by_prompt;  // [prompt][persona] norms
+  for (const Signature& s : personas) {
+    auto& row = by_prompt[s.prompt];
+    row.resize(design.personas.size());
+    row[static_cast<size_t>(s.label)].push_back(total_key_norm(s));
+  }
+  stats::Ratings table(design.personas.size());
+  for (const auto& [prompt, row] : by_prompt) {
+    if (std::ranges::any_of(row, [](const auto& v) { return v.empty(); })) continue;
+    for (size_t p = 0; p < row.size(); ++p) table[p].push_back(stats::moments(row[p]).mean);
+  }
+  if (table[0].size() < 2) return nullptr;
+  const stats::VarianceRatio ratio = stats::variance_ratio(table);
+  const stats::Interval icc = stats::icc_two_way(table);
+  const stats::TestResult w = stats::kendall_w(table);
+  return {{"between_persona_variance", ratio.between},
+          {"mean_within_persona_variance", ratio.within},
+          {"variance_ratio", ratio.ratio},
+          {"icc", ratio.icc},
+          {"icc_2_1", {{"estimate", icc.estimate}, {"low", icc.low}, {"high", icc.high}}},
+          {"kendall_w", {{"w", w.statistic}, {"p_value", w.p}}},
+          {"h4_test", {{"icc_above_half", ratio.icc > 0.5}}}};
+}
+
+Json confusion(const std::vector<Signature>& all, const LeaveOut& result, int64_t kinds) {
+  std::vector<std::vector<int64_t>> matrix(static_cast<size_t>(kinds),
+                                           std::vector<int64_t>(static_cast<size_t>(kinds), 0));
+  for (size_t i = 0; i < all.size(); ++i)
+    if (result.predicted[i] >= 0)
+      ++matrix[static_cast<size_t>(all[i].label)][static_cast<size_t>(result.predicted[i])];
+  return matrix;
+}
+
+std::vector<Signature> one_layer(std::vector<Signature> all, size_t layer) {
+  for (Signature& s : all)
+    s.features = {s.features.begin() + static_cast<int64_t>(6 * layer),
+                  s.features.begin() + static_cast<int64_t>(6 * layer + 6)};
+  return all;
+}
+
+Json row_json(const LeaveOut& result, std::vector<double> draws, double confidence) {
+  Json out = interval_of(result.accuracy, std::move(draws), confidence);
+  out["penalty"] = result.penalty;
+  return out;
+}
+
+}  // namespace
+
+std::vector<double> signature_features(const CacheGeometry& g) {
+  std::vector<double> out;
+  for (size_t l = 0; l < g.keys.norm.size(); ++l)
+    out.insert(out.end(), {g.keys.norm[l], g.values.norm[l], g.keys.mean[l], g.values.mean[l],
+                           g.keys.deviation[l], g.values.deviation[l]});
+  return out;
+}
+
+LeaveOut leave_out(const std::vector<Signature>& signatures, int64_t kinds, int64_t permutations,
+                   uint64_t seed) {
+  const std::vector<Fold> folds = folds_of(signatures);
+  std::vector<int64_t> labels;
+  for (const Signature& s : signatures) labels.push_back(s.label);
+  Scored best = score(folds, labels, kinds);
+  LeaveOut out{
+      best.accuracy, kPenalties[best.penalty], best.by_penalty, std::move(best.predicted), {}, 1};
+  Random random(seed);
+  int64_t as_high = 0;
+  for (int64_t i = 0; i < permutations; ++i) {
+    out.null.push_back(score(folds, dealt(signatures, kinds, random), kinds).accuracy);
+    as_high += out.null.back() >= out.accuracy - 1e-12;
+  }
+  if (permutations > 0)
+    out.p = static_cast<double>(as_high + 1) / static_cast<double>(permutations + 1);
+  return out;
+}
+
+std::vector<Signature> without_length(std::vector<Signature> all) {
+  std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> texts;
+  double overall = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    texts[{all[i].label, all[i].wording}].push_back(i);
+    overall += all[i].length / static_cast<double>(all.size());
+  }
+  for (size_t f = 0; f < all[0].features.size(); ++f) {
+    std::vector<stats::LengthGroup> groups;
+    for (const auto& [text, rows] : texts) {
+      groups.emplace_back();
+      for (const size_t r : rows) {
+        groups.back().values.push_back(all[r].features[f]);
+        groups.back().lengths.push_back(all[r].length);
+      }
+    }
+    const double slope = stats::within_slope(groups);
+    for (Signature& s : all) s.features[f] -= slope * (s.length - overall);
+  }
+  return all;
+}
+
+std::vector<Signature> only_length(std::vector<Signature> all) {
+  for (Signature& s : all) s.features = {s.length};
+  return all;
+}
+
+Json analyse_signatures(const std::vector<Signature>& personas,
+                        const std::vector<Signature>& topics, const IdentityDesign& design,
+                        const IdentityOptions& options) {
+  const auto kinds = static_cast<int64_t>(design.personas.size());
+  const auto seed = static_cast<uint64_t>(options.seed);
+  const auto draws = [&](const std::vector<Signature>& all, const LeaveOut& r, uint64_t stream) {
+    return accuracy_draws(all, r.predicted, options.bootstrap, Random(mix(seed, stream)));
+  };
+  const LeaveOut raw = leave_out(personas, kinds, 0, seed);
+  const std::vector<Signature> free = without_length(personas);
+  const LeaveOut headline = leave_out(free, kinds, options.permutations, mix(seed, 7));
+  const LeaveOut length = leave_out(only_length(personas), kinds, 0, seed);
+  Json rows = {{"personas_raw", row_json(raw, draws(personas, raw, 1), options.confidence)},
+               {"personas", row_json(headline, draws(free, headline, 2), options.confidence)},
+               {"length_only", row_json(length, draws(personas, length, 3), options.confidence)}};
+  Json above = Json::object();
+  const auto difference = [&](const char* name, const std::vector<Signature>& other,
+                              const LeaveOut& result, uint64_t stream) {
+    std::vector<double> a = draws(free, headline, 2);
+    const std::vector<double> b = draws(other, result, stream);
+    for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+    above[name] =
+        interval_of(headline.accuracy - result.accuracy, std::move(a), options.confidence);
+  };
+  difference("length_only", personas, length, 3);
+  if (!topics.empty()) {
+    const std::vector<Signature> free_topics = without_length(topics);
+    const auto topic_kinds = static_cast<int64_t>(design.topics.size());
+    const LeaveOut neutral = leave_out(free_topics, topic_kinds, 0, seed);
+    rows["neutral_topics"] = row_json(neutral, draws(free_topics, neutral, 4), options.confidence);
+    difference("neutral_topics", free_topics, neutral, 4);
+  }
+  // The design the users' scripts have: wordings known, groups of prompts left out.
+  std::vector<Signature> known = free;
+  for (Signature& s : known) s.wording = 0;
+  std::set<int64_t> groups;
+  for (const Signature& s : known) groups.insert(s.group);
+  if (groups.size() > 1) {
+    const LeaveOut group_out = leave_out(known, kinds, 0, seed);
+    rows["leave_group_out_only"] =
+        row_json(group_out, draws(free, group_out, 5), options.confidence);
+  }
+  std::string verdict = "undecided", reason;
+  bool beats = design.wordings() > 1 && !topics.empty() && headline.p <= 0.05, none = false;
+  for (const auto& [name, interval] : above.items()) {
+    beats = beats && interval["low"].get<double>() > 0;
+    none = none || interval["high"].get<double>() < options.margin;
+  }
+  if (design.wordings() < 2)
+    reason = "one wording a persona: a text cannot be told from who it describes";
+  else if (topics.empty())
+    reason = "no neutral topics to compare with";
+  else if (options.permutations == 0)
+    reason = "no permutation test";
+  else if (beats)
+    verdict = "identity";
+  else if (none)
+    verdict = "none";
+  Json layers = Json::array();
+  for (size_t l = 0; 6 * l < free[0].features.size(); ++l) {
+    const LeaveOut one = leave_out(one_layer(free, l), kinds, 0, seed);
+    layers.push_back({{"layer", l}, {"accuracy", one.accuracy}});
+  }
+  const double null_mean = headline.null.empty() ? 0 : stats::moments(headline.null).mean;
+  return {
+      {"fingerprinting",
+       {{"persona_stats", fingerprints(personas, design)}, {"total_samples", personas.size()}}},
+      {"classification",
+       {{"headline", "ridge, length taken out, one wording and one group of prompts left out"},
+        {"rows", rows},
+        {"above", above},
+        {"confusion_matrix", confusion(free, headline, kinds)},
+        {"permutation_test",
+         {{"n_permutations", options.permutations},
+          {"actual_score", headline.accuracy},
+          {"null_mean", null_mean},
+          {"null_std", headline.null.empty() ? 0 : stats::moments(headline.null).deviation},
+          {"p_value", options.permutations > 0 ? Json(headline.p) : Json()},
+          {"significant", options.permutations > 0 && headline.p <= 0.05}}},
+        {"chance_level", 1.0 / static_cast<double>(kinds)}}},
+      {"pairwise_analysis", {{"pairwise_norm_comparisons", pairwise(personas, design, options)}}},
+      {"layer_analysis", {{"per_layer_accuracy", layers}}},
+      {"consistency", consistency(personas, design)},
+      {"verdict", {{"identity", verdict}, {"reason", reason}}}};
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,254 @@
+#include <algorithm>
+
+#include "eval/geometry/page.h"
+#include "eval/identity/signatures.h"
+#include "geometry_run.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/config/options_json.h"
+#include "kvlingua/config/paths.h"
+
+namespace kvlingua::verbs {
+
+namespace {
+
+using report::interval_text;
+using report::number_text;
+using report::Row;
+
+struct SectionOnly {
+  IdentityOptions identity;
+  template <class V>
+  void visit(V& v) {
+    v.section("identity", identity);
+  }
+};
+
+IdentityOptions options_of(const CommandLine& command, const GeometryRun& run) {
+  SectionOnly section;
+  if (run.recipe)
+    section.identity = run.recipe->identity;
+  else
+    for (const std::string& set : command.set) throw_first(set_option(visit_of(section), set));
+  IdentityOptions& options = section.identity;
+  if (!command.personas.empty()) options.personas = command.personas;
+  if (!command.format.empty()) options.format = command.format;
+  if (command.seed) options.seed = *command.seed;
+  if (command.limit > 0) options.prompts_per_group = command.limit;
+  if (command.input_only) options.new_tokens = 0;
+  if (command.skip_permutation) options.permutations = 0;
+  return options;
+}
+
+IdentityDesign design_of(const IdentityOptions& options) {
+  IdentityDesign design = read_identity(
+      options.personas.empty() ? builtin_identity()
+                               : std::filesystem::path(resolve_path(options.personas)));
+  shorten(design, options.wordings, options.prompts_per_group);
+  return design;
+}
+
+// Every text with every prompt; ids are persona|topic / label / wording / prompt.
+struct Planned {
+  std::vector<MeasureRequest> requests;
+  std::vector<Signature> places;  // of each request
+  std::vector<bool> topic;
+};
+Planned plan(
+    const IdentityDesign& design, const SystemTexts& texts,
+    const std::function<std::vector<int64_t>(const std::string&, const std::string&)>& join) {
+  Planned out;
+  const auto add = [&](const std::vector<Persona>& kinds,
+                       const std::vector<std::vector<std::string>>& systems, bool topic) {
+    for (size_t k = 0; k < kinds.size(); ++k)
+      for (size_t w = 0; w < systems[k].size(); ++w) {
+        int64_t prompt = 0;
+        for (size_t g = 0; g < design.groups.size(); ++g)
+          for (const std::string& text : design.groups[g].prompts) {
+            out.requests.push_back(
+                {cat(topic ? "topic/" : "persona/", kinds[k].key, "/", w + 1, "/", prompt + 1),
+                 join(systems[k][w], text)});
+            out.places.push_back({static_cast<int64_t>(k),
+                                  static_cast<int64_t>(w),
+                                  static_cast<int64_t>(g),
+                                  prompt++,
+                                  {},
+                                  0});
+            out.topic.push_back(topic);
+          }
+      }
+  };
+  add(design.personas, texts.personas, false);
+  add(design.topics, texts.topics, true);
+  return out;
+}
+
+const Row kRowHead = {"what is classified", "accuracy"};
+std::vector<Row> accuracy_rows(const Json& r) {
+  std::vector<Row> rows;
+  for (const auto& [name, row] : r["classification"]["rows"].items())
+    rows.push_back({name, interval_text(row, 3)});
+  for (const auto& [name, row] : r["classification"]["above"].items())
+    rows.push_back({"personas above " + name, interval_text(row, 3)});
+  return rows;
+}
+const Row kPersonaHead = {"persona", "n", "mean key norm", "std", "cache tokens"};
+std::vector<Row> persona_rows(const Json& r) {
+  std::vector<Row> rows;
+  for (const auto& [key, p] : r["fingerprinting"]["persona_stats"].items())
+    rows.push_back({key, std::to_string(p["n"].get<int64_t>()), number_text(p["mean"]),
+                    number_text(p["std"]), number_text(p["mean_cache_tokens"], 1)});
+  return rows;
+}
+const Row kPairHead = {"pair", "d, raw", "Holm", "d, length out", "d of length"};
+std::vector<Row> pair_rows(const Json& r) {
+  std::vector<Row> rows;
+  for (const auto& [key, p] : r["pairwise_analysis"]["pairwise_norm_comparisons"].items())
+    rows.push_back({key, number_text(p["cohens_d"]["d"]), number_text(p["p_holm"], 4),
+                    interval_text(p["length_adjusted"]), number_text(p["length_only_d"])});
+  return rows;
+}
+
+std::string verdict_text(const Json& r) {
+  const Json &verdict = r["verdict"], &test = r["classification"]["permutation_test"];
+  return cat("identity: ", verdict["identity"].get<std::string>(),
+             verdict["reason"] == "" ? "" : " (" + verdict["reason"].get<std::string>() + ")",
+             ", accuracy ", interval_text(r["classification"]["rows"]["personas"], 3),
+             " in unseen wordings, permutation p ", number_text(test["p_value"], 4));
+}
+
+std::string body_markdown(const Json& r) {
+  std::string out = cat("# Identity signatures: ", r["metadata"]["model"].get<std::string>(),
+                        "\n\n", verdict_text(r), "\n\n");
+  for (const Json& f : r["failed_prompts"])
+    out += cat("- **failed** ", f["prompt"].get<std::string>(), ": ",
+               f["reason"].get<std::string>(), "\n");
+  out += report::markdown_table(kRowHead, accuracy_rows(r)) +
+         report::markdown_table(kPersonaHead, persona_rows(r)) +
+         report::markdown_table(kPairHead, pair_rows(r));
+  return out;
+}
+
+std::string body_html(const Json& r, const IdentityDesign& design) {
+  std::string out = cat("<p>", verdict_text(r), "</p>\n");
+  if (!r["failed_prompts"].empty())
+    out += cat("<p class=\"banner bad\">", r["failed_prompts"].size(),
+               " prompts could not be measured; the JSON names them.</p>\n");
+  out += report::heading("Classification",
+                         "One wording and one group of prompts left out at a time.") +
+         report::html_table(kRowHead, accuracy_rows(r));
+  Row names;
+  for (const Persona& p : design.personas) names.push_back(p.key);
+  std::vector<report::HeatRow> rows;
+  for (size_t p = 0; p < names.size(); ++p)
+    rows.push_back(
+        {names[p], r["classification"]["confusion_matrix"][p].get<std::vector<double>>()});
+  out += report::heading("Confusion", "Rows: the persona; columns: what it was taken for.") +
+         report::heat(rows, names, false);
+  report::Series series{"accuracy", {}, {}};
+  for (const Json& l : r["layer_analysis"]["per_layer_accuracy"])
+    series.x.push_back(l["layer"]), series.y.push_back(l["accuracy"]);
+  out += report::heading("Layers") + report::lines({series}, "layer", false);
+  out += report::heading("Fingerprints") + report::html_table(kPersonaHead, persona_rows(r)) +
+         report::heading("Pairs") + report::html_table(kPairHead, pair_rows(r));
+  return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
+}
+
+int run_identity(const CommandLine& command, const GeometryRun& run, const Scale& scale) {
+  const IdentityOptions options = options_of(command, run);
+  const IdentityDesign design = design_of(options);
+  if (command.dry_run) {
+    write_stdout(cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
+                     " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
+                     " prompts in ", design.groups.size(), " groups, ", options.new_tokens,
+                     " new tokens: ",
+                     static_cast<int64_t>(design.personas.size() + design.topics.size()) *
+                         design.wordings() * design.prompts(),
+                     " caches of ", scale.model, "\nresults: ", run.results.string(), "\n"));
+    return 0;
+  }
+  const OpenedModel opened = open_model(run, scale);
+  const SystemTexts texts = system_texts(design, opened.tokenizer, options.equal_length);
+  const Planned planned = plan(design, texts, joiner(opened.tokenizer, options.format));
+  const std::string id = model_id(scale.model, scale.quantize);
+  MeasureOptions how;
+  how.new_tokens = options.new_tokens;
+  how.batch_size = options.batch_size;
+  how.stop_ids = opened.model.config().eos_ids;
+  how.file = run.results / cat("identity_signatures_", id, "_features.jsonl");
+  how.label = "identity";
+  how.resume = run.resume;
+  const MeasureResult measured = measure(opened.model, planned.requests, how);
+  std::vector<Signature> personas, topics;
+  Json failed = Json::array();
+  for (size_t i = 0; i < measured.measurements.size(); ++i) {
+    const Measurement& m = measured.measurements[i];
+    if (!m.ok()) {
+      failed.push_back({{"prompt", m.id}, {"reason", m.failure}});
+      continue;
+    }
+    Signature s = planned.places[i];
+    s.features = signature_features(m.geometry);
+    s.length = static_cast<double>(m.cache_tokens);
+    (planned.topic[i] ? topics : personas).push_back(std::move(s));
+  }
+  if (personas.empty())
+    throw Error({.code = ExitCode::kInput,
+                 .where = scale.model,
+                 .what = "no prompt could be measured",
+                 .got = failed[0]["reason"]});
+  const Json environment = report::environment_block(run.device);
+  SectionOnly section{options};
+  Json names = Json::object(), groups = Json::array();
+  for (const Persona& p : design.personas) names[p.key] = p.name;
+  for (const PromptGroup& g : design.groups) groups.push_back(g.name);
+  Json results = {
+      {"metadata",
+       {{"experiment", "identity_signatures"},
+        {"version", "2.0-publication"},
+        {"timestamp", environment["timestamp"]},
+        {"environment", environment},
+        {"args", options_to_json(visit_of(section))},
+        {"model", scale.model},
+        {"quantized", scale.quantize},
+        {"personas", names},
+        {"n_personas", design.personas.size()},
+        {"n_wordings", design.wordings()},
+        {"n_prompts", design.prompts()},
+        {"prompt_groups", groups},
+        {"runs_per_prompt", run.runs},
+        {"system_tokens",
+         {{"shortest", texts.shortest}, {"longest", texts.longest}, {"equal", texts.equal}}},
+        {"total_inferences", planned.requests.size()}}}};
+  results.update(analyse_signatures(personas, topics, design, options));
+  results["failed_prompts"] = failed;
+  const report::ReportFiles files{run.results / cat("identity_signatures_", id, "_results.json"),
+                                  run.results / cat("identity_signatures_", id, "_report.md"),
+                                  run.results / cat("identity_signatures_", id, "_report.html"),
+                                  {{run.results / cat("identity_signatures_", id, "_pairs.csv"),
+                                    report::csv(kPairHead, pair_rows(results))},
+                                   {run.results / cat("identity_signatures_", id, "_accuracy.csv"),
+                                    report::csv(kRowHead, accuracy_rows(results))}}};
+  const std::string sha =
+      report::write_files(files, results, body_markdown(results), body_html(results, design));
+  std::string text = verdict_text(results) + "\n";
+  for (const Row& row : accuracy_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
+  for (const Json& f : failed)
+    text += cat("  failed: ", f["prompt"].get<std::string>(), ": ", f["reason"].get<std::string>(),
+                "\n");
+  text += cat("results: ", files.json.string(), "\nsha256: ", sha,
+              "\nreport: ", files.html.string(), "\n");
+  put_result(command, text, results);
+  return static_cast<int>(failed.empty() ? ExitCode::kOk : ExitCode::kFailed);
+}
+
+}  // namespace
+
+int identity(const CommandLine& command) {
+  GeometryRun run = geometry_run(command);
+  if (!command.compare.empty()) not_in_this_version("identity --compare");
+  if (run.models.empty()) run.models = {find_scale("0.6B")};
+  return run_identity(command, run, run.models.back());
+}
+
+}  // namespace kvlingua::verbs
