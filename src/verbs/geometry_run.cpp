@@ -23,9 +23,9 @@ bool names_recipe(const std::string& word) {
 
 std::vector<Scale> pair_of(const Recipe& recipe) {
   std::vector<Scale> models;
-  for (const std::string& name : {recipe.pair.source.name, recipe.pair.target.name})
-    if (!name.empty() && (models.empty() || models[0].model != name))
-      models.push_back({"custom", name, false, 0});
+  for (const ModelOptions* model : {&recipe.pair.source, &recipe.pair.target})
+    if (!model->name.empty() && (models.empty() || models[0].model != model->name))
+      models.push_back({"custom", model->name, model->weights == "nf4", 0});
   return models;
 }
 
@@ -91,19 +91,27 @@ GeometryRun geometry_run(const Recipe& recipe, const RunContext& context) {
   return run;
 }
 
+namespace {
+
+// NF4 where --quantize or the scale asks for it; else as the recipe says for a model of its pair.
+WeightOptions weights_of(const GeometryRun& run, const Scale& scale) {
+  if (run.recipe) {
+    for (const ModelOptions* model : {&run.recipe->pair.source, &run.recipe->pair.target})
+      if (model->name == scale.model && (!scale.quantize || model->weights == "nf4"))
+        return weight_options(model->weights, model->double_quantization);
+  }
+  return weight_options(scale.quantize ? "nf4" : "auto");
+}
+
+}  // namespace
+
 OpenedModel open_model(const GeometryRun& run, const Scale& scale) {
-  if (scale.quantize)
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "--quantize",
-                 .what = "4-bit weights cannot be read yet",
-                 .got = scale.model,
-                 .remedy = "leave --quantize away; --layer-streaming measures models larger than "
-                           "the device"});
   const std::filesystem::path directory = resolve_model(resolve_path(scale.model));
   LoadOptions load;
   load.device = resolve_device(run.device);
   load.dtype = resolve_dtype(run.dtype, load.device);
   load.layer_streaming = run.layer_streaming;
+  load.weights = weights_of(run, scale);
   // Small models lose more to waiting for threads than they gain.
   if (std::getenv("OMP_NUM_THREADS") == nullptr &&
       ModelConfig::from_directory(directory).parameter_count() < 20'000'000)
