@@ -120,5 +120,8 @@ with tempfile.TemporaryDirectory(prefix="kvlingua-gguf-") as scratch:
     refused(4, "has no revisions", "generate", "recipe/nano.yaml", *small, "--set", f"pair.source.name={file}", "--set", "pair.source.revision=v1")
 
     # The geometry of a quantised model is measured, and filed apart from the dense one's.
-    run("sweep", NANO, "--quantize", "--out", scratch, "--device", "cpu", "-q", "--prompts", ROOT / "tests" / "cli" / "none.txt", code=4)
+    for words in ([], ["--quantize"]):
+        run("sweep", NANO, *words, "--limit", "2", "--input-only", "--out", scratch, "--device", "cpu", "-q")
+    dense, quantized = ((scratch / "results" / f"scale_sweep_{name}_features.jsonl").read_text() for name in ("nano-source", "nano-source-q4"))
+    assert len(dense.splitlines()) == len(quantized.splitlines()) > 2 and dense != quantized
 print("ok")
