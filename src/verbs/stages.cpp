@@ -13,13 +13,22 @@ std::string dry_run_text(const Recipe& recipe, const std::string& plan) {
   return recipe.to_yaml() + "\n" + plan;
 }
 
-std::string evaluation_plan(const Json& plan) {
+std::string plan_text(const EvaluationPlan& plan) {
   std::string conditions;
-  for (const auto& name : plan["conditions"])
-    conditions += (conditions.empty() ? "" : ", ") + name.get<std::string>();
-  return cat("evaluate: ", plan["items"].get<int64_t>(), " items under ", plan["conditions"].size(),
-             " conditions (", conditions, "): ", plan["answers"].get<int64_t>(), " answers into ",
-             plan["folder"].get<std::string>(), "\n");
+  for (const auto& name : plan.conditions) conditions += (conditions.empty() ? "" : ", ") + name;
+  const auto count = static_cast<int64_t>(plan.conditions.size());
+  return cat("evaluate: ", plan.items, " items under ", count, " conditions (", conditions,
+             "): ", plan.items * count, " answers into ", plan.folder.string(), "\n");
+}
+
+std::string verdict_text(const Report& report) {
+  std::string text;
+  for (const CriterionResult& one : report.criteria)
+    text +=
+        cat(one.name, ": ",
+            !report.confirmatory && one.verdict == Verdict::kPass ? "met" : to_string(one.verdict),
+            report.confirmatory ? " (confirmatory)\n" : " (exploratory)\n");
+  return text + report.verdict_line + "\n";
 }
 
 int run_stage(const CommandLine& command, Stage stage) {
@@ -76,18 +85,10 @@ StageOutcome train_stage(const Recipe& recipe, const RunContext& context) {
 
 StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
   const EvaluateResult result = kvlingua::evaluate(recipe, context);
-  if (context.dry_run && context.world.is_main())
-    return {dry_run_text(recipe, evaluation_plan(result.report)), result.report};
+  if (result.plan && context.world.is_main())
+    return {dry_run_text(recipe, plan_text(*result.plan)), result.to_json()};
   std::string text;
-  if (result.judged && result.report.contains("criteria")) {
-    const bool confirmed = result.report.value("mode", std::string()) == "confirmatory";
-    for (const auto& [name, criterion] : result.report["criteria"].items()) {
-      const std::string verdict = criterion.value("verdict", std::string("?"));
-      text += cat(name, ": ", !confirmed && verdict == "pass" ? "met" : verdict,
-                  confirmed ? " (confirmatory)\n" : " (exploratory)\n");
-    }
-    text += result.report.value("verdict_line", std::string()) + "\n";
-  }
+  if (result.judged && result.report) text += verdict_text(*result.report);
   if (!result.folder.empty())
     text += cat("report: ", (result.folder / "report.html").string(), "\n");
   return {text, result.to_json(), result.exit_code()};
