@@ -2,7 +2,10 @@
 
 #include "datasets/generate.h"
 #include "eval/evaluate.h"
+#include "evaluate.h"
+#include "generate.h"
 #include "kvlingua/base/progress.h"
+#include "train.h"
 #include "trainers/train.h"
 
 namespace kvlingua::verbs {
@@ -31,11 +34,8 @@ std::string verdict_text(const Report& report) {
   return text + report.verdict_line + "\n";
 }
 
-int run_stage(const CommandLine& command, Stage stage) {
-  Recipe recipe = load_recipe(command);
-  if (command.layer_streaming)
-    recipe.pair.source.layer_streaming = recipe.pair.target.layer_streaming = true;
-  const RunContext context = context_of(command, recipe);
+int run_stage(const CommandLine& command, const Recipe& recipe, const RunContext& context,
+              Stage stage) {
   const StageOutcome outcome = stage(recipe, context);
   // Processes that train or evaluate together have one result.
   const bool together = stage == train_stage && !context.world.is_main();
@@ -94,8 +94,34 @@ StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
   return {text, result.to_json(), result.exit_code()};
 }
 
-int generate(const CommandLine& command) { return run_stage(command, generate_stage); }
-int train(const CommandLine& command) { return run_stage(command, train_stage); }
-int evaluate(const CommandLine& command) { return run_stage(command, evaluate_stage); }
+int GenerateVerb::run(const CommandLine& command) const {
+  Recipe recipe = load_recipe(command);
+  if (layer_streaming)
+    recipe.pair.source.layer_streaming = recipe.pair.target.layer_streaming = true;
+  RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.skip_bad = skip_bad;
+  return run_stage(command, recipe, context, generate_stage);
+}
+
+int TrainVerb::run(const CommandLine& command) const {
+  const Recipe recipe = load_recipe(command);
+  RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.stage = stage;
+  context.checkpoint = checkpoint;
+  context.seeds = seeds;
+  return run_stage(command, recipe, context, train_stage);
+}
+
+int EvaluateVerb::run(const CommandLine& command) const {
+  const Recipe recipe = load_recipe(command);
+  RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.checkpoint = checkpoint;
+  context.compare = compare;
+  context.confirm = confirm;
+  return run_stage(command, recipe, context, evaluate_stage);
+}
 
 }  // namespace kvlingua::verbs
