@@ -41,9 +41,10 @@ void name_scales(std::vector<Scale>& models) {
 
 }  // namespace
 
-GeometryRun geometry_run(const CommandLine& command) {
+GeometryRun geometry_run(const CommandLine& command, const GeometryOptions& options,
+                         const std::vector<Scale>& scales) {
   GeometryRun run;
-  std::vector<std::string> named = command.models;
+  std::vector<std::string> named = options.models;
   for (const std::string& word : command.arguments) {
     if (!names_recipe(word)) {
       named.push_back(word);
@@ -56,23 +57,18 @@ GeometryRun geometry_run(const CommandLine& command) {
                    .expected = "one recipe, or models"});
     run.recipe = Recipe::load(find_recipe(word), command.set);
   }
-  for (const std::string& name : named) run.models.push_back({"custom", name, command.quantize, 0});
-  for (const std::string& key : command.scales) {
-    run.models.push_back(find_scale(key));
-    run.models.back().quantize = run.models.back().quantize || command.quantize;
-  }
-  if (command.all_scales)
-    run.models.insert(run.models.end(), known_scales().begin(), known_scales().end());
+  for (const std::string& name : named) run.models.push_back({"custom", name, options.quantize, 0});
+  run.models.insert(run.models.end(), scales.begin(), scales.end());
   if (run.models.empty() && run.recipe) run.models = pair_of(*run.recipe);
   name_scales(run.models);
   run.device = !command.device.empty() ? command.device
                : run.recipe            ? run.recipe->pair.device
                                        : "auto";
-  if (!command.dtype.empty()) run.dtype = command.dtype;
-  run.layer_streaming = command.layer_streaming;
-  run.resume = !command.restart;
-  run.input_only = command.input_only;
-  run.runs = command.runs;
+  if (!options.dtype.empty()) run.dtype = options.dtype;
+  run.layer_streaming = options.layer_streaming;
+  run.resume = !options.options.restart;
+  run.input_only = options.input_only;
+  run.runs = options.runs;
   run.verbosity = command.verbosity;
   run.results =
       (command.out.empty() ? project_root() : std::filesystem::path(command.out)) / "results";

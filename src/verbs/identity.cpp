@@ -3,6 +3,7 @@
 #include "eval/geometry/page.h"
 #include "eval/identity/signatures.h"
 #include "geometry_run.h"
+#include "identity_verb.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
@@ -24,19 +25,20 @@ struct SectionOnly {
   }
 };
 
-IdentityOptions options_of(const CommandLine& command, const GeometryRun& run) {
+IdentityOptions options_of(const CommandLine& command, const IdentityVerb& verb,
+                           const GeometryRun& run) {
   SectionOnly section;
   if (run.recipe)
     section.identity = run.recipe->identity;
   else
     for (const std::string& set : command.set) throw_first(set_option(visit_of(section), set));
   IdentityOptions& options = section.identity;
-  if (!command.personas.empty()) options.personas = command.personas;
-  if (!command.format.empty()) options.format = command.format;
+  if (!verb.personas.empty()) options.personas = verb.personas;
+  if (!verb.format.empty()) options.format = verb.format;
   if (command.seed) options.seed = *command.seed;
-  if (command.limit > 0) options.prompts_per_group = command.limit;
-  if (command.input_only) options.new_tokens = 0;
-  if (command.skip_permutation) options.permutations = 0;
+  if (verb.geometry.options.limit > 0) options.prompts_per_group = verb.geometry.options.limit;
+  if (verb.geometry.input_only) options.new_tokens = 0;
+  if (verb.skip_permutation) options.permutations = 0;
   return options;
 }
 
@@ -154,10 +156,11 @@ std::string body_html(const Json& r, const IdentityDesign& design) {
   return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
 }
 
-int run_identity(const CommandLine& command, const GeometryRun& run, const Scale& scale) {
-  const IdentityOptions options = options_of(command, run);
+int run_identity(const CommandLine& command, const IdentityVerb& verb, const GeometryRun& run,
+                 const Scale& scale) {
+  const IdentityOptions options = options_of(command, verb, run);
   const IdentityDesign design = design_of(options);
-  if (command.dry_run) {
+  if (verb.geometry.options.dry_run) {
     write_stdout(cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
                      " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
                      " prompts in ", design.groups.size(), " groups, ", options.new_tokens,
@@ -244,11 +247,11 @@ int run_identity(const CommandLine& command, const GeometryRun& run, const Scale
 
 }  // namespace
 
-int identity(const CommandLine& command) {
-  GeometryRun run = geometry_run(command);
-  if (!command.compare.empty()) not_in_this_version("identity --compare");
+int IdentityVerb::run(const CommandLine& command) const {
+  GeometryRun run = geometry_run(command, geometry);
+  if (!geometry.compare.empty()) not_in_this_version("identity --compare");
   if (run.models.empty()) run.models = {find_scale("0.6B")};
-  return run_identity(command, run, run.models.back());
+  return run_identity(command, *this, run, run.models.back());
 }
 
 }  // namespace kvlingua::verbs
