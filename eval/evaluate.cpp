@@ -45,13 +45,6 @@ Reader reader_of(const Side& side, const ModelOptions& options) {
   return Reader::make(*side.model, *side.tokenizer, chat_frame_of(options, *side.tokenizer));
 }
 
-// Which stage of training makes which condition.
-const std::vector<std::pair<std::string, std::string>>& stages_of_conditions() {
-  static const std::vector<std::pair<std::string, std::string>> table = {
-      {"ridge", "ridge"}, {"mlp", "regression"}, {"distilled", "distillation"}, {"fused", "c2c"}};
-  return table;
-}
-
 bool wants(const EvalOptions& options, const std::string& name) {
   return std::find(options.conditions.begin(), options.conditions.end(), name) !=
          options.conditions.end();
@@ -132,9 +125,9 @@ Checkpoints load_checkpoints(const RunContext& context, const Side& source, cons
   Checkpoints result;
   if (!context.checkpoint.empty()) {
     // One checkpoint: the judged condition is this one, other stages are not looked for.
-    for (const auto& [condition, stage] : stages_of_conditions())
-      if (condition != options.gated) std::erase(options.conditions, condition);
-    std::erase(options.conditions, "ridge_aligned");
+    for (const StageFacts& stage : stages())
+      if (stage.condition != options.gated) std::erase(options.conditions, stage.condition);
+    std::erase(options.conditions, kRidgeControl);
     if (!result.load(options.gated, resolve_path(context.checkpoint), {}, source, target, recipe))
       refuse_missing(context.checkpoint, result.findings);
     if (!wants(options, options.gated)) options.conditions.push_back(options.gated);
@@ -145,8 +138,8 @@ Checkpoints load_checkpoints(const RunContext& context, const Side& source, cons
         "identity",
         std::make_unique<IdentityProjector>(source.model->kv_shape(), target.model->kv_shape()),
         {});
-  auto table = stages_of_conditions();
-  table.insert(table.begin(), {"ridge_aligned", "ridge_aligned"});
+  std::vector<std::pair<std::string, std::string>> table = {{kRidgeControl, kRidgeControl}};
+  for (const StageFacts& stage : stages()) table.emplace_back(stage.condition, stage.name);
   std::string last;
   for (const auto& [condition, stage] : table) {
     if (!wants(options, condition)) continue;
@@ -184,8 +177,8 @@ Checkpoints load_compared(const RunContext& context, const Side& source, const S
   for (const auto& [name, path] : {std::pair{"A", context.compare[0]}, {"B", context.compare[1]}})
     if (!result.load(name, resolve_path(path), {}, source, target, recipe))
       refuse_missing(path, result.findings);
-  for (const char* name : {"ridge_aligned", "ridge", "mlp", "distilled", "fused", "identity"})
-    std::erase(options.conditions, name);
+  for (const StageFacts& stage : stages()) std::erase(options.conditions, stage.condition);
+  for (const char* name : {kRidgeControl, "identity"}) std::erase(options.conditions, name);
   options.conditions.insert(options.conditions.end(), {"A", "B"});
   options.gated = "A";
   return result;
@@ -195,8 +188,8 @@ Checkpoints load_compared(const RunContext& context, const Side& source, const S
 void load_replicas(const RunContext& context, const Side& source, const Side& target,
                    const Recipe& recipe, const EvalOptions& options, Checkpoints& checkpoints) {
   std::string stage;
-  for (const auto& [condition, of] : stages_of_conditions())
-    if (condition == options.gated) stage = of;
+  for (const StageFacts& one : stages())
+    if (one.condition == options.gated) stage = one.name;
   for (const auto& folder : seed_folders(context.paths.run)) {
     const std::string name = cat(options.gated, "@", folder.filename().string());
     if (checkpoints.load(name, folder, stage, source, target, recipe))

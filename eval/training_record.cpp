@@ -33,17 +33,9 @@ std::vector<std::pair<std::string, std::string>> training_sections(const Recipe&
           {"train", yaml_of(plain.train)}};
 }
 
-std::string losses_of(const Recipe& recipe, const std::string& stage) {
-  const auto& d = recipe.train.distillation;
-  if (stage == "distillation")
-    return cat("KL from full_text x ", d.kl_weight, ", cross-entropy on the gold answer x ",
-               d.ce_weight, ", regression on pairs x ", d.anchor);
-  if (stage == "regression")
-    return cat("error on pairs: keys x ", recipe.train.regression.key_weight, ", values x ",
-               recipe.train.regression.value_weight, ", attention outputs x ",
-               recipe.train.regression.attention_weight);
-  if (stage == "c2c") return "cross-entropy on the response through the fused target";
-  return "least squares on pairs, closed form";
+std::string losses_of(const Recipe& recipe, const std::string& name) {
+  const StageFacts* stage = find_stage(name);
+  return (stage != nullptr ? stage : find_stage(kRidgeStage))->losses(recipe.train);
 }
 
 // Of state.json: a checkpoint of an imported projector has none.
@@ -82,7 +74,7 @@ TrainingRecord training_record_of(const std::string& condition, const LoadedProj
   result.json["losses"] = losses_of(trained, loaded.stage);
   result.json["seed"] = trained.train.seed;
   result.json["data"] = trained.data.kind;
-  if (loaded.stage == "distillation") result.families = trained.train.distillation.families;
+  if (loaded.stage == kDistillationStage) result.families = trained.train.distillation.families;
   result.json["families"] = result.families;
   std::string differing;
   const auto mine = training_sections(evaluating), theirs = training_sections(trained);

@@ -67,8 +67,14 @@ void add_generate(CLI::App& app, CommandLine& c) {
 void add_train(CLI::App& app, CommandLine& c) {
   recipe_argument(app, c);
   run_options(app, c);
-  app.add_option("--stage", c.stage, "only this one: ridge, regression, distillation, c2c")
-      ->check(CLI::IsMember({"ridge", "regression", "distillation", "c2c"}))
+  std::vector<std::string> names;
+  std::string all;
+  for (const std::string_view name : stage_names()) {
+    names.emplace_back(name);
+    all += cat(all.empty() ? "" : ", ", name);
+  }
+  app.add_option("--stage", c.stage, "only this one: " + all)
+      ->check(CLI::IsMember(names))
       ->type_name("NAME");
   app.add_option("--checkpoint", c.checkpoint,
                  "start from this checkpoint instead of the run's latest")
