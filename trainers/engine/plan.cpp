@@ -48,6 +48,10 @@ Sizes sizes_of(const ProjectorOptions& options, const KvShape& source, const KvS
   return sizes;
 }
 
+int64_t row_floats(const KvShape& source, const KvShape& target) {
+  return 2 * (source.layers * source.width() + target.layers * target.width());
+}
+
 std::string row(const std::string& name, const std::string& value) {
   return name + std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') + value + "\n";
 }
@@ -76,83 +80,63 @@ double measure_gemm_rate(const std::string& device) {
          std::min({timed(), timed(), timed()});
 }
 
-TrainPlan make_train_plan(const Recipe& recipe, const KvShape& source, const KvShape& target,
-                          int64_t rows, const std::vector<std::string>& stages,
-                          const std::string& device) {
-  TrainPlan plan;
-  plan.gemm_flops_per_second = measure_gemm_rate(device);
+StageSizes ridge_sizes(const Recipe& recipe, const PairIdentity& pair, int64_t rows) {
+  const KvShape &source = pair.source.shape, &target = pair.target.shape;
+  const RidgeOptions& r = recipe.projector.ridge;
   const Sizes sizes = sizes_of(recipe.projector, source, target);
-  const bool mlp = recipe.projector.kind == "mlp";
-  const bool joint = recipe.projector.ridge.features == "both";
-  const double n = static_cast<double>(rows);
-  const int64_t row_floats = 2 * (source.layers * source.width() + target.layers * target.width());
-  for (const std::string& stage : stages) {
-    StageSizes s{.stage = stage};
-    if (stage == "ridge") {
-      const RidgeOptions& r = recipe.projector.ridge;
-      const int64_t read = static_cast<int64_t>(ridge_candidates(r, source).size());
-      const int64_t sums =
-          RidgeSums::bytes(row_shape(source, r.previous_tokens), target, joint, read);
-      const double problems = joint ? 1 : 2, per = joint ? 2 : 1;
-      const double f = per * static_cast<double>(read * source.width());
-      const double g = per * static_cast<double>(target.layers * target.width());
-      s.steps = 1;
-      s.rows_per_step = rows;
-      s.parameters = sizes.ridge;
-      s.flops = problems *
-                (2 * n * f * (f + g) + 10 * f * f * f +
-                 2 * f * f * g * static_cast<double>(recipe.projector.ridge.lambda.size() + 2));
-      s.memory_bytes = static_cast<uint64_t>(4 * sums + 4096 * row_floats * 4 * 4);
-      s.checkpoint_bytes = static_cast<uint64_t>(4 * sizes.ridge);
-      s.rows_per_feature = n / static_cast<double>(sizes.features);
-    } else {
-      const bool distil = stage == "distillation";
-      const BatchOptions& batch =
-          distil ? recipe.train.distillation.batch : recipe.train.regression.batch;
-      const int64_t items = distil ? recipe.train.distillation.items : rows;
-      const int64_t micro = std::max<int64_t>(1, items / std::max<int64_t>(1, batch.size));
-      s.steps = planned_steps(batch, micro);
-      s.rows_per_step = batch.size * batch.accumulation;
-      const bool train_base =
-          distil ? recipe.train.distillation.train_base : recipe.train.regression.train_base;
-      const int64_t over = sizes.change + (mlp ? sizes.mlp : 0);
-      const int64_t weights = sizes.ridge + over;
-      s.parameters = train_base || over == 0 ? weights : over;
-      s.flops = 6.0 * static_cast<double>(weights) * static_cast<double>(s.rows_per_step) *
-                static_cast<double>(s.steps);
-      // Weights, gradients and two moments in float32; rows with their gradients and temporaries.
-      s.memory_bytes = static_cast<uint64_t>(
-          4 * weights + 12 * s.parameters +
-          4 * batch.size * (4 * row_floats + (mlp ? sizes.mlp_activation : 0)));
-      s.checkpoint_bytes = static_cast<uint64_t>(4 * weights + 12 * s.parameters);
-    }
-    s.seconds = s.flops / plan.gemm_flops_per_second;
-    plan.stages.push_back(s);
-  }
-  return plan;
+  const bool joint = r.features == "both";
+  const int64_t read = static_cast<int64_t>(ridge_candidates(r, source).size());
+  const int64_t sums = RidgeSums::bytes(row_shape(source, r.previous_tokens), target, joint, read);
+  const double problems = joint ? 1 : 2, per = joint ? 2 : 1, n = static_cast<double>(rows);
+  const double f = per * static_cast<double>(read * source.width());
+  const double g = per * static_cast<double>(target.layers * target.width());
+  StageSizes s;
+  s.steps = 1;
+  s.rows_per_step = rows;
+  s.parameters = sizes.ridge;
+  s.flops =
+      problems * (2 * n * f * (f + g) + 10 * f * f * f +
+                  2 * f * f * g * static_cast<double>(recipe.projector.ridge.lambda.size() + 2));
+  s.memory_bytes = static_cast<uint64_t>(4 * sums + 4096 * row_floats(source, target) * 4 * 4);
+  s.checkpoint_bytes = static_cast<uint64_t>(4 * sizes.ridge);
+  s.rows_per_feature = n / static_cast<double>(sizes.features);
+  return s;
 }
 
-std::string TrainPlan::text(const Recipe& recipe, const KvShape& source, const KvShape& target,
-                            int64_t rows, const std::string& device) const {
-  std::string out = row("run", recipe.run_name());
-  out += row("source", recipe.pair.source.name + ", " + source.describe());
-  out += row("target", recipe.pair.target.name + ", " + target.describe());
-  out += row("projector", recipe.projector.kind + ", " + recipe.projector.dtype);
-  out += row("pairs", count_text(static_cast<double>(rows)) + " rows");
-  char rate[64];
-  std::snprintf(rate, sizeof rate, ", %.0f GFLOP/s measured", gemm_flops_per_second / 1e9);
-  out += row("device", device + rate);
+StageSizes gradient_sizes(const Recipe& recipe, const PairIdentity& pair, const BatchOptions& batch,
+                          int64_t items, bool train_base) {
+  const KvShape &source = pair.source.shape, &target = pair.target.shape;
+  const Sizes sizes = sizes_of(recipe.projector, source, target);
+  const bool mlp = recipe.projector.kind == "mlp";
+  StageSizes s;
+  s.steps = planned_steps(batch, std::max<int64_t>(1, items / std::max<int64_t>(1, batch.size)));
+  s.rows_per_step = batch.size * batch.accumulation;
+  const int64_t over = sizes.change + (mlp ? sizes.mlp : 0);
+  const int64_t weights = sizes.ridge + over;
+  s.parameters = train_base || over == 0 ? weights : over;
+  s.flops = 6.0 * static_cast<double>(weights) * static_cast<double>(s.rows_per_step) *
+            static_cast<double>(s.steps);
+  // Weights, gradients and two moments in float32; rows with their gradients and temporaries.
+  s.memory_bytes = static_cast<uint64_t>(
+      4 * weights + 12 * s.parameters +
+      4 * batch.size * (4 * row_floats(source, target) + (mlp ? sizes.mlp_activation : 0)));
+  s.checkpoint_bytes = static_cast<uint64_t>(4 * weights + 12 * s.parameters);
+  return s;
+}
+
+std::string TrainPlan::text() const {
+  std::string out;
+  for (const auto& [name, value] : lines) out += row(name, value);
   for (const StageSizes& s : stages) {
-    out += row(s.stage, count_text(static_cast<double>(s.steps)) + " steps of " +
-                            count_text(static_cast<double>(s.rows_per_step)) +
-                            (s.stage == "distillation" ? " contexts" : " rows") + ", " +
-                            count_text(static_cast<double>(s.parameters)) + " parameters, about " +
-                            duration_text(s.seconds) + " of products, " +
-                            bytes_text(static_cast<double>(s.memory_bytes)) + " of memory, " +
-                            bytes_text(static_cast<double>(s.checkpoint_bytes)) + " a checkpoint" +
-                            (s.rows_per_feature > 0
-                                 ? ", " + count_text(s.rows_per_feature) + " rows a feature"
-                                 : ""));
+    std::string line = count_text(static_cast<double>(s.steps)) + " steps of " +
+                       count_text(static_cast<double>(s.rows_per_step)) + " " + s.unit + ", " +
+                       count_text(static_cast<double>(s.parameters)) + " parameters, about " +
+                       duration_text(s.flops / gemm_flops_per_second) + " of products, ";
+    if (s.memory_bytes > 0)
+      line += bytes_text(static_cast<double>(s.memory_bytes)) + " of memory, ";
+    line += bytes_text(static_cast<double>(s.checkpoint_bytes)) + " a checkpoint";
+    if (s.rows_per_feature > 0) line += ", " + count_text(s.rows_per_feature) + " rows a feature";
+    out += row(s.stage, line);
   }
   return out;
 }
@@ -166,9 +150,10 @@ nlohmann::ordered_json TrainPlan::to_json() const {
     j["rows_per_step"] = s.rows_per_step;
     j["parameters"] = s.parameters;
     j["memory_bytes"] = s.memory_bytes;
-    j["seconds"] = s.seconds;
+    j["seconds"] = s.flops / gemm_flops_per_second;
     j["checkpoint_bytes"] = s.checkpoint_bytes;
     if (s.rows_per_feature > 0) j["rows_per_feature"] = s.rows_per_feature;
+    j.update(s.more);
     all.push_back(j);
   }
   return all;
