@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 
 namespace kvlingua::verbs {
 
@@ -99,7 +99,7 @@ OpenedModel open_model(const GeometryRun& run, const Scale& scale) {
                  .got = scale.model,
                  .remedy = "leave --quantize away; --layer-streaming measures models larger than "
                            "the device"});
-  const std::filesystem::path directory = resolve_model(resolve_path(scale.model));
+  const std::filesystem::path directory = locate_model({.name = scale.model});
   LoadOptions load;
   load.device = resolve_device(run.device);
   load.dtype = resolve_dtype(run.dtype, load.device);

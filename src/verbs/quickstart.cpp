@@ -5,7 +5,7 @@
 
 #include "kvlingua/cache/process_group.h"
 #include "kvlingua/config/options_json.h"
-#include "rehearsal.h"
+#include "kvlingua/preflight/preflight.h"
 #include "stages.h"
 #include "verbs.h"
 
@@ -26,7 +26,7 @@ int quickstart(const CommandLine& command) {
   Json results = Json::object();
   ExitCode code = ExitCode::kOk;
   if (command.rehearsal == 0) {
-    Preflight plan = run_preflight(recipe, context, count_corpus);
+    Preflight plan = run_preflight(recipe, context);
     const bool asked = !command.parts.empty() && wanted("preflight");
     if (!command.dry_run)
       rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");

@@ -21,8 +21,11 @@
 #include "trainers/c2c/fusion_objective.h"
 #include "trainers/engine/gradient_stage.h"
 #include "trainers/engine/train_run.h"
+#include "trainers/engine/training_cost.h"
 
 namespace kvlingua {
+
+StageCost c2c_cost();
 
 namespace {
 
@@ -49,7 +52,8 @@ class C2cStage : public GradientStage {
   std::string data_sha256() const override { return corpus_sha256_; }
   std::string start_sha256() const override;
   std::vector<Line> data_lines() const override;
-  StageSizes sizes() const override;
+  StagePlan plan(const MachineNumbers& machine) const override;
+  nlohmann::ordered_json plan_facts() const override;
 
  private:
   void prepare(const StageStart& start) override;
@@ -61,14 +65,13 @@ class C2cStage : public GradientStage {
   void make_projector();
   FusionCorpus corpus() const;
   void make_objective(FusionCorpus corpus);
-  double flops_per_step() const;
   void start_elsewhere();  // from a C2C folder or another run's checkpoint
   const Recipe& recipe() const { return run_.recipe(); }
   const C2cTrainOptions& options() const { return recipe().train.c2c; }
 
   OpenModel source_, target_;
   std::string alignment_, corpus_sha256_;
-  int64_t conversations_ = 0, left_out_ = 0, total_steps_ = 0, tokens_per_step_ = 0;
+  int64_t conversations_ = 0, left_out_ = 0, tokens_ = 0, total_steps_ = 0;
   std::unique_ptr<C2CProjector> projector_;
   std::unique_ptr<FusionObjective> objective_;
   std::optional<C2CTrainingState> adopted_;
@@ -125,8 +128,7 @@ void C2cStage::make_objective(FusionCorpus corpus) {
   conversations_ = static_cast<int64_t>(corpus.items.size());
   left_out_ = corpus.left_out;
   alignment_ = corpus.alignment;
-  int64_t tokens = 0;
-  for (const FusionItem& item : corpus.items) tokens += item.tokens();
+  for (const FusionItem& item : corpus.items) tokens_ += item.tokens();
   FusionObjectiveOptions how{.train = options(), .seed = run_.seed()};
   how.order = recipe().projector.c2c.fusion == "parallel" ? FusionOrder::kParallel
                                                           : FusionOrder::kSequential;
@@ -142,7 +144,6 @@ void C2cStage::make_objective(FusionCorpus corpus) {
   objective_ = std::make_unique<FusionObjective>(*projector_, source_.model, target_.model,
                                                  std::move(corpus.items), how);
   total_steps_ = objective_->steps(batch);
-  tokens_per_step_ = tokens / conversations_ * batch.size * batch.accumulation;
 }
 
 std::string C2cStage::start_sha256() const {
@@ -214,30 +215,46 @@ std::vector<Stage::Line> C2cStage::data_lines() const {
                                     : std::string("read for every batch")}};
 }
 
-// Products alone: the projector forward and backward on the prompts, the source's and the target's
-// reading, and the way back through the answers. Half of a conversation is taken to be prompt.
-double C2cStage::flops_per_step() const {
-  const auto count = [](const CausalLM& m) {
-    return static_cast<double>(m.config().parameter_count());
+// Windows end with an epoch, so steps are known only here.
+StagePlan C2cStage::plan(const MachineNumbers& machine) const {
+  const auto numbers = [&](const CausalLM& m) {
+    return numbers_of(m.config(), static_cast<int64_t>(c10::elementSize(m.dtype())));
   };
-  return static_cast<double>(tokens_per_step_) *
-         (3.0 * static_cast<double>(projector_->parameter_count()) + 1.0 * count(source_.model) +
-          3.0 * count(target_.model));
+  const CorpusNumbers corpus{conversations_,
+                             static_cast<double>(tokens_) / static_cast<double>(conversations_)};
+  StagePlan plan =
+      c2c_cost().plan({recipe(), numbers(source_.model), numbers(target_.model), corpus, machine});
+  plan.steps = total_steps_;
+  return plan;
 }
 
-StageSizes C2cStage::sizes() const {
-  StageSizes sizes{.stage = name(), .unit = "conversations"};
-  sizes.steps = total_steps_;
-  sizes.rows_per_step = options().batch.size * options().batch.accumulation;
-  sizes.parameters = projector_->parameter_count();
-  sizes.flops = flops_per_step() * static_cast<double>(total_steps_);
-  sizes.checkpoint_bytes = static_cast<uint64_t>(16 * sizes.parameters);
-  sizes.more = {
-      {"conversations", conversations_}, {"left_out", left_out_}, {"alignment", alignment_}};
-  return sizes;
+nlohmann::ordered_json C2cStage::plan_facts() const {
+  return {{"conversations", conversations_}, {"left_out", left_out_}, {"alignment", alignment_}};
+}
+
+// ---- what it costs ----
+
+StagePlan plan_of(const PlanInputs& in) {
+  const C2cTrainOptions& o = in.recipe.train.c2c;
+  StagePlan plan =
+      frozen_plan(in, {.stage = kC2cStage,
+                       .batch = o.batch,
+                       .optimizer = o.optimizer,
+                       .length = std::min(in.length(), static_cast<double>(o.max_length)),
+                       .recompute = o.checkpoint_activations});
+  plan.unit = "conversations";
+  const double micro = static_cast<double>(in.corpus.samples) / static_cast<double>(o.batch.size);
+  add_training(plan, in, o.batch, steps_of(o.batch, micro), true);
+  return plan;
 }
 
 }  // namespace
+
+StageCost c2c_cost() {
+  return {.plan = plan_of,
+          .units = [](const PlanInputs&) { return PhaseUnits{}; },
+          .why_whole = "Cache-to-Cache's training"};
+}
 
 std::unique_ptr<Stage> make_c2c_stage(TrainRun& run) {
   const int64_t accumulation = run.recipe().train.c2c.batch.accumulation,

@@ -6,6 +6,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "trainers/engine/train_run.h"
+#include "trainers/stages.h"
 
 namespace kvlingua {
 
@@ -66,6 +67,10 @@ std::string PairStage::start_sha256() const {
 }
 
 std::vector<Stage::Line> PairStage::data_lines() const { return run_.pairs().lines(); }
+
+StagePlan PairStage::plan(const MachineNumbers& machine) const {
+  return cost_of(name()).plan(run_.pairs().plan_inputs(machine));
+}
 
 StageStart PairStage::start() { return run_.pairs().previous(name()); }
 

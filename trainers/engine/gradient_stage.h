@@ -43,6 +43,7 @@ class PairStage : public GradientStage {
   std::string data_sha256() const override;
   std::string start_sha256() const override;
   std::vector<Line> data_lines() const override;
+  StagePlan plan(const MachineNumbers& machine) const override;
   StageStart start() override;
 
  protected:

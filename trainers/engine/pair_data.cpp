@@ -10,19 +10,17 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/projector/factory.h"
 #include "kvlingua/projector/layerwise.h"
 #include "kvlingua/projector/mlp.h"
 #include "trainers/engine/train_run.h"
+#include "trainers/engine/training_cost.h"
 
 namespace kvlingua {
 namespace {
-
-constexpr int64_t kValidationRows = 4096;  // at most; fewer where rows are wide
-constexpr int64_t kTokenMeanRows = 20000;  // training rows of the token-identity baseline
-constexpr int64_t kValidationBytes = 256 << 20;
 
 ModelIdentity identity_of(const ModelRecord& record) {
   return {record.name, record.architecture, record.weights, record.tokenizer, record.shape};
@@ -43,6 +41,7 @@ PairData::PairData(TrainRun& run) : run_(run) {
   for (int64_t s = 0; s < reader.shards(); ++s) {
     const ShardIndex& index = reader.shard(s).index();
     samples_ += index.samples();
+    all_rows_ += index.target_row_offsets[static_cast<size_t>(index.samples())];
     for (int64_t i = 0; i < index.samples(); ++i) {
       const auto at = static_cast<size_t>(i);
       validation_samples_ += index.use[at] == SampleUse::kValidation;
@@ -63,6 +62,25 @@ PairData::PairData(TrainRun& run) : run_(run) {
                  .expected = "whole samples",
                  .remedy = "set data.tokens_per_sample to 0"});
   }
+}
+
+PlanInputs PairData::plan_inputs(const MachineNumbers& machine) const {
+  const auto numbers = [&](const ModelOptions& options, const KvShape& shape) {
+    try {
+      const ModelConfig config = ModelConfig::from_directory(locate_model(options));
+      if (config.kv_shape() == shape)
+        return numbers_of(config, compute_bytes(options, run_.device()));
+    } catch (const Error&) {  // the stages that need the model say so
+    }
+    return numbers_of(shape);
+  };
+  const PairOptions& pair = run_.recipe().pair;
+  return {.recipe = run_.recipe(),
+          .source = numbers(pair.source, source_shape()),
+          .target = numbers(pair.target, target_shape()),
+          .corpus = {samples_, static_cast<double>(all_rows_) / static_cast<double>(samples_)},
+          .machine = machine,
+          .known_train_rows = static_cast<double>(train_rows_)};
 }
 
 std::vector<Stage::Line> PairData::lines() const {

@@ -30,7 +30,8 @@ class PairData {
   const std::string& sha256() const { return sha256_; }
   const PairIdentity& pair() const { return pair_; }
   int64_t train_rows() const { return train_rows_; }
-  int64_t samples() const { return samples_; }
+  // What costs are computed from; shapes alone where a model is not here.
+  PlanInputs plan_inputs(const MachineNumbers& machine) const;
   std::vector<Stage::Line> lines() const;  // of the table a run starts with
   // Of the source rows that this recipe's projector reads.
   int64_t previous_tokens() const;
@@ -52,7 +53,7 @@ class PairData {
   PairSetInfo info_;
   std::string sha256_;
   PairIdentity pair_;
-  int64_t train_rows_ = 0, samples_ = 0, validation_samples_ = 0, row_bytes_ = 0;
+  int64_t train_rows_ = 0, all_rows_ = 0, samples_ = 0, validation_samples_ = 0, row_bytes_ = 0;
   std::shared_ptr<Validation> validation_;
   std::optional<std::pair<ChannelStatistics, ChannelStatistics>> statistics_;
 };

@@ -20,7 +20,7 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/provenance.h"
 #include "kvlingua/config/stages.h"
-#include "trainers/engine/plan.h"
+#include "kvlingua/cost/stage_cost.h"
 
 namespace kvlingua {
 
@@ -50,7 +50,9 @@ class Stage {
   // ---- what it will take; for the table a run starts with ----
   using Line = std::pair<std::string, std::string>;
   virtual std::vector<Line> data_lines() const = 0;  // name, text
-  virtual StageSizes sizes() const = 0;
+  virtual StagePlan plan(const MachineNumbers& machine) const = 0;
+  // Of its own, for --json.
+  virtual nlohmann::ordered_json plan_facts() const { return nlohmann::ordered_json::object(); }
 
   // ---- the work ----
   // Where it starts when it has no checkpoint of its own.

@@ -81,24 +81,26 @@ void TrainRun::refuse_other_stages() {
     if (find_stage(*it)->from == first->from) refuse(*make_stage(*it, *this));
 }
 
-TrainPlan TrainRun::plan() const {
-  TrainPlan plan;
-  plan.gemm_flops_per_second = measure_gemm_rate(context_.device);
+RunTable TrainRun::table() const {
+  MachineNumbers machine;
+  set_memory(machine, device_);
+  machine.flops = machine.flops_float32 = product_rate(device_, at::kFloat);
+  RunTable table{.product_rate = machine.flops_float32};
   const Stage& first = *stages_.front();
   const PairIdentity pair = first.pair();
   char rate[64];
-  std::snprintf(rate, sizeof rate, ", %.0f GFLOP/s measured", plan.gemm_flops_per_second / 1e9);
-  plan.lines = {{"run", recipe_.run_name()},
-                {"source", recipe_.pair.source.name + ", " + pair.source.shape.describe()},
-                {"target", recipe_.pair.target.name + ", " + pair.target.shape.describe()},
-                {"projector", recipe_.projector.kind + ", " + recipe_.projector.dtype}};
-  for (Stage::Line& line : first.data_lines()) plan.lines.push_back(std::move(line));
-  plan.lines.emplace_back("device", context_.device + rate);
+  std::snprintf(rate, sizeof rate, ", %.0f GFLOP/s measured", table.product_rate / 1e9);
+  table.lines = {{"run", recipe_.run_name()},
+                 {"source", recipe_.pair.source.name + ", " + pair.source.shape.describe()},
+                 {"target", recipe_.pair.target.name + ", " + pair.target.shape.describe()},
+                 {"projector", recipe_.projector.kind + ", " + recipe_.projector.dtype}};
+  for (Stage::Line& line : first.data_lines()) table.lines.push_back(std::move(line));
+  table.lines.emplace_back("device", context_.device + rate);
   for (const auto& stage : stages_) {
-    plan.stages.push_back(stage->sizes());
-    plan.stages.back().stage = stage->name();
+    table.stages.push_back(stage->plan(machine));
+    table.facts.push_back(stage->plan_facts());
   }
-  return plan;
+  return table;
 }
 
 Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState& state,
@@ -116,11 +118,11 @@ Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState&
 
 TrainResult TrainRun::execute() {
   TrainResult result;
-  const TrainPlan plan = this->plan();
-  result.plan = plan.text();
+  const RunTable table = this->table();
+  result.plan = table.text();
   if (context_.dry_run) {
     result.dry_run = true;
-    result.stages = plan.to_json();
+    result.stages = table.to_json();
     return result;
   }
   peers_ = Peers(context_);

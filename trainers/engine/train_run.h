@@ -14,6 +14,7 @@
 #include "trainers/engine/pair_data.h"
 #include "trainers/engine/peers.h"
 #include "trainers/engine/run_folder.h"
+#include "trainers/engine/run_table.h"
 #include "trainers/engine/stage.h"
 #include "trainers/train.h"
 
@@ -44,7 +45,7 @@ class TrainRun {
 
  private:
   std::vector<std::string> asked() const;  // names of the stages to run
-  TrainPlan plan() const;
+  RunTable table() const;
   // Throws Error when a stage that is there, these or one that they begin with, was made from
   // something else.
   void refuse_other_stages();

@@ -14,13 +14,6 @@ class DistillationStage : public PairStage {
  public:
   explicit DistillationStage(TrainRun& run) : PairStage(run, kDistillationStage) {}
 
-  StageSizes sizes() const override {
-    StageSizes sizes = gradient_sizes(run_.recipe(), run_.pairs().pair(), options().batch,
-                                      options().items, options().train_base);
-    sizes.unit = "contexts";
-    return sizes;
-  }
-
  private:
   const DistillationOptions& options() const { return run_.recipe().train.distillation; }
 

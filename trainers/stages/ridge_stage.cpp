@@ -16,6 +16,7 @@
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/system.h"
 #include "trainers/engine/train_run.h"
+#include "trainers/stages/ridge_cost.h"
 #include "trainers/stages/ridge_fit.h"
 
 namespace kvlingua {
@@ -32,8 +33,8 @@ class RidgeStage : public Stage {
   PairIdentity pair() const override { return pairs_.pair(); }
   std::string data_sha256() const override { return pairs_.sha256(); }
   std::vector<Line> data_lines() const override { return pairs_.lines(); }
-  StageSizes sizes() const override {
-    return ridge_sizes(run_.recipe(), pairs_.pair(), pairs_.train_rows());
+  StagePlan plan(const MachineNumbers& machine) const override {
+    return ridge_cost().plan(pairs_.plan_inputs(machine));
   }
 
   void begin(TrainState& state, const StageStart& start) override;

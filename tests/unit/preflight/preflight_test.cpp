@@ -1,9 +1,11 @@
-#include "kvlingua/model/preflight.h"
+#include "kvlingua/preflight/preflight.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+
+#include "kvlingua/model/published_config.h"
 
 namespace kvlingua {
 namespace {
@@ -30,15 +32,12 @@ TEST(Preflight, SaysWhatIsMissingAndStillPlans) {
       "r.yaml");
   RunContext context;
   context.paths = run_paths(testing::TempDir(), "d", "r");
-  const Preflight p =
-      run_preflight(recipe, context, [](const Recipe&, const std::filesystem::path& target) {
-        EXPECT_TRUE(target.empty());
-        return CorpusNumbers{100, 50};
-      });
+  const Preflight p = run_preflight(recipe, context);
   unsetenv("HF_HUB_CACHE");
   EXPECT_FALSE(p.can_run());
   ASSERT_GE(p.problems.size(), 2u);
   EXPECT_THAT(p.problems[0], testing::HasSubstr("hf download Qwen/Qwen3-0.6B"));
+  EXPECT_GT(p.corpus.samples, 0);
   EXPECT_EQ(p.plan.bytes_per_token, 126976);
   EXPECT_GT(p.machine.flops, 1e8);
   EXPECT_GT(p.machine.bandwidth, 1e8);

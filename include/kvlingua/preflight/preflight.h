@@ -1,26 +1,23 @@
 // Preflight: can this recipe run here, and what will it cost? Shapes from the models' config.json,
-// rates from a few timed products, arithmetic from config/plan.h.
+// rates from a few timed products, each stage's cost from itself (plan.h), and then every stage run
+// small (rehearse()).
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
+#include "kvlingua/base/error.h"
 #include "kvlingua/cache/device.h"
-#include "kvlingua/config/plan.h"
 #include "kvlingua/config/run_context.h"
 #include "kvlingua/model/model_config.h"
+#include "kvlingua/preflight/plan.h"
 
 namespace kvlingua {
-
-ModelNumbers numbers_of(const ModelConfig& config, int64_t compute_bytes);
-// Shapes of models that shipped recipes name, so that a plan can be made before they are
-// downloaded. Throws Error (kInput) for another name.
-ModelConfig published_config(const std::string& name);
 
 struct ModelCheck {
   std::string name;
@@ -51,18 +48,27 @@ struct Preflight {
   std::string rehearsal_problem;      // why not
 
   bool can_run() const { return problems.empty(); }
+  // Of models whose shapes are known.
+  PlanInputs inputs() const;
 };
-
-// Counts the corpus; given the target's directory, or an empty path when the model is not there.
-using CountCorpus =
-    std::function<CorpusNumbers(const Recipe&, const std::filesystem::path& target)>;
 
 // Throws nothing for what it finds wrong: that is its result. Throws Error for a malformed recipe
 // or device name.
-Preflight run_preflight(const Recipe& recipe, const RunContext& context, const CountCorpus& count);
+Preflight run_preflight(const Recipe& recipe, const RunContext& context);
+
+// Runs the recipe small in a process of its own, so that preflight knows what its stages take here:
+// replaces time and memory of the plan's stages by what a small run of this program says. Where
+// that cannot be (it cannot run here, or the small run failed) the plan stays as computed, and
+// `rehearsal_problem` says why. `keep` names a file when the work follows, and then nothing is
+// rehearsed for a short run. What was measured is kept in `keep` (empty: nowhere) and taken from
+// there when the recipe, device and threads are the same.
+// Throws Error (kTerminated, kInterrupted) when asked to stop meanwhile.
+void rehearse(Preflight& preflight, const RunContext& context, const std::filesystem::path& keep);
 
 // Adds a problem for every stage that does not fit, and for a disk that is too small.
 void find_misfits(Preflight& preflight);
+// Why this recipe cannot run here, with the exit code of the first reason.
+Error cannot_run(const Preflight& preflight);
 
 nlohmann::ordered_json to_json(const Preflight& preflight);
 std::string to_text(const Preflight& preflight);  // the table

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "kvlingua/base/progress.h"
-#include "kvlingua/model/preflight.h"
+#include "kvlingua/preflight/preflight.h"
 
 namespace kvlingua {
 namespace {

@@ -1,5 +1,4 @@
-#include "rehearsal.h"
-
+// Preflight (preflight.h): every stage run small, in a process of its own.
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,8 +15,10 @@
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/preflight/preflight.h"
+#include "kvlingua/preflight/small_recipe.h"
 
-namespace kvlingua::verbs {
+namespace kvlingua {
 namespace {
 
 namespace fs = std::filesystem;
@@ -104,8 +105,8 @@ std::string why_not(const Preflight& p, const RunContext& context, bool work_fol
   if (work_follows && p.plan.seconds < kWorthIt) return "the run itself is short";
   if (!context.world.alone()) return "several processes";
   if (p.recipe.data.online) return "data.online";
-  for (const std::string& stage : p.recipe.train.stages)
-    if (stage == "c2c") return "Cache-to-Cache's training";
+  for (const auto& [name, cost] : costs_of(p.recipe))
+    if (!cost.why_whole.empty()) return cost.why_whole;
   return {};
 }
 
@@ -145,14 +146,10 @@ nlohmann::json small_run(const SmallRecipe& small, const Preflight& p, const Run
 void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
   p.rehearsal_problem = why_not(p, context, !keep.empty());
   if (!p.rehearsal_problem.empty()) return;
-  const auto bytes = [&](const ModelOptions& options) {
-    return static_cast<int64_t>(c10::elementSize(resolve_dtype(options.dtype, p.device)));
-  };
-  const ModelNumbers source = numbers_of(p.source.config, bytes(p.recipe.pair.source)),
-                     target = numbers_of(p.target.config, bytes(p.recipe.pair.target));
-  const SmallRecipe small = cut_small(p.recipe, source, target, p.corpus, p.machine);
-  CorpusNumbers corpus = p.corpus;
-  corpus.samples = small.recipe.data.max_samples;
+  const PlanInputs whole = p.inputs();
+  const SmallRecipe small = cut_small(whole);
+  PlanInputs part{small.recipe, whole.source, whole.target, p.corpus, p.machine};
+  part.corpus.samples = small.recipe.data.max_samples;
 
   const double begin = wall_seconds();
   const std::string key = cat(p.recipe.recipe_sha256(), " ", context.device, " ", p.facts.name, " ",
@@ -176,7 +173,7 @@ void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
   }
   if (!p.rehearsal_problem.empty()) return;
   const std::vector<MeasuredStage> stages = stages_of(result);
-  adopt(p.plan, {p.recipe, small.recipe, source, target, p.corpus, corpus, p.machine}, stages);
+  adopt(p.plan, whole, part, stages);
   p.rehearsal_seconds = wall_seconds() - begin;
   find_misfits(p);
   if (!keep.empty() && !kept.is_object()) {
@@ -196,4 +193,4 @@ void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
   }
 }
 
-}  // namespace kvlingua::verbs
+}  // namespace kvlingua

@@ -1,4 +1,4 @@
-#include "kvlingua/config/plan.h"
+#include "kvlingua/preflight/plan.h"
 
 #include <gtest/gtest.h>
 
@@ -45,42 +45,26 @@ MachineNumbers card(double gib) {
           .bandwidth = 2e12,
           .disk_free = 1e12};
 }
+Plan plan_of(const Recipe& recipe, const CorpusNumbers& corpus, const MachineNumbers& machine) {
+  return make_plan({recipe, qwen3_06b(), qwen25_05b(), corpus, machine});
+}
 constexpr CorpusNumbers kCorpus{.samples = 2000, .tokens_per_sample = 60};
 
 TEST(Plan, FirstPairStores127KilobytesAToken) {
-  const Plan plan = make_plan(recipe_of(), qwen3_06b(), qwen25_05b(), kCorpus, card(24));
+  const Plan plan = plan_of(recipe_of(), kCorpus, card(24));
   EXPECT_EQ(plan.bytes_per_token, 126976);
   EXPECT_EQ(plan.dataset_tokens, 120000);
   EXPECT_EQ(plan.dataset_bytes, 120000.0 * 126976);
-  EXPECT_EQ(make_plan(recipe_of({"data.tokens_per_sample=16"}), qwen3_06b(), qwen25_05b(), kCorpus,
-                      card(24))
-                .dataset_tokens,
+  EXPECT_EQ(plan_of(recipe_of({"data.tokens_per_sample=16"}), kCorpus, card(24)).dataset_tokens,
             32000);
   // int8: a byte an element and two float32 scales a head and token.
-  EXPECT_EQ(make_plan(recipe_of({"data.storage_dtype=int8"}), qwen3_06b(), qwen25_05b(), kCorpus,
-                      card(24))
-                .bytes_per_token,
+  EXPECT_EQ(plan_of(recipe_of({"data.storage_dtype=int8"}), kCorpus, card(24)).bytes_per_token,
             63488 + 8 * (28 * 8 + 24 * 2));
-}
-
-TEST(Plan, CountsTheParametersOfCacheToCache) {
-  ProjectorOptions options;
-  options.kind = "c2c";
-  EXPECT_EQ(projector_parameters(options, qwen25_05b(), qwen3_06b()), 477848056);
-  // Its older class as its recipe has it, for the embedded pair.
-  options.c2c.type = "AllInOneProjector";
-  AllInOneOptions& older = options.c2c.all_in_one;
-  older.swiglu = older.concat = older.weight_depends_on_input = true;
-  older.weight_input = "target_projected_key";
-  EXPECT_EQ(projector_parameters(options, {.layers = 5, .kv_heads = 2, .head_dim = 64},
-                                 {.layers = 4, .kv_heads = 2, .head_dim = 32}),
-            24282132);
 }
 
 TEST(Plan, RidgeMemoryGrowsWithTheSquareOfCandidatesAndNotWithTokens) {
   const auto ridge = [](const std::vector<std::string>& overrides, int64_t samples) {
-    return make_plan(recipe_of(overrides), qwen3_06b(), qwen25_05b(), {samples, 60}, card(80))
-        .stages.at(1);
+    return plan_of(recipe_of(overrides), {samples, 60}, card(80)).stages.at(1);
   };
   EXPECT_EQ(ridge({}, 100).name, "ridge");
   EXPECT_EQ(ridge({}, 100).memory, ridge({}, 100000).memory);
@@ -92,7 +76,7 @@ TEST(Plan, RidgeMemoryGrowsWithTheSquareOfCandidatesAndNotWithTokens) {
 TEST(Plan, LargestBatchIsTheLastThatFits) {
   const Recipe recipe = recipe_of({"projector.ridge.candidate_layers=14", "projector.mlp.rank=128",
                                    "projector.mlp.hidden=512"});
-  const Plan plan = make_plan(recipe, qwen3_06b(), qwen25_05b(), kCorpus, card(16));
+  const Plan plan = plan_of(recipe, kCorpus, card(16));
   for (const StagePlan& stage : plan.stages) {
     if (stage.batch_key.empty()) continue;
     ASSERT_GT(stage.largest_batch, 0) << stage.name;
@@ -100,8 +84,7 @@ TEST(Plan, LargestBatchIsTheLastThatFits) {
       const Recipe changed = recipe_of({"projector.ridge.candidate_layers=14",
                                         "projector.mlp.rank=128", "projector.mlp.hidden=512",
                                         cat(stage.batch_key, "=", stage.largest_batch + extra)});
-      for (const StagePlan& again :
-           make_plan(changed, qwen3_06b(), qwen25_05b(), kCorpus, card(16)).stages) {
+      for (const StagePlan& again : plan_of(changed, kCorpus, card(16)).stages) {
         if (again.name != stage.name) continue;
         EXPECT_EQ(again.fits, extra == 0) << stage.name;
       }
@@ -110,16 +93,14 @@ TEST(Plan, LargestBatchIsTheLastThatFits) {
 }
 
 TEST(Plan, SmallCardsAndDisksAreSeen) {
-  const Plan small = make_plan(recipe_of(), qwen3_06b(), qwen25_05b(), kCorpus, card(2));
+  const Plan small = plan_of(recipe_of(), kCorpus, card(2));
   EXPECT_FALSE(small.fits_memory);
   MachineNumbers machine = card(80);
   machine.disk_free = 1e9;
-  EXPECT_FALSE(make_plan(recipe_of(), qwen3_06b(), qwen25_05b(), kCorpus, machine).fits_disk);
+  EXPECT_FALSE(plan_of(recipe_of(), kCorpus, machine).fits_disk);
   // One model at a time needs less than both.
   const auto generate = [](const char* sequential) {
-    return make_plan(recipe_of({sequential}), qwen3_06b(), qwen25_05b(), kCorpus, card(24))
-        .stages.at(0)
-        .memory;
+    return plan_of(recipe_of({sequential}), kCorpus, card(24)).stages.at(0).memory;
   };
   EXPECT_DOUBLE_EQ(generate("data.sequential=false") - generate("data.sequential=true"),
                    494032768.0 * 2);
@@ -127,9 +108,8 @@ TEST(Plan, SmallCardsAndDisksAreSeen) {
 
 TEST(Plan, StagesFollowTheRecipe) {
   std::vector<std::string> names;
-  for (const StagePlan& stage : make_plan(recipe_of({"train.stages=[ridge, distillation]"}),
-                                          qwen3_06b(), qwen25_05b(), kCorpus, card(80))
-                                    .stages) {
+  for (const StagePlan& stage :
+       plan_of(recipe_of({"train.stages=[ridge, distillation]"}), kCorpus, card(80)).stages) {
     names.push_back(stage.name);
     EXPECT_GT(stage.seconds, 0) << stage.name;
   }

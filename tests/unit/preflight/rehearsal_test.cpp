@@ -1,7 +1,9 @@
 // What a small run took, scaled to the whole recipe.
-#include "kvlingua/config/rehearsal.h"
+#include "kvlingua/preflight/small_recipe.h"
 
 #include <gtest/gtest.h>
+
+#include "eval/evaluation_cost.h"
 
 namespace kvlingua {
 namespace {
@@ -31,8 +33,16 @@ Recipe recipe_of(const std::vector<std::string>& overrides = {}) {
       "r.yaml", overrides);
 }
 
+PlanInputs inputs(const Recipe& recipe, const MachineNumbers& machine = {},
+                  const CorpusNumbers& corpus = kCorpus) {
+  return {recipe, kSource, kTarget, corpus, machine};
+}
+std::map<std::string, PhaseUnits> units_of(const Recipe& recipe) {
+  return planned_units(inputs(recipe));
+}
+
 TEST(PlannedUnits, StepsValidationsAndCheckpointsAsTheTrainerTakesThem) {
-  const auto units = planned_units(recipe_of(), kSource, kTarget, kCorpus);
+  const auto units = units_of(recipe_of());
   // 53200 training rows in batches of 512, 103 whole ones an epoch.
   EXPECT_EQ(units.at("regression").at("steps"), 309);
   EXPECT_EQ(units.at("regression").at("save"), 4);  // after 100, 200 and 300, and at the end
@@ -43,7 +53,7 @@ TEST(PlannedUnits, StepsValidationsAndCheckpointsAsTheTrainerTakesThem) {
 }
 
 TEST(PlannedUnits, EveryConditionThatWillBeAnswered) {
-  const auto units = planned_units(recipe_of(), kSource, kTarget, kCorpus).at("evaluate");
+  const auto units = units_of(recipe_of()).at("evaluate");
   for (const char* name : {"baseline", "full_text", "raw", "raw_text", "raw_shifted",
                            "raw_shifted_1", "ridge", "mlp"}) {
     EXPECT_EQ(units.at(std::string("read ") + name), 2 * 2 * 200 + 5) << name;
@@ -56,7 +66,7 @@ TEST(Rehearsal, PhasesScaleByTheirUnitsAndWhatHappensOnceStays) {
   const MeasuredStage small{
       .name = "regression",
       .phases = {{"steps", {10, 2}}, {"validate", {50, 1}}, {"other", {1, 0.5}}, {"save", {0, 0}}}};
-  EXPECT_DOUBLE_EQ(scaled_seconds(small, {{"steps", 100}, {"validate", 200}, {"save", 3}}),
+  EXPECT_DOUBLE_EQ(scaled_seconds(small, {{"steps", 100}, {"validate", 200}, {"save", 3}}, {}),
                    20 + 4 + 0.5);
 }
 
@@ -68,7 +78,9 @@ TEST(Rehearsal, ConditionsThatWereLeftOutTakeTheMostSimilarOnesTime) {
                                        {"decode full_text", {1, 3}},
                                        {"decode mlp", {1, 9}},
                                        {"decode same_cache", {1, 4}}}};
-  const auto of = [&](const char* phase) { return scaled_seconds(small, {{phase, 10}}); };
+  const auto of = [&](const char* phase) {
+    return scaled_seconds(small, {{phase, 10}}, evaluate_cost());
+  };
   EXPECT_DOUBLE_EQ(of("read full_text"), 10);
   EXPECT_DOUBLE_EQ(of("read wrong_text"), 10);
   EXPECT_DOUBLE_EQ(of("read raw_shifted"), 1);
@@ -81,15 +93,14 @@ TEST(Rehearsal, ConditionsThatWereLeftOutTakeTheMostSimilarOnesTime) {
 TEST(Rehearsal, CutRecipesKeepShapesAndStayValid) {
   const Recipe whole = recipe_of({"projector.ridge.source_layers=2"});
   const MachineNumbers machine;
-  const SmallRecipe small = cut_small(whole, kSource, kTarget, kCorpus, machine);
+  const SmallRecipe small = cut_small(inputs(whole, machine));
   EXPECT_EQ(small.rows_of_whole, 53200);
   EXPECT_LT(small.recipe.data.max_samples, 400);
   // One batch of regression at least can be filled from what is left for training.
   EXPECT_GT(static_cast<double>(small.recipe.data.max_samples) * 28 * 0.95, 512);
   EXPECT_EQ(small.recipe.train.regression.batch.size, 512);
   EXPECT_LE(small.recipe.train.regression.batch.steps, 16);
-  EXPECT_EQ(projector_parameters(small.recipe.projector, kSource, kTarget),
-            projector_parameters(whole.projector, kSource, kTarget));
+  EXPECT_EQ(inputs(small.recipe).projector_parameters(), inputs(whole).projector_parameters());
   EXPECT_EQ(small.recipe.eval.max_new_tokens, whole.eval.max_new_tokens);
   EXPECT_NO_THROW(Recipe::from_yaml(small.recipe.to_yaml(), "small.yaml"));
 }
@@ -97,14 +108,14 @@ TEST(Rehearsal, CutRecipesKeepShapesAndStayValid) {
 TEST(Rehearsal, MemoryIsTheMeasuredPeakAndWhatTheSizeAdds) {
   const Recipe whole = recipe_of();
   const MachineNumbers machine{.memory = 4e9, .base_memory = 1e8};
-  const SmallRecipe small = cut_small(whole, kSource, kTarget, kCorpus, machine);
-  Plan plan = make_plan(whole, kSource, kTarget, kCorpus, machine);
+  const SmallRecipe small = cut_small(inputs(whole, machine));
+  Plan plan = make_plan(inputs(whole, machine));
   CorpusNumbers few = kCorpus;
   few.samples = small.recipe.data.max_samples;
-  const Plan cut = make_plan(small.recipe, kSource, kTarget, few, machine);
+  const Plan cut = make_plan(inputs(small.recipe, machine, few));
   const double computed = plan.stages[2].memory, of_small = cut.stages[2].memory;
   ASSERT_EQ(plan.stages[2].name, "regression");
-  adopt(plan, {whole, small.recipe, kSource, kTarget, kCorpus, few, machine},
+  adopt(plan, inputs(whole, machine), inputs(small.recipe, machine, few),
         {{.name = "regression", .memory = 7e8, .phases = {{"steps", {10, 2}}}}});
   EXPECT_DOUBLE_EQ(plan.stages[2].memory, 7e8 + computed - of_small);
   EXPECT_DOUBLE_EQ(plan.stages[2].seconds, 309 * 0.2);
