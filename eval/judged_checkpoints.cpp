@@ -8,6 +8,7 @@
 #include "eval/confirmation.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/paths.h"
+#include "kvlingua/config/stages.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/projector/identity.h"
 
@@ -16,13 +17,6 @@ namespace kvlingua {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Which stage of training makes which condition.
-const std::vector<std::pair<std::string, std::string>>& stages_of_conditions() {
-  static const std::vector<std::pair<std::string, std::string>> table = {
-      {"ridge", "ridge"}, {"mlp", "regression"}, {"distilled", "distillation"}, {"fused", "c2c"}};
-  return table;
-}
 
 bool wants(const EvalOptions& options, const std::string& name) {
   return std::find(options.conditions.begin(), options.conditions.end(), name) !=
@@ -61,9 +55,9 @@ void find_differences(const std::string& condition, const LoadedProjector& loade
 JudgedCheckpoints one_checkpoint(const CheckpointSearch& search, EvalOptions& options) {
   JudgedCheckpoints result;
   const std::string& named = search.context.checkpoint;
-  for (const auto& [condition, stage] : stages_of_conditions())
-    if (condition != options.gated) std::erase(options.conditions, condition);
-  std::erase(options.conditions, "ridge_aligned");
+  for (const StageFacts& stage : stages())
+    if (stage.condition != options.gated) std::erase(options.conditions, stage.condition);
+  std::erase(options.conditions, kRidgeControl);
   if (!result.load(options.gated, resolve_path(named), {}, search))
     refuse_missing(named, result.findings);
   if (!wants(options, options.gated)) options.conditions.push_back(options.gated);
@@ -81,8 +75,8 @@ JudgedCheckpoints two_checkpoints(const CheckpointSearch& search, EvalOptions& o
   JudgedCheckpoints result;
   for (const auto& [name, path] : {std::pair{"A", compare[0]}, {"B", compare[1]}})
     if (!result.load(name, resolve_path(path), {}, search)) refuse_missing(path, result.findings);
-  for (const char* name : {"ridge_aligned", "ridge", "mlp", "distilled", "fused", "identity"})
-    std::erase(options.conditions, name);
+  for (const StageFacts& stage : stages()) std::erase(options.conditions, stage.condition);
+  for (const char* name : {kRidgeControl, "identity"}) std::erase(options.conditions, name);
   options.conditions.insert(options.conditions.end(), {"A", "B"});
   options.gated = "A";
   return result;
@@ -111,8 +105,8 @@ JudgedCheckpoints checkpoints_of_run(const CheckpointSearch& search, EvalOptions
         "identity",
         std::make_unique<IdentityProjector>(search.source.kv_shape(), search.target.kv_shape()),
         {});
-  auto table = stages_of_conditions();
-  table.insert(table.begin(), {"ridge_aligned", "ridge_aligned"});
+  std::vector<std::pair<std::string, std::string>> table = {{kRidgeControl, kRidgeControl}};
+  for (const StageFacts& stage : stages()) table.emplace_back(stage.condition, stage.name);
   std::string last;
   for (const auto& [condition, stage] : table) {
     if (!wants(options, condition)) continue;
@@ -194,8 +188,8 @@ JudgedCheckpoints judged_checkpoints(const CheckpointSearch& search, EvalOptions
 void load_replicas(const CheckpointSearch& search, const EvalOptions& options,
                    JudgedCheckpoints& checkpoints) {
   std::string stage;
-  for (const auto& [condition, of] : stages_of_conditions())
-    if (condition == options.gated) stage = of;
+  for (const StageFacts& one : stages())
+    if (one.condition == options.gated) stage = one.name;
   for (const auto& folder : seed_folders(search.context.paths.run)) {
     const std::string name = cat(options.gated, "@", folder.filename().string());
     if (checkpoints.load(name, folder, stage, search)) checkpoints.replicas.push_back(name);

@@ -7,6 +7,7 @@
 
 #include "datasets/corpus/corpus.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/config/stages.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -43,17 +44,9 @@ std::string differing_sections(const Recipe& evaluating, const Recipe& trained) 
   return differing;
 }
 
-std::string losses_of(const Recipe& recipe, const std::string& stage) {
-  const auto& d = recipe.train.distillation;
-  if (stage == "distillation")
-    return cat("KL from full_text x ", d.kl_weight, ", cross-entropy on the gold answer x ",
-               d.ce_weight, ", regression on pairs x ", d.anchor);
-  if (stage == "regression")
-    return cat("error on pairs: keys x ", recipe.train.regression.key_weight, ", values x ",
-               recipe.train.regression.value_weight, ", attention outputs x ",
-               recipe.train.regression.attention_weight);
-  if (stage == "c2c") return "cross-entropy on the response through the fused target";
-  return "least squares on pairs, closed form";
+std::string losses_of(const Recipe& recipe, const std::string& name) {
+  const StageFacts* stage = find_stage(name);
+  return (stage != nullptr ? stage : find_stage(kRidgeStage))->losses(recipe.train);
 }
 
 // Of state.json: a checkpoint of an imported projector has none.
@@ -93,7 +86,7 @@ TrainingRecord training_record_of(const std::string& condition, const LoadedProj
                    .losses = losses_of(trained, loaded.stage),
                    .seed = trained.train.seed,
                    .data = trained.data.kind,
-                   .families = loaded.stage == "distillation" ? trained.train.distillation.families
+                   .families = loaded.stage == kDistillationStage ? trained.train.distillation.families
                                                               : std::vector<std::string>{},
                    .same_training = differing.empty()};
   if (!differing.empty())

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 
 namespace kvlingua::verbs {
 
@@ -102,7 +102,7 @@ WeightOptions weights_of(const GeometryRun& run, const Scale& scale) {
 }  // namespace
 
 OpenedModel open_model(const GeometryRun& run, const Scale& scale) {
-  const std::filesystem::path directory = resolve_model(resolve_path(scale.model));
+  const std::filesystem::path directory = locate_model({.name = scale.model});
   LoadOptions load;
   load.device = resolve_device(run.device);
   load.dtype = resolve_dtype(run.dtype, load.device);

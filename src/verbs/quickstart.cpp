@@ -5,8 +5,8 @@
 
 #include "kvlingua/cache/process_group.h"
 #include "kvlingua/config/options_json.h"
+#include "kvlingua/preflight/preflight.h"
 #include "quickstart.h"
-#include "rehearsal.h"
 #include "stages.h"
 #include "verbs.h"
 
@@ -28,7 +28,7 @@ int QuickstartVerb::run(const CommandLine& command) const {
   Json results = Json::object();
   ExitCode code = ExitCode::kOk;
   if (rehearsal == 0) {
-    Preflight plan = run_preflight(recipe, context, count_corpus);
+    Preflight plan = run_preflight(recipe, context);
     const bool asked = !parts.empty() && wanted("preflight");
     if (!options.dry_run)
       rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");

@@ -1,6 +1,7 @@
 // train: the stages of a recipe.
 #pragma once
 
+#include "kvlingua/config/stages.h"
 #include "run_options.h"
 
 namespace kvlingua::verbs {
@@ -18,8 +19,13 @@ struct TrainVerb {
   void declare(OptionList& list) {
     declare_recipe(list);
     options.declare(list);
-    list.text("--stage", stage, "NAME", "only this one: ridge, regression, distillation, c2c",
-              {"ridge", "regression", "distillation", "c2c"});
+    std::vector<std::string> names;
+    std::string all;
+    for (const std::string_view name : stage_names()) {
+      names.emplace_back(name);
+      all += (all.empty() ? "" : ", ") + names.back();
+    }
+    list.text("--stage", stage, "NAME", "only this one: " + all, names);
     list.text("--checkpoint", checkpoint, "DIR",
               "start from this checkpoint instead of the run's latest");
     list.number("--seeds", seeds,
