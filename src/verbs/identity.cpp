@@ -3,6 +3,7 @@
 #include "eval/geometry/page.h"
 #include "eval/identity/signatures.h"
 #include "geometry_run.h"
+#include "identity.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
@@ -154,19 +155,19 @@ std::string body_html(const Json& r, const IdentityDesign& design) {
   return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
 }
 
-int run_identity(const CommandLine& command, const GeometryRun& run, const Scale& scale) {
-  const IdentityOptions options = options_of(command, run);
+std::string plan_text(const GeometryRun& run, const Scale& scale, const IdentityOptions& options) {
   const IdentityDesign design = design_of(options);
-  if (command.dry_run) {
-    write_stdout(cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
-                     " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
-                     " prompts in ", design.groups.size(), " groups, ", options.new_tokens,
-                     " new tokens: ",
-                     static_cast<int64_t>(design.personas.size() + design.topics.size()) *
-                         design.wordings() * design.prompts(),
-                     " caches of ", scale.model, "\nresults: ", run.results.string(), "\n"));
-    return 0;
-  }
+  return cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
+             " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
+             " prompts in ", design.groups.size(), " groups, ", options.new_tokens, " new tokens: ",
+             static_cast<int64_t>(design.personas.size() + design.topics.size()) *
+                 design.wordings() * design.prompts(),
+             " caches of ", scale.model, "\nresults: ", run.results.string(), "\n");
+}
+
+StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
+                          const IdentityOptions& options) {
+  const IdentityDesign design = design_of(options);
   const OpenedModel opened = open_model(run, scale);
   const SystemTexts texts = system_texts(design, opened.tokenizer, options.equal_length);
   const Planned planned = plan(design, texts, joiner(opened.tokenizer, options.format));
@@ -238,17 +239,30 @@ int run_identity(const CommandLine& command, const GeometryRun& run, const Scale
                 "\n");
   text += cat("results: ", files.json.string(), "\nsha256: ", sha,
               "\nreport: ", files.html.string(), "\n");
-  put_result(command, text, results);
-  return static_cast<int>(failed.empty() ? ExitCode::kOk : ExitCode::kFailed);
+  return {text, results, failed.empty() ? ExitCode::kOk : ExitCode::kFailed};
 }
 
 }  // namespace
+
+StageOutcome identity_stage(const Recipe& recipe, const RunContext& context) {
+  const GeometryRun run = geometry_run(recipe, context);
+  IdentityOptions options = recipe.identity;
+  options.seed = context.seed_or(options.seed);
+  return run_identity(run, run.models.back(), options);
+}
 
 int identity(const CommandLine& command) {
   GeometryRun run = geometry_run(command);
   if (!command.compare.empty()) not_in_this_version("identity --compare");
   if (run.models.empty()) run.models = {find_scale("0.6B")};
-  return run_identity(command, run, run.models.back());
+  const IdentityOptions options = options_of(command, run);
+  if (command.dry_run) {
+    write_stdout(plan_text(run, run.models.back(), options));
+    return 0;
+  }
+  const StageOutcome outcome = run_identity(run, run.models.back(), options);
+  put_result(command, outcome.text, outcome.json);
+  return static_cast<int>(outcome.code);
 }
 
 }  // namespace kvlingua::verbs

@@ -1,21 +1,21 @@
-// quickstart: preflight, generate, train, evaluate; what is done already is skipped.
+// quickstart: preflight, generate, train, evaluate, sweep, identity; what is done already is skipped.
 #include <algorithm>
 #include <memory>
 #include <string_view>
 
+#include "identity.h"
 #include "kvlingua/cache/process_group.h"
 #include "kvlingua/config/options_json.h"
 #include "rehearsal.h"
 #include "stages.h"
+#include "sweep.h"
 #include "verbs.h"
 
 namespace kvlingua::verbs {
 
 // Everything in one go. Each stage finds what it has done already and goes on from there.
 int quickstart(const CommandLine& command) {
-  for (const std::string& part : command.parts) {
-    if (part == "sweep" || part == "identity") not_in_this_version(part);
-  }
+  using NamedStage = std::pair<const char*, Stage>;
   const auto wanted = [&](std::string_view part) {
     return command.parts.empty() ||
            std::find(command.parts.begin(), command.parts.end(), part) != command.parts.end();
@@ -28,7 +28,9 @@ int quickstart(const CommandLine& command) {
   if (command.rehearsal == 0) {
     Preflight plan = run_preflight(recipe, context, count_corpus);
     const bool asked = !command.parts.empty() && wanted("preflight");
-    if (!command.dry_run)
+    // What a rehearsal times are pairs, training and evaluation.
+    const bool worth_it = asked || wanted("train") || wanted("validate");
+    if (!command.dry_run && worth_it)
       rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
     results["preflight"] = to_json(plan);
     // The plan: on stdout when it is what was asked for, else before the work.
@@ -44,7 +46,6 @@ int quickstart(const CommandLine& command) {
   if (!context.world.alone())
     others = ProcessGroup::join({.world = context.world, .folder = context.paths.run});
   if (wanted("train")) {
-    using NamedStage = std::pair<const char*, Stage>;
     for (const auto& [name, stage] :
          {NamedStage("generate", generate_stage), NamedStage("train", train_stage)}) {
       const StageOutcome outcome = stage(recipe, context);
@@ -63,6 +64,16 @@ int quickstart(const CommandLine& command) {
                    "next, on a machine with a GPU: scripts/phase2b_quickstart.sh --recipe "
                    "recipe/phase2b/qwen3-0.6b_qwen2.5-0.5b.yaml\n");
     }
+  }
+  // A rehearsal times the stages of training; these two are measured by themselves.
+  for (const auto& [name, stage] :
+       {NamedStage("sweep", sweep_stage), NamedStage("identity", identity_stage)}) {
+    if (!wanted(name) || command.rehearsal > 0 || !context.world.is_main()) continue;
+    const StageOutcome outcome = stage(recipe, context);
+    results[name] = outcome.json;
+    // A gate that was not met is news; that a part failed is worse news.
+    if (outcome.code != ExitCode::kOk) code = outcome.code;
+    if (!command.json_on_stdout()) write_stdout(outcome.text);
   }
   if (!command.json.empty()) write_json(command.json, results);
   return static_cast<int>(code);
