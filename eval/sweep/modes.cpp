@@ -8,6 +8,7 @@
 #include "eval/statistics/comparison.h"
 #include "eval/statistics/resampling.h"
 #include "eval/statistics/tests.h"
+#include "eval/sweep/trend.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
 
@@ -453,27 +454,6 @@ Json h4_of(const Json& correlations) {
                                             : "partial"}};
 }
 
-Json trend(const std::string& key, const std::vector<double>& sizes, const std::vector<double>& d) {
-  Json out = {{"sizes", sizes}, {"effects", d}, {"n_scales", d.size()}};
-  if (d.size() >= 3) {
-    const stats::TestResult rho = stats::spearman(sizes, d);
-    out["rho"] = rho.statistic;
-    out["p_value"] = rho.p;
-    out["direction_of_estimate"] = rho.statistic > 0.3    ? "increasing"
-                                   : rho.statistic < -0.3 ? "decreasing"
-                                                          : "flat";
-  }
-  // Three scales cannot show a trend: the smallest exact p of their order is 1 in 3.
-  if (d.size() < 5)
-    out["verdict"] = "too few scales";
-  else if (out["p_value"].get<double>() <= 0.05)
-    out["verdict"] = out["rho"].get<double>() > 0 ? "increasing" : "decreasing";
-  else
-    out["verdict"] = "undecided";
-  out["comparison"] = key;
-  return out;
-}
-
 double size_of(const MeasuredScale& m) {
   return m.scale.billions > 0 ? m.scale.billions : static_cast<double>(m.parameters) / 1e9;
 }
@@ -631,7 +611,7 @@ Json analyse_scales(const std::vector<MeasuredScale>& measured, const Json& scal
         sizes.push_back(size_of(*m));
         effects.push_back(d);
       }
-      trends[full] = trend(full, sizes, effects);
+      trends[full] = trend_over_scales(full, sizes, effects);
     }
   }
   return {{"scales_compared", names},

@@ -18,6 +18,27 @@ QUICK_IDENTITY = ["--set", "identity.wordings=2", "--set", "identity.prompts_per
                   "--set", "identity.bootstrap=100", "--set", "identity.permutations=99"]
 
 
+# Seconds a cell: the closed-form projector of a few documents.
+GRID = """
+name: grid
+pair: {{source: {{name: checkpoints/nano/source}}, target: {{name: checkpoints/nano/target}}, alignment: last_char}}
+data: {{kind: synthetic, synthetic: {{style: nano, documents: 60, seed: 1}}, chat: true, max_length: 256, storage_dtype: float32}}
+projector: {{kind: mlp, ridge: {{source_layers: 0, lambda: [1e-3]}}}}
+train: {{stages: [ridge]}}
+eval:
+  style: nano
+  families: [identity, counterfact]
+  forms: [question]
+  items: 4
+  conditions: [same_cache, noise, shuffled, averaged, wrong_text, ridge]
+  gated: ridge
+  max_new_tokens: 20
+  bootstrap: 100
+  cases: false
+sweep: {{modes: false, geometry_prompts: 12, {sweep}}}
+"""
+
+
 def run(*words, timeout=300):
     result = subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, cwd=ROOT, timeout=timeout,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -58,6 +79,46 @@ class Geometry(unittest.TestCase):
         self.assertIn(results["identity"]["verdict"]["identity"], ("identity", "none", "undecided"))
         self.assertTrue((self.out / "results/scale_sweep_all_report.html").exists())
         self.assertTrue((self.out / "results/identity_signatures_nano-target_report.html").exists())
+
+    def grid(self, sweep, name="grid.yaml"):
+        return self.file(name, GRID.format(sweep=sweep))
+
+    def test_a_grid_of_projectors_goes_on_where_it_stopped(self):
+        recipe = self.grid(f'sources: [{SOURCE}, {TARGET}, no/such-model], targets: [{TARGET}], pairs: ["{TARGET} -> {SOURCE}"], '
+                           "cell: [eval.latency=false]")
+        out, err = self.ok("sweep", recipe, "--json", "-", code=1)
+        grid = json.loads(out)["projectors"]["grid"]
+        cells = {cell["id"]: cell for cell in grid["cells"]}
+        # A model is not paired with itself; what cannot be found is named, and the others are done.
+        self.assertEqual(set(cells), {"nano-source_nano-target", "such-model_nano-target", "nano-target_nano-source"})
+        self.assertEqual([f["cell"] for f in grid["failed"]], ["such-model_nano-target"])
+        self.assertIn("no/such-model", cells["such-model_nano-target"]["error"])
+        figures = cells["nano-source_nano-target"]["figures"]
+        self.assertEqual(figures["gated"], "ridge")
+        self.assertGreater(figures["projector"]["parameters"], 1000)
+        self.assertGreater(figures["retention"]["kl"], 0)
+        self.assertEqual(figures["geometry"]["n"], 12)
+        self.assertLess(figures["geometry"]["keys"]["rho_length_free"]["estimate"], 1)
+        self.assertIn("estimate", figures["share"]["identity"]["exact"])
+        for trend in grid["trends"]:
+            self.assertEqual(trend["verdict"], "too few scales")
+        for ending in ("results.json", "report.md", "report.html", "cells.csv", "trends.csv"):
+            self.assertTrue((self.out / f"results/projector_sweep_grid_{ending}").exists(), ending)
+        # Again: finished cells are not touched.
+        kept = self.out / "checkpoints/grid/sweep/nano-source_nano-target/cell.json"
+        stamp = kept.stat().st_mtime_ns
+        out, err = self.ok("sweep", recipe, "--json", "-", code=1)
+        self.assertEqual(kept.stat().st_mtime_ns, stamp)
+        self.assertEqual(err.count("done before"), 2)
+        again = json.loads(out)["projectors"]["grid"]
+        self.assertEqual(again, grid)
+
+    def test_grid_refusals_are_one_line(self):
+        self.refused("sweep", self.grid(f"sources: [{SOURCE}]"), code=2, parts=["sweep.targets", "one side only"])
+        self.refused("sweep", self.grid('pairs: ["a, b"]'), code=2, parts=["source -> target", "a, b"])
+        self.refused("sweep", self.grid(f'pairs: ["{SOURCE} -> {TARGET}"], cell: [train.no=1]'), code=2, parts=["train.no"])
+        self.refused("sweep", TARGET, "--set", f"sweep.sources=[{SOURCE}]", "--set", f"sweep.targets=[{TARGET}]", code=2,
+                     parts=["needs a recipe"])
 
 
 if __name__ == "__main__":
