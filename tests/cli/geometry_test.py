@@ -120,6 +120,31 @@ class Geometry(unittest.TestCase):
         self.refused("sweep", TARGET, "--set", f"sweep.sources=[{SOURCE}]", "--set", f"sweep.targets=[{TARGET}]", code=2,
                      parts=["needs a recipe"])
 
+    def test_personas_go_through_a_projector(self):
+        """The nano pair's own personas, by a projector of four hundred documents: its caches say who is who, controls do not."""
+        recipe = self.file("carried.yaml", GRID.format(sweep="prompts_per_category: 1").replace("documents: 60", "documents: 400")
+                           + "identity: {personas: eval/probes/nano_identity.yaml, new_tokens: 16, permutations: 99, bootstrap: 200}\n")
+        out, _ = self.ok("identity", recipe, "--json", "-")
+        before = json.loads(out)
+        self.assertEqual(before["identity_transfer"]["verdict"], "not measured")
+        self.assertIn("holds no whole checkpoint", before["identity_transfer"]["reason"])
+        self.assertEqual(before["self_recognition"]["rows"]["full_text"]["verdict"], "recognised")
+        for verb in ("generate", "train"):
+            self.ok(verb, recipe)
+        out, _ = self.ok("identity", recipe, "--json", "-")
+        after = json.loads(out)
+        transfer = after["identity_transfer"]
+        self.assertEqual(transfer["verdict"], "transferred", transfer["rows"])
+        self.assertGreater(transfer["rows"]["translated"]["estimate"], 0.5)
+        for control in ("wrong_persona", "neutral_topic", "noise", "baseline"):
+            self.assertLess(transfer["rows"][control]["low"], 1 / 12, control)
+        self.assertEqual(after["self_recognition"]["rows"]["translated"]["verdict"], "recognised")
+        self.assertNotEqual(after["self_recognition"]["rows"]["noise"]["verdict"], "recognised")
+        again = json.loads(self.ok("identity", recipe, "--json", "-")[0])
+        for result in (after, again):
+            result["metadata"].pop("timestamp"), result["metadata"]["environment"].pop("timestamp")
+        self.assertEqual(again, after)
+
 
 if __name__ == "__main__":
     unittest.main()
