@@ -92,6 +92,8 @@ std::vector<Row> accuracy_rows(const Json& r) {
   std::vector<Row> rows;
   for (const auto& [name, row] : r["classification"]["rows"].items())
     rows.push_back({name, interval_text(row, 3)});
+  for (const auto& [name, row] : r["classification"]["extras"].items())
+    rows.push_back({"personas, " + name, interval_text(row, 3)});
   for (const auto& [name, row] : r["classification"]["above"].items())
     rows.push_back({"personas above " + name, interval_text(row, 3)});
   return rows;
