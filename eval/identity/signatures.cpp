@@ -356,8 +356,8 @@ std::vector<Signature> without_length(std::vector<Signature> all) {
         groups.back().lengths.push_back(all[r].length);
       }
     }
-    const double slope = stats::within_slope(groups);
-    for (Signature& s : all) s.features[f] -= slope * (s.length - overall);
+    const stats::LengthCurve curve = stats::length_curve(groups);
+    for (Signature& s : all) s.features[f] -= curve.at(s.length) - curve.at(overall);
   }
   return all;
 }

@@ -151,6 +151,9 @@ struct Compared {
   stats::AdjustedEffect adjusted;
 };
 
+// Fewer prompts of either category inside the other's range of lengths decide nothing.
+constexpr int64_t kOverlap = 3;
+
 double threshold_of(const std::string& key) {
   if (key == "self_ref_effect") return 0.3;
   if (key == "refusal_vs_rote" || key == "refusal_vs_free") return 0.5;
@@ -162,11 +165,17 @@ Json compared_json(const Compared& c, double holm_raw, double holm_adjusted) {
   const double threshold = threshold_of(c.pair->key);
   stats::Shown shown = stats::beyond(c.adjusted.d, threshold);
   if (shown == stats::Shown::kYes && holm_adjusted > 0.05) shown = stats::Shown::kUndecided;
+  // Lengths that hardly meet leave nothing but extrapolation.
+  const bool apart = c.adjusted.overlap < kOverlap;
+  if (apart) shown = stats::Shown::kUndecided;
   const bool raw_shown = stats::beyond(raw.d, threshold) == stats::Shown::kYes && holm_raw <= 0.05;
   Json adjusted = interval_json(c.adjusted.d);
   adjusted["p_value"] = c.adjusted.p;
   adjusted["p_holm"] = holm_adjusted;
-  adjusted["slope_per_token"] = c.adjusted.slope;
+  adjusted["slope_per_token"] = c.adjusted.curve.slope;
+  adjusted["bend_per_token"] = c.adjusted.curve.bend;
+  adjusted["prompts_of_overlapping_length"] = c.adjusted.overlap;
+  adjusted["lengths_apart"] = apart;
   return {{"label", c.pair->label},
           {"cat1", c.pair->first},
           {"cat2", c.pair->second},
