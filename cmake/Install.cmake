@@ -26,7 +26,7 @@ write_basic_package_version_file("${CMAKE_BINARY_DIR}/kvlinguaConfigVersion.cmak
 install(FILES "${CMAKE_BINARY_DIR}/kvlinguaConfig.cmake" "${CMAKE_BINARY_DIR}/kvlinguaConfigVersion.cmake" cmake/Torch.cmake
         DESTINATION ${package_dir})
 
-# The launcher looks for ../lib/libkvlingua_main.so beside its own folder.
+# The program looks for ../lib/libkvlingua_main.so beside its own folder.
 set_target_properties(kvlingua_main PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 install(TARGETS kvlingua RUNTIME DESTINATION bin)
 install(TARGETS kvlingua_main LIBRARY DESTINATION lib)

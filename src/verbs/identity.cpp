@@ -7,6 +7,7 @@
 #include "geometry_run.h"
 #include "identity.h"
 #include "identity_transfer.h"
+#include "identity_verb.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
@@ -28,19 +29,20 @@ struct SectionOnly {
   }
 };
 
-IdentityOptions options_of(const CommandLine& command, const GeometryRun& run) {
+IdentityOptions options_of(const CommandLine& command, const IdentityVerb& verb,
+                           const GeometryRun& run) {
   SectionOnly section;
   if (run.recipe)
     section.identity = run.recipe->identity;
   else
     for (const std::string& set : command.set) throw_first(set_option(visit_of(section), set));
   IdentityOptions& options = section.identity;
-  if (!command.personas.empty()) options.personas = command.personas;
-  if (!command.format.empty()) options.format = command.format;
+  if (!verb.personas.empty()) options.personas = verb.personas;
+  if (!verb.format.empty()) options.format = verb.format;
   if (command.seed) options.seed = *command.seed;
-  if (command.limit > 0) options.prompts_per_group = command.limit;
-  if (command.input_only) options.new_tokens = 0;
-  if (command.skip_permutation) options.permutations = 0;
+  if (verb.geometry.options.limit > 0) options.prompts_per_group = verb.geometry.options.limit;
+  if (verb.geometry.input_only) options.new_tokens = 0;
+  if (verb.skip_permutation) options.permutations = 0;
   return options;
 }
 
@@ -345,17 +347,20 @@ StageOutcome identity_stage(const Recipe& recipe, const RunContext& context) {
   return run_identity(run, run.models.back(), options, &context);
 }
 
-int identity(const CommandLine& command) {
-  GeometryRun run = geometry_run(command);
-  if (!command.compare.empty()) not_in_this_version("identity --compare");
+int IdentityVerb::run(const CommandLine& command) const {
+  GeometryRun run = geometry_run(command, geometry);
+  if (!geometry.compare.empty()) not_in_this_version("identity --compare");
   if (run.models.empty()) run.models = {find_scale("0.6B")};
-  const IdentityOptions options = options_of(command, run);
-  if (command.dry_run) {
+  const IdentityOptions options = options_of(command, *this, run);
+  if (geometry.options.dry_run) {
     write_stdout(plan_text(run, run.models.back(), options));
     return 0;
   }
   std::optional<RunContext> context;
-  if (run.recipe) context = context_of(command, *run.recipe);
+  if (run.recipe) {
+    context = context_of(command, *run.recipe);
+    geometry.options.apply(*context);
+  }
   const StageOutcome outcome =
       run_identity(run, run.models.back(), options, context ? &*context : nullptr);
   put_result(command, outcome.text, outcome.json);

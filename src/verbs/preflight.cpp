@@ -1,4 +1,4 @@
-#include "kvlingua/model/preflight.h"
+#include "preflight.h"
 
 #include <algorithm>
 #include <memory>
@@ -7,6 +7,7 @@
 #include "datasets/corpus/corpus.h"
 #include "datasets/generation/sample_builder.h"
 #include "kvlingua/base/utf8.h"
+#include "kvlingua/model/preflight.h"
 #include "kvlingua/text/tokenizer.h"
 #include "rehearsal.h"
 #include "stages.h"
@@ -65,7 +66,7 @@ Error cannot_run(const Preflight& preflight) {
        .remedy = preflight.problems.front() + (others > 0 ? cat(" (and ", others, " more)") : "")});
 }
 
-int preflight(const CommandLine& command) {
+int PreflightVerb::run(const CommandLine& command) const {
   const Recipe recipe = load_recipe(command);
   const RunContext context = context_of(command, recipe);
   Preflight result = run_preflight(recipe, context, count_corpus);

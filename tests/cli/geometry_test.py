@@ -4,9 +4,11 @@ they refuse, and what happens when a model fails."""
 import json
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAM = sys.argv.pop(1)
@@ -144,6 +146,45 @@ class Geometry(unittest.TestCase):
         for result in (after, again):
             result["metadata"].pop("timestamp"), result["metadata"]["environment"].pop("timestamp")
         self.assertEqual(again, after)
+
+    def test_bad_input_is_one_line(self):
+        self.refused("sweep", TARGET, "--set", "sweep.categories=[codign]", code=2, parts=["sweep.categories", "did you mean coding?"])
+        self.refused("sweep", "--scale", "7B-q5", code=2, parts=["--scale", "did you mean 7B-q4?"])
+        prompts = "prompts: {a: [one, two], b: [three, four]}\n"
+        empty = self.file("empty.yaml", "personas: {a: {wordings: []}, b: [x]}\n" + prompts)
+        self.refused("identity", TARGET, "--personas", empty, code=4, parts=["empty.yaml:1:", "persona a", "no texts"])
+        alone = self.file("alone.yaml", "personas: {a: [x, y]}\n" + prompts)
+        self.refused("identity", TARGET, "--personas", alone, code=4, parts=["alone.yaml:1:", "1 persona", "two at least"])
+        few = self.file("few.yaml", "personas: {a: [x], b: [y]}\nprompts: [one]\n")
+        self.refused("identity", TARGET, "--personas", few, "--set", "identity.new_tokens=1", code=4, parts=["nothing can be left out"])
+        texts = self.file("texts.yaml", "coding: [a, {b: c}]\n")
+        self.refused("sweep", TARGET, "--prompts", texts, code=4, parts=["texts.yaml:1:", "category coding", "no text"])
+
+    def test_a_model_that_fails_leaves_the_others(self):
+        out, err = self.ok("sweep", SOURCE, "no/such-model", TARGET, "--json", "-", *QUICK_MODES, code=1)
+        scales = json.loads(out)["scales"]
+        self.assertIn("no/such-model", scales["such-model"]["error"])
+        for name in ("nano-source", "nano-target"):
+            self.assertNotIn("error", scales[name])
+        self.assertIn("such-model", err)
+
+    def test_killed_and_started_again_gives_the_same(self):
+        identity = ["--set", "identity.personas=eval/probes/nano_identity.yaml", *QUICK_IDENTITY]
+        for words in (["sweep", SOURCE, TARGET, *QUICK_MODES], ["identity", TARGET, *identity]):
+            whole = json.loads(self.ok(*words, "--json", "-")[0])
+            with tempfile.TemporaryDirectory() as folder:
+                line = [PROGRAM, *map(str, words), "--out", folder, "--json", folder + "/result.json"]
+                for delay in (0.15, 0.3, 0.5, 0.8):
+                    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
+                                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+                    time.sleep(delay * (1 + random.random()))
+                    process.kill()
+                    process.wait()
+                self.assertEqual(run(*line[1:])[0], 0)
+                again = json.loads(pathlib.Path(folder, "result.json").read_text())
+            for result in (whole, again):
+                result["metadata"].pop("timestamp"), result["metadata"]["environment"].pop("timestamp")
+            self.assertEqual(again, whole)
 
 
 if __name__ == "__main__":
