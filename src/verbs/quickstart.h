@@ -8,7 +8,7 @@ namespace kvlingua::verbs {
 struct QuickstartVerb {
   static constexpr VerbText kText{
       .name = "quickstart",
-      .help = "preflight, generate, train, evaluate; what is done already is skipped"};
+      .help = "preflight, generate, train, evaluate, sweep, identity; what is done is skipped"};
 
   RunOptions options;
   // A small run that preflight started, of a recipe with so many rows of training; 0: it is none.

@@ -1,10 +1,11 @@
 #include "sweep.h"
 
 #include <algorithm>
-#include <fstream>
+#include <optional>
 
 #include "eval/geometry/page.h"
 #include "eval/statistics/comparison.h"
+#include "eval/sweep/grid.h"
 #include "eval/sweep/modes.h"
 #include "eval/sweep/modes_report.h"
 #include "geometry_run.h"
@@ -14,6 +15,7 @@
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/json.h"
+#include "sweep_grid.h"
 #include "sweep_verb.h"
 
 namespace kvlingua::verbs {
@@ -192,13 +194,28 @@ StageOutcome run_modes(const GeometryRun& run, const SweepOptions& options,
   return outcome;
 }
 
+// Cognitive modes, then the projector grid; `context` is needed for the grid alone.
+StageOutcome run_both(const GeometryRun& run, const SweepOptions& options, const std::string& old,
+                      const RunContext* context) {
+  StageOutcome outcome;
+  outcome.json = Json::object();
+  if (options.modes) outcome = run_modes(run, options, old);
+  if (context == nullptr || !has_grid(*run.recipe)) return outcome;
+  StageOutcome grid = run_grid(*run.recipe, *context, run.results);
+  outcome.text += grid.text;
+  outcome.json["projectors"] = std::move(grid.json);
+  if (grid.code != ExitCode::kOk) outcome.code = grid.code;
+  return outcome;
+}
+
 }  // namespace
 
 StageOutcome sweep_stage(const Recipe& recipe, const RunContext& context) {
   GeometryRun run = geometry_run(recipe, context);
   CommandLine command;
   command.seed = context.seed;
-  return run_modes(run, options_of(command, SweepVerb(), run), "");
+  const SweepOptions options = options_of(command, SweepVerb(), run);
+  return run_both(run, options, "", &context);
 }
 
 int SweepVerb::run(const CommandLine& command) const {
@@ -212,11 +229,23 @@ int SweepVerb::run(const CommandLine& command) const {
       write_stdout(cat("  ", scale.key, "  ", scale.model, scale.quantize ? " (NF4)" : "", "\n"));
     return 0;
   }
+  std::optional<RunContext> context;
+  if (run.recipe) {
+    context = context_of(command, *run.recipe);
+    geometry.options.apply(*context);
+  }
+  if (!run.recipe && !grid_pairs(options).empty())
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "sweep.sources",
+                 .what = "a projector grid needs a recipe to train each cell by",
+                 .remedy = "name a recipe: kvlingua sweep RECIPE"});
   if (geometry.options.dry_run) {
-    write_stdout(design_text(run, options, prompts_of(options)));
+    if (options.modes) write_stdout(design_text(run, options, prompts_of(options)));
+    if (context && has_grid(*run.recipe)) write_stdout(grid_plan(*run.recipe));
     return 0;
   }
-  const StageOutcome outcome = run_modes(run, options, geometry.compare);
+  const StageOutcome outcome =
+      run_both(run, options, geometry.compare, context ? &*context : nullptr);
   put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }
