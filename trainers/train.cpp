@@ -4,7 +4,10 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "checkpoints/provenance.h"
+#include "datasets/pairs/pair_manifest.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/device.h"
@@ -208,6 +211,20 @@ std::string TrainResult::summary() const {
   return text;
 }
 
+namespace {
+
+// Pairs are trained on as they are; that they were made otherwise than the recipe says is said.
+void warn_of_other_pairs(const Recipe& recipe, const RunContext& context) {
+  const auto pairs = load_pair_manifest(context.paths.dataset);
+  const auto difference = pairs ? data_difference(pairs->info.recipe_yaml, recipe) : std::nullopt;
+  if (!difference) return;
+  log_warning(cat(context.paths.dataset.string(), " was made with ", difference->field, " ",
+                  difference->made_with, ", the recipe says ", difference->asked,
+                  ": training takes the pairs as they are; generate --restart makes them anew"));
+}
+
+}  // namespace
+
 TrainResult train(const Recipe& recipe, const RunContext& context) {
   const std::vector<std::string> stages =
       context.stage.empty() ? recipe.train.stages : std::vector{context.stage};
@@ -219,6 +236,7 @@ TrainResult train(const Recipe& recipe, const RunContext& context) {
                  .got = cat(stages.size(), " stages"),
                  .expected = "c2c alone"});
   }
+  warn_of_other_pairs(recipe, context);
   return TrainRun(recipe, context).execute();
 }
 
