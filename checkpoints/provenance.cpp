@@ -31,24 +31,6 @@ bool within(std::string_view key, std::string_view section) {
          (key.starts_with(section) && key.size() > section.size() && key[section.size()] == '.');
 }
 
-// Sections that decide what a stage makes.
-std::vector<std::string> sections_of(const Recipe& recipe, const std::string& stage) {
-  if (stage == "ridge") return {"projector.ridge", "train.shuffle_pairs"};
-  std::vector<std::string> sections = {"projector.kind", "projector.dtype",
-                                       "projector." + recipe.projector.kind, "train." + stage,
-                                       "train.shuffle_pairs"};
-  if (recipe.projector.kind == "mlp") sections.emplace_back("projector.ridge");
-  if (stage == "distillation") {
-    for (const char* key : {"data.chat", "data.synthetic.style", "pair.alignment"})
-      sections.emplace_back(key);
-    for (const char* role : {"pair.source.", "pair.target."}) {
-      for (const char* key : {"chat", "system", "thinking", "dtype"})
-        sections.push_back(std::string(role) + key);
-    }
-  }
-  return sections;
-}
-
 // Where something is, or how fast it goes, makes no difference to what comes out.
 constexpr std::array<std::string_view, 2> kNoMatter = {"projector.ridge.add_sums",
                                                        "train.c2c.source_cache"};
@@ -76,11 +58,13 @@ json Provenance::to_json() const {
 }
 
 json stage_recipe(const Recipe& recipe, const std::string& named, int64_t seed) {
-  const std::string stage = named == "ridge_aligned" ? "ridge" : named;  // its control
+  const std::string stage = named == kRidgeControl ? kRidgeStage : named;
   Recipe copy = recipe;  // visit() is not const: the same list reads and writes
   json all = json::object(), out = json::object();
   flatten(options_to_json(visit_of(copy)), "", all);
-  const std::vector<std::string> sections = sections_of(recipe, stage);
+  const StageFacts* facts = find_stage(stage);
+  const auto sections =
+      facts == nullptr ? std::vector<std::string>{} : facts->sections(recipe.projector.kind);
   for (const auto& [key, value] : all.items()) {
     const bool mine = std::any_of(sections.begin(), sections.end(),
                                   [&](const std::string& s) { return within(key, s); });
@@ -88,7 +72,7 @@ json stage_recipe(const Recipe& recipe, const std::string& named, int64_t seed) 
       out[key] = value;
   }
   out["train.seed"] = seed;
-  if (stage == "ridge" && !recipe.projector.ridge.add_sums.empty())
+  if (stage == kRidgeStage && !recipe.projector.ridge.add_sums.empty())
     out["projector.ridge.add_sums"] = sums_sha256(recipe.projector.ridge.add_sums);
   return out;
 }

@@ -10,7 +10,7 @@
 namespace kvlingua {
 
 struct TrainState {
-  std::string stage;            // "ridge", "regression", "distillation"
+  std::string stage;            // its name (config/stages.h)
   bool stage_finished = false;  // nothing left to do in this stage
   int64_t step = 0;             // optimizer steps done in this stage
   int64_t total_steps = 0;      // of this stage, as planned when it began

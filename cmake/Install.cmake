@@ -18,7 +18,8 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/kvlingua")
 install(TARGETS ${library_targets} kvlingua_all EXPORT kvlinguaTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} ${CMAKE_INSTALL_INCLUDEDIR}/kvlingua/stages)
 install(EXPORT kvlinguaTargets NAMESPACE kvlingua:: DESTINATION ${package_dir})
-install(DIRECTORY include/kvlingua DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY include/kvlingua DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN "*.def"
+        PATTERN "cost" EXCLUDE PATTERN "preflight" EXCLUDE)
 file(GLOB store_headers CONFIGURE_DEPENDS checkpoints/*.h)
 install(FILES ${store_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kvlingua/stages/checkpoints)
 configure_package_config_file(cmake/kvlinguaConfig.cmake.in "${CMAKE_BINARY_DIR}/kvlinguaConfig.cmake" INSTALL_DESTINATION ${package_dir})
@@ -26,7 +27,7 @@ write_basic_package_version_file("${CMAKE_BINARY_DIR}/kvlinguaConfigVersion.cmak
 install(FILES "${CMAKE_BINARY_DIR}/kvlinguaConfig.cmake" "${CMAKE_BINARY_DIR}/kvlinguaConfigVersion.cmake" cmake/Torch.cmake
         DESTINATION ${package_dir})
 
-# The launcher looks for ../lib/libkvlingua_main.so beside its own folder.
+# The program looks for ../lib/libkvlingua_main.so beside its own folder.
 set_target_properties(kvlingua_main PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 install(TARGETS kvlingua RUNTIME DESTINATION bin)
 install(TARGETS kvlingua_main LIBRARY DESTINATION lib)

@@ -46,7 +46,7 @@ std::string dtype_name(at::ScalarType type) {
 ModelRecord record_of(const ModelFiles& files, const SpanReader& reader) {
   return {.name = files.options.name,
           .architecture = to_string(files.config.architecture),
-          .config_sha256 = sha256_file(files.directory / "config.json"),
+          .config_sha256 = config_sha256(files.directory),
           .tokenizer = files.tokenizer.fingerprint(),
           .dtype = dtype_name(files.load.dtype),
           .shape = files.config.kv_shape(),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "eval/criteria/criterion.h"
 #include "eval/judgement.h"
@@ -10,7 +11,6 @@ namespace kvlingua {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Value = double (*)(const Answer&);
 
 double exact(const Answer& answer) { return answer.score.exact; }
@@ -35,17 +35,14 @@ stats::Clustered paired(const Answers& answers, const std::string& family, const
   return c;
 }
 
-Json share(const Answers& answers, const std::string& family, const std::string& first,
-           const std::string& floor, Value value, const AttributionOptions& options) {
+std::optional<ShareInterval> share(const Answers& answers, const std::string& family,
+                                   const std::string& first, const std::string& floor, Value value,
+                                   const AttributionOptions& options) {
   const auto interval = stats::bootstrap_share(
       paired(answers, family, first, floor, value),
       {.resamples = options.resamples, .confidence = options.confidence, .seed = options.seed});
-  if (!std::isfinite(interval.estimate)) return nullptr;
-  const auto end = [](double v) { return std::isfinite(v) ? Json(v) : Json(); };
-  return {{"statistic", interval.estimate},
-          {"low", end(interval.low)},
-          {"high", end(interval.high)},
-          {"n", interval.n}};
+  if (!std::isfinite(interval.estimate)) return std::nullopt;
+  return ShareInterval{interval.estimate, interval.low, interval.high, interval.n};
 }
 
 double mean_of(const Answers& answers, const std::string& family, const std::string& condition,
@@ -56,22 +53,22 @@ double mean_of(const Answers& answers, const std::string& family, const std::str
   return n > 0 ? sum / n : std::nan("");
 }
 
-Json of_family(const Answers& answers, const std::string& family,
-               const std::vector<std::string>& projectors, Value value,
-               const AttributionOptions& options) {
-  std::string best;
+Attributed of_family(const Answers& answers, const std::string& family,
+                     const std::vector<std::string>& projectors, Value value,
+                     const AttributionOptions& options) {
+  Attributed result;
+  std::string& best = result.best_control;
   double highest = -HUGE_VAL;
   for (const auto& control : compulsory_controls(false)) {
     const double mean = mean_of(answers, family, control, value);
     if (mean > highest) highest = mean, best = control;
   }
-  Json result{{"best_control", best.empty() ? Json() : Json(best)}, {"conditions", Json::object()}};
   const auto add = [&](const std::string& name, bool gain) {
     if (answers.of(name, family).empty()) return;
-    result["conditions"][name] = {
-        {"share", share(answers, family, name, "baseline", value, options)},
-        {"gain",
-         gain && !best.empty() ? share(answers, family, name, best, value, options) : Json()}};
+    AttributedCondition one{.name = name,
+                            .share = share(answers, family, name, "baseline", value, options)};
+    if (gain && !best.empty()) one.gain = share(answers, family, name, best, value, options);
+    result.conditions.push_back(std::move(one));
   };
   for (const auto& name : projectors) add(name, true);
   for (const auto& name : compulsory_controls(false)) add(name, false);
@@ -80,15 +77,17 @@ Json of_family(const Answers& answers, const std::string& family,
 
 }  // namespace
 
-Json attribution(const Answers& answers, const std::vector<std::string>& projectors,
-                 const AttributionOptions& options) {
-  Json families = Json::object();
+Attribution attribution(const Answers& answers, const std::vector<std::string>& projectors,
+                        const AttributionOptions& options) {
+  Attribution result{.resamples = options.resamples};
   for (const auto& family : answers.families("full_text")) {
     if (family == "cases") continue;
-    families[family] = {{"exact", of_family(answers, family, projectors, &exact, options)},
-                        {"nll", of_family(answers, family, projectors, &likelihood, options)}};
+    result.families.push_back(
+        {.family = family,
+         .exact = of_family(answers, family, projectors, &exact, options),
+         .nll = of_family(answers, family, projectors, &likelihood, options)});
   }
-  return {{"resamples", options.resamples}, {"families", families}};
+  return result;
 }
 
 }  // namespace kvlingua

@@ -7,11 +7,11 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "eval/answer.h"
+#include "eval/report/report.h"
 
 namespace kvlingua {
 
@@ -21,11 +21,8 @@ struct AttributionOptions {
   uint64_t seed = 0;
 };
 
-// {families: {family: {exact, nll: {best_control, conditions: {name: {share, gain}}}}}, resamples};
-// share and gain are {statistic, low, high, n} or null. `projectors`: conditions that get a gain;
-// controls get a share alone.
-nlohmann::ordered_json attribution(const Answers& answers,
-                                   const std::vector<std::string>& projectors,
-                                   const AttributionOptions& options);
+// `projectors`: conditions that get a gain; controls get a share alone.
+Attribution attribution(const Answers& answers, const std::vector<std::string>& projectors,
+                        const AttributionOptions& options);
 
 }  // namespace kvlingua

@@ -195,8 +195,8 @@ void finish(const Confirmation& confirmation) {
   write_file_atomic(confirmation.folder / "frozen.json", json.dump(2) + "\n");
 }
 
-Json take_look(Looks& looks, const std::string& checkpoint, const EvalOptions& options,
-               bool confirm, const Json& report) {
+LooksTaken take_look(Looks& looks, const std::string& checkpoint, const EvalOptions& options,
+                     bool confirm, const Report& report) {
   Look look{.time = utc_now(),
             .mode = confirm ? "confirm" : "explore",
             .checkpoint = checkpoint,
@@ -206,19 +206,15 @@ Json take_look(Looks& looks, const std::string& checkpoint, const EvalOptions& o
             .frozen = frozen_hash(options),
             .gates = Json::object(),
             .verdicts = Json::object(),
-            .met = report["gate_met"].get<bool>()};
-  for (const auto& [name, criterion] : report["criteria"].items()) {
-    look.gates[name] = criterion["threshold"];
-    look.verdicts[name] = criterion["verdict"];
+            .met = report.gate_met};
+  for (const CriterionResult& criterion : report.criteria) {
+    look.gates[criterion.name] = criterion.threshold;
+    look.verdicts[criterion.name] = to_string(criterion.verdict);
   }
-  const int64_t number = looks.add(look);
-  Json all = Json::array();
-  for (const Look& one : looks.at(checkpoint)) all.push_back(one.to_json());
-  return {{"look", number},
-          {"checkpoint", checkpoint},
-          {"of_the_run", looks.all().size()},
-          {"at_this_checkpoint", all.size()},
-          {"all", std::move(all)}};
+  LooksTaken taken{.look = looks.add(look), .checkpoint = checkpoint};
+  taken.of_the_run = static_cast<int64_t>(looks.all().size());
+  taken.at_this_checkpoint = looks.at(checkpoint);
+  return taken;
 }
 
 }  // namespace kvlingua

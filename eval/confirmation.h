@@ -11,27 +11,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "eval/conditions/list.h"
 #include "eval/guards.h"
 #include "eval/looks.h"
+#include "eval/report/report.h"
 #include "kvlingua/config/eval_options.h"
 #include "kvlingua/config/run_context.h"
 
 namespace kvlingua {
-
-struct Confirmation {
-  std::filesystem::path folder;  // eval/confirm-<seed>
-  int64_t seed = 0, items = 0, training_seeds = 1, look = 1, looks = 1;
-  double confidence = 0.95;  // of each look
-  std::string frozen;        // sha256 of the frozen eval section
-  std::string checkpoint;
-  bool finished = false;
-  nlohmann::ordered_json to_json() const;
-};
 
 // Folders of further training seeds under a run, in order: seeds/2, seeds/3, ...
 std::vector<std::filesystem::path> seed_folders(const std::filesystem::path& run);
@@ -48,10 +38,9 @@ Confirmation plan_confirmation(const RunContext& context, const std::vector<std:
                                EvalOptions& options, std::vector<Finding>& findings);
 void finish(const Confirmation& confirmation);
 
-// Writes the look down and gives the ledger as the report prints it: {look, at_this_checkpoint,
-// confirmed, all: [...]}.
-nlohmann::ordered_json take_look(Looks& looks, const std::string& checkpoint,
-                                 const EvalOptions& options, bool confirm,
-                                 const nlohmann::ordered_json& report);
+// Writes the look down, with the report's gates and verdicts, and gives the ledger as the report
+// prints it.
+LooksTaken take_look(Looks& looks, const std::string& checkpoint, const EvalOptions& options,
+                     bool confirm, const Report& report);
 
 }  // namespace kvlingua

@@ -13,8 +13,6 @@ namespace kvlingua {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // Waits for the device by reading one number from `result`.
 void settle(const at::Tensor& result) { (void)result.flatten()[0].item<double>(); }
 
@@ -41,8 +39,36 @@ std::vector<int64_t> repeated(const std::vector<int64_t>& tokens, int64_t length
   return result;
 }
 
-Json measure_length(const EvaluationInput& input, const Projector& projector, const Item& item,
-                    int64_t length, bool message) {
+// What the source writes down of its own cache for the target to read.
+MessageCost measure_message(const EvaluationInput& input, const Item& item, const KvCache& read) {
+  const Reader& source = input.source;
+  const Reader& target = input.target;
+  PrefillOptions last;
+  last.logits = LogitsAt::kLast;
+  last.want_cache = false;
+  const KvCache source_past = KvCache::concat(source.prefix, read);
+  const TokenBatch request =
+      TokenBatch::from_rows({source.encode("\nWrite down everything above." + source.frame.after)});
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<int64_t> written =
+      generate(*source.model, request, &source_past,
+               {.max_new_tokens = input.options.message_tokens, .stop_ids = source.stop_ids})
+          .front()
+          .ids;
+  const std::string said = source.decode(written);
+  std::vector<int64_t> heard = target.before;
+  for (int64_t id : target.encode(said)) heard.push_back(id);
+  heard.insert(heard.end(), item.rest.begin(), item.rest.end());
+  settle(target.model->prefill(TokenBatch::from_rows({heard}), nullptr, last).logits);
+  return {.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+                    .count(),
+          .bytes = static_cast<int64_t>(said.size()),
+          .tokens = static_cast<int64_t>(written.size())};
+}
+
+// `message`: null, or to be measured with the cache that was read here.
+CostRow measure_length(const EvaluationInput& input, const Projector& projector, const Item& item,
+                       int64_t length, MessageCost* message) {
   const at::NoGradGuard no_grad;
   const Reader& source = input.source;
   const Reader& target = input.target;
@@ -85,39 +111,18 @@ Json measure_length(const EvaluationInput& input, const Projector& projector, co
 
   const auto tokens = static_cast<int64_t>(text.size()),
              asked = static_cast<int64_t>(item.rest.size());
-  Json json{{"tokens", length},
-            {"prefill_ms", prefill},
-            {"translate_ms", translate},
-            {"question_ms", question},
-            {"source_prefill_ms", source_ms},
-            {"ttft_ratio", prefill / (translate + question)},
-            {"bytes", read.bytes()},
-            {"prefill_flops", prefill_flops(target.model->config(), tokens, 0)},
-            {"translate_flops",
-             2.0 * static_cast<double>(projector.parameter_count()) * static_cast<double>(length) +
-                 prefill_flops(target.model->config(), asked, tokens - asked)}};
-  if (message) {
-    const KvCache source_past = KvCache::concat(source.prefix, read);
-    const TokenBatch request = TokenBatch::from_rows(
-        {source.encode("\nWrite down everything above." + source.frame.after)});
-    std::vector<int64_t> written;
-    const auto start = std::chrono::steady_clock::now();
-    written =
-        generate(*source.model, request, &source_past,
-                 {.max_new_tokens = input.options.message_tokens, .stop_ids = source.stop_ids})
-            .front()
-            .ids;
-    const std::string said = source.decode(written);
-    std::vector<int64_t> heard = target.before;
-    for (int64_t id : target.encode(said)) heard.push_back(id);
-    heard.insert(heard.end(), item.rest.begin(), item.rest.end());
-    settle(target.model->prefill(TokenBatch::from_rows({heard}), nullptr, last).logits);
-    json["message_ms"] =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    json["message_bytes"] = said.size();
-    json["message_tokens"] = written.size();
-  }
-  return json;
+  if (message != nullptr) *message = measure_message(input, item, read);
+  return {.tokens = length,
+          .prefill_ms = prefill,
+          .translate_ms = translate,
+          .question_ms = question,
+          .source_prefill_ms = source_ms,
+          .ttft_ratio = prefill / (translate + question),
+          .bytes = read.bytes(),
+          .prefill_flops = prefill_flops(target.model->config(), tokens, 0),
+          .translate_flops =
+              2.0 * static_cast<double>(projector.parameter_count()) * static_cast<double>(length) +
+              prefill_flops(target.model->config(), asked, tokens - asked)};
 }
 
 }  // namespace
@@ -133,10 +138,12 @@ double prefill_flops(const ModelConfig& config, int64_t tokens, int64_t past) {
   return 2 * body * t + attention + 2 * head;  // logits of the last token only
 }
 
-Json measure_cost(const EvaluationInput& input, const std::vector<std::vector<Item>>& blocks) {
+std::optional<Cost> measure_cost(const EvaluationInput& input,
+                                 const std::vector<std::vector<Item>>& blocks) {
   const auto named = input.projectors.find(input.options.gated);
-  if (named == input.projectors.end() || blocks.empty()) return nullptr;
-  const Item* item = &blocks.front().front();
+  if (named == input.projectors.end() || blocks.empty()) return std::nullopt;
+  const Projector& projector = *named->second.projector;
+  const Item& item = blocks.front().front();
   std::vector<int64_t> spans;
   for (const auto& block : blocks)
     for (const Item& one : block) spans.push_back(static_cast<int64_t>(one.span.size()));
@@ -144,17 +151,15 @@ Json measure_cost(const EvaluationInput& input, const std::vector<std::vector<It
   const int64_t median = spans[spans.size() / 2];
   const int64_t room = std::min(input.target.model->config().max_position_embeddings,
                                 input.source.model->config().max_position_embeddings) -
-                       static_cast<int64_t>(item->rest.size()) -
+                       static_cast<int64_t>(item.rest.size()) -
                        std::max(input.target.prefix_length(), input.source.prefix_length()) -
                        input.options.message_tokens - 16;
-  Json json = measure_length(input, *named->second.projector, *item, std::min(median, room), true);
-  json["lengths"] = Json::array();
+  Cost cost{.condition = input.options.gated};
+  cost.median = measure_length(input, projector, item, std::min(median, room), &cost.message);
   for (int64_t length : {64, 256, 1024})
     if (length <= room)
-      json["lengths"].push_back(
-          measure_length(input, *named->second.projector, *item, length, false));
-  json["condition"] = input.options.gated;
-  return json;
+      cost.lengths.push_back(measure_length(input, projector, item, length, nullptr));
+  return cost;
 }
 
 }  // namespace kvlingua

@@ -6,18 +6,19 @@
 // source to target. FLOPs are counted from shapes: two a weight and token, and attention.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <vector>
 
 #include "eval/evaluation.h"
 #include "eval/item.h"
+#include "eval/report/report.h"
 
 namespace kvlingua {
 
-// {prefill_ms, translate_ms, ttft_ratio, bytes} at the median length, and the same for each of
-// `lengths`. Without a projector for the gated condition, or without items: null.
-nlohmann::ordered_json measure_cost(const EvaluationInput& input,
-                                    const std::vector<std::vector<Item>>& blocks);
+// At the items' median length, and at a few fixed ones. None without a projector for the gated
+// condition, or without items.
+std::optional<Cost> measure_cost(const EvaluationInput& input,
+                                 const std::vector<std::vector<Item>>& blocks);
 
 // Floating-point operations of reading `tokens` tokens behind `past` others.
 double prefill_flops(const ModelConfig& config, int64_t tokens, int64_t past);

@@ -8,19 +8,32 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "eval/report/report.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"
 
 namespace kvlingua {
 
+// What would be asked.
+struct EvaluationPlan {
+  int64_t items = 0;
+  std::vector<std::string> conditions;
+  std::filesystem::path folder;
+  nlohmann::ordered_json to_json() const;
+};
+
 struct EvaluateResult {
-  nlohmann::ordered_json report;  // what report.json holds; with --dry-run the plan alone
-  std::filesystem::path folder;   // of the reports; empty when nothing was written
-  bool judged = false;            // there was a gated condition
+  std::optional<EvaluationPlan> plan;  // with --dry-run, and then nothing else
+  std::optional<Report> report;        // none of a process but the first
+  std::filesystem::path folder;        // of the reports; empty when nothing was written
+  bool judged = false;                 // there was a gated condition
   bool gate_met = false;
-  nlohmann::ordered_json to_json() const { return report; }
+  nlohmann::ordered_json to_json() const;  // the plan, or what report.json holds
   // kGate when a gate was judged and not met, else kOk.
   ExitCode exit_code() const { return judged && !gate_met ? ExitCode::kGate : ExitCode::kOk; }
 };

@@ -1,7 +1,6 @@
 #include "eval/evaluation.h"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "eval/attribution.h"
@@ -10,18 +9,16 @@
 #include "eval/judgement.h"
 #include "eval/ladder.h"
 #include "eval/runner.h"
+#include "eval/shown.h"
 #include "eval/source_alone.h"
 #include "eval/summary.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/options.h"
-#include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Everything that determines an answer. Batch size, thresholds and intervals do not.
 std::string run_fingerprint(const EvaluationInput& input,
@@ -58,129 +55,41 @@ bool asked_for(const EvalOptions& options, const char* name) {
          options.conditions.end();
 }
 
-// What was asked, one line an item: with generations.jsonl everything that the numbers stand on, so
-// that others can score and judge again (scripts/rescore.py).
-void write_probes(const std::vector<Probe>& probes, const std::filesystem::path& folder) {
-  std::string lines;
-  for (const Probe& probe : probes) {
-    const Json json{{"item", item_key(probe)},
-                    {"family", probe.family},
-                    {"form", probe.form()},
-                    {"group", probe.group},
-                    {"scored", markers_digest(probe)},
-                    {"context", probe.context},
-                    {"prompt", probe.prompt},
-                    {"markers", probe.markers},
-                    {"parametric", probe.parametric},
-                    {"answer", probe.answer}};
-    lines += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+using Conditions = std::vector<std::unique_ptr<Condition>>;
+using Blocks = std::vector<std::vector<Item>>;
+
+Conditions conditions_of(const EvaluationInput& input) {
+  auto conditions =
+      make_conditions(input.options, input.projectors, input.target.model->kv_shape());
+  if (input.extra == nullptr) return conditions;
+  for (auto& planted : *input.extra) {
+    std::erase_if(conditions, [&](const auto& one) { return one->name() == planted->name(); });
+    conditions.push_back(std::move(planted));
   }
-  write_file_atomic(folder / "probes.jsonl", lines);
+  return conditions;
 }
 
-Json findings_json(const std::vector<Finding>& findings) {
-  Json list = Json::array();
-  for (const Finding& finding : findings)
-    list.push_back(
-        {{"name", finding.name}, {"text", finding.text}, {"withholds", finding.withholds}});
-  return list;
-}
-
-Json cases_json(const Answers& answers, const std::vector<Probe>& probes,
-                const std::vector<std::string>& conditions) {
-  Json cases = Json::object();
-  for (const Probe& probe : probes) {
-    if (probe.family != "cases") continue;
-    auto& one = cases[probe.id];
-    for (const auto& name : conditions)
-      if (const Answer* answer = answers.find(name, item_key(probe))) {
-        Json found = Json::array();
-        for (const auto& marker : probe.markers)
-          if (occurs(answer->text, marker)) found.push_back(marker);
-        one[name] = {
-            {"text", answer->text}, {"markers", found}, {"stall", to_string(answer->score.stall)}};
-      }
-  }
-  return cases;
-}
-
-// What was asked, so that the report can show it beside the answers.
-Json examples_json(const Answers& answers, const std::vector<Probe>& probes,
-                   const std::vector<std::string>& conditions) {
-  Json examples = Json::array();
-  std::map<std::string, int> shown;
-  for (const Probe& probe : probes) {
-    const int most = probe.family == "cases" ? 100 : 2;
-    if (shown[probe.family + probe.form()]++ >= most) continue;
-    Json one{{"id", probe.id},
-             {"family", probe.family},
-             {"form", probe.form()},
-             {"context", probe.context},
-             {"prompt", probe.prompt},
-             {"markers", probe.markers},
-             {"parametric", probe.parametric}};
-    for (const auto& name : conditions)
-      if (const Answer* answer = answers.find(name, item_key(probe)))
-        one["answers"][name] = {{"text", answer->text},
-                                {"exact", answer->score.exact},
-                                {"knowledge", to_string(answer->score.knowledge)},
-                                {"stall", to_string(answer->score.stall)}};
-    examples.push_back(std::move(one));
-  }
-  return examples;
-}
-
-Json retention_json(const Json& table, const std::string& gated) {
-  Json retention{{"nll", nullptr}, {"kl", nullptr}};
-  for (const auto& [name, condition] : table.items()) {
-    double nll = 0, kl = 0, n = 0;
-    for (const auto& [family, cell] : condition["families"].items()) {
-      if (cell["nll"].is_null() || cell["kl"].is_null()) continue;
-      const double weight = cell["distinct"].get<double>();
-      nll += weight * cell["nll"]["mean"].get<double>();
-      kl += weight * cell["kl"]["mean"].get<double>();
-      n += weight;
-    }
-    if (n == 0) continue;
-    retention["conditions"][name] = {{"nll", nll / n}, {"kl", kl / n}};
-    if (name == gated) {
-      retention["nll"] = nll / n;
-      retention["kl"] = kl / n;
-    }
-  }
-  return retention;
-}
-
-}  // namespace
-
-Evaluation run_evaluation(const EvaluationInput& input) {
+// Items in blocks, which never mix families and forms.
+Blocks blocks_of(const EvaluationInput& input) {
   const EvalOptions& options = input.options;
-  check_gate(options, input.projectors);
-  auto conditions = make_conditions(options, input.projectors, input.target.model->kv_shape());
-  if (input.extra != nullptr)
-    for (auto& condition : *input.extra) {
-      std::erase_if(conditions,
-                    [&](const auto& existing) { return existing->name() == condition->name(); });
-      conditions.push_back(std::move(condition));
-    }
-  std::vector<std::string> names;
-  for (const auto& condition : conditions) names.push_back(condition->name());
-
   const int64_t shift = asked_for(options, "raw_shifted") || asked_for(options, "raw_rerotated")
                             ? *std::max_element(options.shifts.begin(), options.shifts.end())
                             : 0;
-  std::map<std::string, std::vector<Item>> by_family;  // blocks never mix families and forms
+  std::map<std::string, std::vector<Item>> by_family;
   for (const Probe& probe : input.probes)
     by_family[cat(probe.family, "/", probe.form())].push_back(make_item(
         probe, input.source, input.target, input.alignment, options.max_new_tokens + shift + 1));
-  std::vector<std::vector<Item>> blocks;
+  Blocks blocks;
   for (auto& [name, items] : by_family)
     for (auto& block : make_blocks(std::move(items), input.seed))
       blocks.push_back(std::move(block));
+  return blocks;
+}
 
-  RunnerOptions runner{.batch_size = options.batch_size,
-                       .max_new_tokens = options.max_new_tokens,
-                       .likelihoods = options.retention,
+RunnerOptions runner_options(const EvaluationInput& input, const Conditions& conditions) {
+  RunnerOptions runner{.batch_size = input.options.batch_size,
+                       .max_new_tokens = input.options.max_new_tokens,
+                       .likelihoods = input.options.retention,
                        .store = {.fingerprint = run_fingerprint(input, conditions),
                                  .resume = input.resume,
                                  .rank = input.world.rank,
@@ -188,133 +97,186 @@ Evaluation run_evaluation(const EvaluationInput& input) {
                                  .job = cat(input.world.master_addr, ":", input.world.master_port)},
                        .meter = input.meter};
   if (!input.folder.empty()) runner.store.file = input.folder / "generations.jsonl";
-  FidelityMeter meter(input.projectors, input.target.model->kv_shape());
-  std::optional<StageMeter> unread;  // nobody asked for it
-  StageMeter& times =
-      input.meter != nullptr ? *input.meter : unread.emplace(input.target.model->device());
-  const auto after_block = [&](Block& block) {
-    if (!options.fidelity || block.item(0).probe->family == "cases" || meter.full()) return;
-    auto timer = times.time("fidelity");
-    const int64_t before = meter.seen();
-    meter.add(block);
-    timer.stop(static_cast<double>(meter.seen() - before));
-  };
-  RunnerResult run = run_conditions(blocks, input.source, input.target, conditions,
-                                    {.batch_size = options.batch_size,
-                                     .seed = input.seed,
-                                     .raw_tokens = options.raw_tokens,
-                                     .message_tokens = options.message_tokens},
-                                    runner, after_block);
-  if (!run.joined) return {.resumed = run.resumed, .generated = run.generated, .joined = false};
+  return runner;
+}
 
+// Every item under every condition, and the fidelity of the first blocks by the way.
+RunnerResult answer_all(const EvaluationInput& input, const Conditions& conditions,
+                        const Blocks& blocks, const RunnerOptions& runner, StageMeter& times,
+                        FidelityMeter& fidelity) {
+  const EvalOptions& options = input.options;
+  const auto after_block = [&](Block& block) {
+    if (!options.fidelity || block.item(0).probe->family == "cases" || fidelity.full()) return;
+    auto timer = times.time("fidelity");
+    const int64_t before = fidelity.seen();
+    fidelity.add(block);
+    timer.stop(static_cast<double>(fidelity.seen() - before));
+  };
+  return run_conditions(blocks, input.source, input.target, conditions,
+                        {.batch_size = options.batch_size,
+                         .seed = input.seed,
+                         .raw_tokens = options.raw_tokens,
+                         .message_tokens = options.message_tokens},
+                        runner, after_block);
+}
+
+void answer_source_alone(const EvaluationInput& input, const Blocks& blocks,
+                         const std::string& fingerprint, StageMeter& times, Answers& answers) {
+  const auto timer = times.time("source alone", static_cast<double>(input.probes.size()));
+  answer_by_source(
+      blocks, input.source,
+      {.file = input.folder.empty() ? std::filesystem::path() : input.folder / "source_alone.jsonl",
+       .fingerprint = fingerprint,
+       .resume = input.resume,
+       .batch_size = input.options.batch_size,
+       .max_new_tokens = input.options.max_new_tokens},
+      answers);
+}
+
+// What the answers themselves give away, after what was found before them.
+std::vector<Finding> findings_on(const EvaluationInput& input, const RunnerResult& run,
+                                 int64_t rescored) {
   std::vector<Finding> findings = input.findings;
-  if (const int64_t changed = rescore(run.answers, input.probes); changed > 0)
+  if (rescored > 0)
     findings.push_back({"answers_rescored",
-                        cat(changed,
+                        cat(rescored,
                             " stored answers carried another score than their text has: scored "
                             "again from the text"),
                         false});
-  if (!input.folder.empty()) write_probes(input.probes, input.folder);
-  if (asked_for(options, "source_alone")) {
-    const auto timer = times.time("source alone", static_cast<double>(input.probes.size()));
-    answer_by_source(blocks, input.source,
-                     {.file = input.folder.empty() ? std::filesystem::path()
-                                                   : input.folder / "source_alone.jsonl",
-                      .fingerprint = runner.store.fingerprint,
-                      .resume = input.resume,
-                      .batch_size = options.batch_size,
-                      .max_new_tokens = options.max_new_tokens},
-                     run.answers);
-    names.insert(names.begin(), "source_alone");
-  }
   const at::ScalarType dtype = input.target.model->dtype();
   const bool half = dtype == at::kHalf || dtype == at::kBFloat16;
   for (Finding& finding : check_answers(run.answers, run.control_distance, half))
     findings.push_back(std::move(finding));
-  for (const auto& family : options.families)
+  for (const auto& family : input.options.families)
     if (run.answers.of("full_text", family).empty())
       findings.push_back(
           {"empty_family", family + " has no items: nothing is said about it", false});
-  auto judging = times.time("judge", static_cast<double>(run.answers.size()));
-  const Judgement judgement = judge({.options = options,
-                                     .projectors = input.projectors,
-                                     .answers = run.answers,
-                                     .seed = input.seed,
-                                     .replicas = input.replicas,
-                                     .trained_families = input.trained_families,
-                                     .confirm = input.confirm},
-                                    findings);
+  return findings;
+}
+
+void judge_answers(const EvaluationInput& input, const Answers& answers, Report& report) {
+  const EvalOptions& options = input.options;
+  Judgement judgement = judge({.options = options,
+                               .projectors = input.projectors,
+                               .answers = answers,
+                               .seed = input.seed,
+                               .replicas = input.replicas,
+                               .trained_families = input.trained_families,
+                               .confirm = input.confirm},
+                              report.findings);
+  report.verdict_line = std::move(judgement.line);
+  report.judged = judgement.judged;
+  report.gate_met = judgement.judged && judgement.met;
+  report.criteria = std::move(judgement.criteria);
+  report.judging = std::move(judgement.judging);
+  report.power = std::move(judgement.power);
   std::vector<std::string> projected;
   for (const auto& [name, projector] : input.projectors)
     if (asked_for(options, name.c_str())) projected.push_back(name);
-  const Json attributed = attribution(run.answers, projected,
-                                      {.confidence = options.criteria.confidence,
-                                       .resamples = std::min<int64_t>(options.bootstrap, 2000),
-                                       .seed = input.seed});
-  judging.stop();
+  report.attribution = attribution(answers, projected,
+                                   {.confidence = options.criteria.confidence,
+                                    .resamples = std::min<int64_t>(options.bootstrap, 2000),
+                                    .seed = input.seed});
+}
 
-  Evaluation result;
-  result.judged = judgement.judged;
-  result.gate_missing = !judgement.judged && options.gated != "none";
-  result.gate_met = judgement.judged && judgement.met;
-  result.resumed = run.resumed;
-  result.generated = run.generated;
-  Json& report = result.report;
-  report["mode"] = input.confirm ? "confirmatory" : "exploratory";
-  report["verdict_line"] = judgement.line;
-  report["gated"] = options.gated;
-  report["judged"] = judgement.judged;
-  report["gate_met"] = result.gate_met;
-  report["quick_look"] = input.limit > 0;
-  if (input.limit > 0) report["limit"] = input.limit;
-  report["criteria"] = judgement.criteria;
-  report["judging"] = judgement.judging;
-  report["findings"] = findings_json(findings);
-  report["controls"] = Json::array();
-  for (const ControlCheck& check : check_controls(run.answers))
-    report["controls"].push_back({{"control", check.control},
-                                  {"equals", check.reference},
-                                  {"n", check.n},
-                                  {"equal", check.equal},
-                                  {"equal_scores", check.equal_scores}});
-  report["target_dtype"] = at::toString(dtype);
-  report["conditions"] = summarise(run.answers, names, options.criteria.confidence, input.seed);
-  if (asked_for(options, "source_alone"))
-    report["conditions"]["source_alone"]["definition"] = source_alone_definition();
-  for (const auto& condition : conditions) {
-    auto& json = report["conditions"][condition->name()];
-    json["definition"] = condition->definition();
-    const auto given = run.answers.of(condition->name());
+// The table of conditions with what each of them is and took.
+std::vector<ConditionNumbers> table_of(const EvaluationInput& input, const Conditions& conditions,
+                                       const std::vector<std::string>& names,
+                                       const RunnerResult& run) {
+  auto table = summarise(run.answers, names, input.options.criteria.confidence, input.seed);
+  for (ConditionNumbers& row : table) {
+    const auto found = std::find_if(conditions.begin(), conditions.end(),
+                                    [&](const auto& one) { return one->name() == row.name; });
+    if (found == conditions.end()) {
+      row.definition = source_alone_definition();
+      continue;
+    }
+    row.definition = (*found)->definition();
+    const auto given = run.answers.of(row.name);
     int64_t bytes = 0;
     for (const Answer* answer : given) bytes += answer->bytes_moved;
-    if (!given.empty()) json["bytes_moved"] = bytes / static_cast<int64_t>(given.size());
-    if (run.seconds_by_condition.contains(condition->name()))
-      json["seconds"] = run.seconds_by_condition[condition->name()];
+    if (!given.empty()) row.bytes_moved = bytes / static_cast<int64_t>(given.size());
+    const auto seconds = run.seconds_by_condition.find(row.name);
+    if (seconds != run.seconds_by_condition.end()) row.seconds = seconds->second;
   }
-  report["ladder"] = ladder(run.answers, {.confidence = options.criteria.confidence,
-                                          .resamples = options.bootstrap,
-                                          .seed = input.seed});
-  report["cases"] = cases_json(run.answers, input.probes, names);
-  report["examples"] = examples_json(run.answers, input.probes, names);
-  report["retention"] = retention_json(report["conditions"], options.gated);
+  return table;
+}
+
+RunNumbers numbers_of(const EvaluationInput& input, const RunnerResult& run) {
+  return {.answers = static_cast<int64_t>(run.answers.size()),
+          .resumed = run.resumed,
+          .generated = run.generated,
+          .seconds = run.seconds,
+          .processes = input.world.size,
+          .batch_size = input.options.batch_size,
+          .max_new_tokens = input.options.max_new_tokens};
+}
+
+// Everything that is said of the answers but the verdict.
+void describe(const EvaluationInput& input, const Conditions& conditions,
+              const std::vector<std::string>& names, const RunnerResult& run, Report& report) {
+  const EvalOptions& options = input.options;
+  report.confirmatory = input.confirm;
+  report.gated = options.gated;
+  report.limit = std::max<int64_t>(0, input.limit);
+  report.controls = check_controls(run.answers);
+  report.target_dtype = at::toString(input.target.model->dtype());
+  report.conditions = table_of(input, conditions, names, run);
+  report.ladder = ladder(run.answers, {.confidence = options.criteria.confidence,
+                                       .resamples = options.bootstrap,
+                                       .seed = input.seed});
+  report.cases = cases_of(run.answers, input.probes, names);
+  report.examples = examples_of(run.answers, input.probes, names);
+  report.retention = retention(report.conditions, options.gated);
+  report.seeds = options.seeds;
+  report.run = numbers_of(input, run);
+}
+
+}  // namespace
+
+Evaluation run_evaluation(const EvaluationInput& input) {
+  const EvalOptions& options = input.options;
+  check_gate(options, input.projectors);
+  const Conditions conditions = conditions_of(input);
+  std::vector<std::string> names;
+  for (const auto& condition : conditions) names.push_back(condition->name());
+  const Blocks blocks = blocks_of(input);
+  const RunnerOptions runner = runner_options(input, conditions);
+  FidelityMeter fidelity(input.projectors, input.target.model->kv_shape());
+  std::optional<StageMeter> unread;  // nobody asked for it
+  StageMeter& times =
+      input.meter != nullptr ? *input.meter : unread.emplace(input.target.model->device());
+
+  RunnerResult run = answer_all(input, conditions, blocks, runner, times, fidelity);
+  if (!run.joined) return {.resumed = run.resumed, .generated = run.generated, .joined = false};
+  const int64_t rescored = rescore(run.answers, input.probes);
+  if (!input.folder.empty()) write_probes(input.probes, input.folder);
+  if (asked_for(options, "source_alone")) {
+    answer_source_alone(input, blocks, runner.store.fingerprint, times, run.answers);
+    names.insert(names.begin(), "source_alone");
+  }
+
+  Evaluation result;
+  Report& report = result.report;
+  report.findings = findings_on(input, run, rescored);
+  {
+    const auto timer = times.time("judge", static_cast<double>(run.answers.size()));
+    judge_answers(input, run.answers, report);
+  }
+  describe(input, conditions, names, run, report);
   {
     const auto timer = times.time("ranks");
-    report["fidelity"] = meter.to_json(options.gated);
+    report.fidelity = fidelity.numbers(options.gated);
   }
   {
     const auto timer = times.time("latency");
-    report["latency"] = options.latency ? measure_cost(input, blocks) : Json();
+    if (options.latency) report.latency = measure_cost(input, blocks);
   }
-  report["attribution"] = attributed;
-  report["power"] = judgement.power;
-  report["seeds"] = options.seeds;
-  report["run"] = {{"answers", run.answers.size()},
-                   {"resumed", run.resumed},
-                   {"generated", run.generated},
-                   {"seconds", run.seconds},
-                   {"processes", input.world.size},
-                   {"batch_size", options.batch_size},
-                   {"max_new_tokens", options.max_new_tokens}};
+  result.judged = report.judged;
+  result.gate_missing = !report.judged && options.gated != "none";
+  result.gate_met = report.gate_met;
+  result.resumed = run.resumed;
+  result.generated = run.generated;
   result.answers = std::move(run.answers);
   return result;
 }

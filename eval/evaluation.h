@@ -1,11 +1,10 @@
-// One evaluation in memory: readers, projectors and probes in, the report's JSON out. evaluate.h is
-// the same from a recipe.
+// One evaluation in memory: readers, projectors and probes in, a report out. evaluate.h is the same
+// from a recipe.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "eval/conditions/list.h"
 #include "eval/guards.h"
 #include "eval/reader.h"
+#include "eval/report/report.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/eval_options.h"
 #include "kvlingua/config/world.h"
@@ -44,10 +44,10 @@ struct EvaluationInput {
 
 struct Evaluation {
   Answers answers;
-  nlohmann::ordered_json report;  // without pair, versions and recipe: the caller knows them
-  bool judged = false;            // the gated condition was there
-  bool gate_missing = false;      // it was to be judged and was not there
-  bool gate_met = false;          // every criterion passes
+  Report report;              // without pair, versions and recipe: the caller knows them
+  bool judged = false;        // the gated condition was there
+  bool gate_missing = false;  // it was to be judged and was not there
+  bool gate_met = false;      // every criterion passes
   int64_t resumed = 0, generated = 0;
   bool joined = true;  // false of a rank but the first: it has no report
 };

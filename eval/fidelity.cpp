@@ -9,8 +9,6 @@ namespace kvlingua {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // [L, 1, H, T, D] -> [L, H, T, D] in float64.
 at::Tensor plain(const at::Tensor& t) { return t.select(1, 0).to(at::kDouble); }
 
@@ -33,11 +31,10 @@ at::Tensor ranks(const at::Tensor& gram, const at::Tensor& sum, int64_t n) {
   return effective_rank(gram / static_cast<double>(n) - mean.unsqueeze(2) * mean.unsqueeze(1));
 }
 
-Json numbers(const at::Tensor& t) {
+std::vector<double> numbers_of(const at::Tensor& t) {
   const at::Tensor flat = t.to(at::kCPU, at::kDouble).contiguous().view({-1});
-  Json list = Json::array();
-  for (int64_t i = 0; i < flat.numel(); ++i) list.push_back(flat.const_data_ptr<double>()[i]);
-  return list;
+  const double* first = flat.const_data_ptr<double>();
+  return {first, first + flat.numel()};
 }
 
 double item(const at::Tensor& t, int64_t layer) { return t[layer].item<double>(); }
@@ -123,73 +120,66 @@ void FidelityMeter::add_item(Measured& measured, Block& block, size_t i,
   ++measured.items;
 }
 
-Json FidelityMeter::to_json(const std::string& gated) const {
-  if (measured_.empty()) return nullptr;
-  Json json;
-  json["condition"] = gated;
-  json["items"] = seen_;
-  at::Tensor own_rank[2], source_rank[2];
+ConditionFidelity FidelityMeter::numbers_of(const std::string& name, const Measured& m) const {
+  const double n = static_cast<double>(m.tokens), items = static_cast<double>(m.items);
+  at::Tensor r2[2], head_r2[2], cos[2], error[2], rank[2];
   for (int which : {0, 1}) {
-    own_rank[which] = ranks(own_gram_[which], own_sum_[which], own_tokens_);
-    source_rank[which] = ranks(source_gram_[which], source_sum_[which], source_tokens_);
+    const Side& side = m.side[which];
+    const at::Tensor total = side.square - side.sum.square() / n;  // [L, H, D]
+    head_r2[which] = 1 - side.error.sum(2) / total.sum(2).clamp_min(1e-300);
+    r2[which] = 1 - side.error.sum({1, 2}) / total.sum({1, 2}).clamp_min(1e-300);
+    cos[which] = side.cosine / n;
+    error[which] = side.relative / n;
+    rank[which] = ranks(m.gram[which], m.gram_sum[which], m.tokens);
   }
-  json["effective_rank"] = {{"source_keys", numbers(source_rank[0])},
-                            {"source_values", numbers(source_rank[1])},
-                            {"own_keys", numbers(own_rank[0])},
-                            {"own_values", numbers(own_rank[1])}};
-  for (const auto& [name, m] : measured_) {
-    const double n = static_cast<double>(m.tokens), items = static_cast<double>(m.items);
-    at::Tensor r2[2], head_r2[2], cos[2], error[2], rank[2];
-    for (int which : {0, 1}) {
-      const Side& side = m.side[which];
-      const at::Tensor total = side.square - side.sum.square() / n;  // [L, H, D]
-      head_r2[which] = 1 - side.error.sum(2) / total.sum(2).clamp_min(1e-300);
-      r2[which] = 1 - side.error.sum({1, 2}) / total.sum({1, 2}).clamp_min(1e-300);
-      cos[which] = side.cosine / n;
-      error[which] = side.relative / n;
-      rank[which] = ranks(m.gram[which], m.gram_sum[which], m.tokens);
+  ConditionFidelity result{.name = name};
+  for (int64_t l = 0; l < shape_.layers; ++l) {
+    LayerFidelity layer;
+    layer.layer = l;
+    for (int64_t h = 0; h < shape_.kv_heads; ++h) {
+      const auto head = [&](const at::Tensor& t) { return t[l][h].item<double>(); };
+      layer.heads.push_back({head(head_r2[0]), head(head_r2[1]), head(cos[0]), head(cos[1]),
+                             head(error[0]), head(error[1])});
     }
-    Json layers = Json::array();
-    for (int64_t l = 0; l < shape_.layers; ++l) {
-      Json heads = Json::array();
-      for (int64_t h = 0; h < shape_.kv_heads; ++h) {
-        const auto head = [&](const at::Tensor& t) { return t[l][h].item<double>(); };
-        heads.push_back({{"key_r2", head(head_r2[0])},
-                         {"value_r2", head(head_r2[1])},
-                         {"key_cosine", head(cos[0])},
-                         {"value_cosine", head(cos[1])},
-                         {"key_error", head(error[0])},
-                         {"value_error", head(error[1])}});
-      }
-      layers.push_back({{"layer", l},
-                        {"key_r2", item(r2[0], l)},
-                        {"value_r2", item(r2[1], l)},
-                        {"key_cosine", item(cos[0].mean(1), l)},
-                        {"value_cosine", item(cos[1].mean(1), l)},
-                        {"key_error", item(error[0].mean(1), l)},
-                        {"value_error", item(error[1].mean(1), l)},
-                        {"attention_output_cosine", item(m.attention_cosine / items, l)},
-                        {"hidden_drift", item(m.hidden_drift / items, l)},
-                        {"key_effective_rank", item(rank[0], l)},
-                        {"value_effective_rank", item(rank[1], l)},
-                        {"heads", heads}});
-    }
-    const auto mean = [](const at::Tensor& t) { return t.mean().item<double>(); };
-    json["conditions"][name] = {{"mean",
-                                 {{"key_r2", mean(r2[0])},
-                                  {"value_r2", mean(r2[1])},
-                                  {"key_cosine", mean(cos[0])},
-                                  {"value_cosine", mean(cos[1])},
-                                  {"attention_output_cosine", mean(m.attention_cosine / items)},
-                                  {"hidden_drift", mean(m.hidden_drift / items)}}},
-                                {"layers", layers}};
-    if (name == gated) json["layers"] = layers;
+    layer.key_r2 = item(r2[0], l);
+    layer.value_r2 = item(r2[1], l);
+    layer.key_cosine = item(cos[0].mean(1), l);
+    layer.value_cosine = item(cos[1].mean(1), l);
+    layer.key_error = item(error[0].mean(1), l);
+    layer.value_error = item(error[1].mean(1), l);
+    layer.attention_output_cosine = item(m.attention_cosine / items, l);
+    layer.hidden_drift = item(m.hidden_drift / items, l);
+    layer.key_effective_rank = item(rank[0], l);
+    layer.value_effective_rank = item(rank[1], l);
+    result.layers.push_back(std::move(layer));
   }
-  if (!json.contains("layers")) {
-    json["condition"] = json["conditions"].begin().key();
-    json["layers"] = json["conditions"].begin().value()["layers"];
-  }
-  return json;
+  const auto mean = [](const at::Tensor& t) { return t.mean().item<double>(); };
+  result.mean.key_r2 = mean(r2[0]);
+  result.mean.value_r2 = mean(r2[1]);
+  result.mean.key_cosine = mean(cos[0]);
+  result.mean.value_cosine = mean(cos[1]);
+  result.mean.attention_output_cosine = mean(m.attention_cosine / items);
+  result.mean.hidden_drift = mean(m.hidden_drift / items);
+  return result;
+}
+
+std::optional<Fidelity> FidelityMeter::numbers(const std::string& gated) const {
+  if (measured_.empty()) return std::nullopt;
+  const auto own = [&](int which) {
+    return kvlingua::numbers_of(ranks(own_gram_[which], own_sum_[which], own_tokens_));
+  };
+  const auto source = [&](int which) {
+    return kvlingua::numbers_of(ranks(source_gram_[which], source_sum_[which], source_tokens_));
+  };
+  Fidelity result{.condition = measured_.contains(gated) ? gated : measured_.begin()->first,
+                  .items = seen_,
+                  .source_key_ranks = source(0),
+                  .source_value_ranks = source(1),
+                  .own_key_ranks = own(0),
+                  .own_value_ranks = own(1)};
+  for (const auto& [name, measured] : measured_)
+    result.conditions.push_back(numbers_of(name, measured));
+  return result;
 }
 
 }  // namespace kvlingua

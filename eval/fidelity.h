@@ -15,11 +15,12 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "eval/block.h"
 #include "eval/conditions/list.h"
+#include "eval/report/report.h"
 
 namespace kvlingua {
 
@@ -31,9 +32,8 @@ class FidelityMeter {
   int64_t seen() const { return seen_; }
   bool full() const { return seen_ >= items_ || projectors_.empty(); }
   void add(Block& block);
-  // {condition, layers: [...] of `gated`, conditions: {name: {layers, mean}}}; null when nothing
-  // was measured.
-  nlohmann::ordered_json to_json(const std::string& gated) const;
+  // None when nothing was measured.
+  std::optional<Fidelity> numbers(const std::string& gated) const;
 
  private:
   // Of one kind (keys or values): [L, H, D] sums but counts.
@@ -48,6 +48,7 @@ class FidelityMeter {
     int64_t tokens = 0, items = 0;
   };
   void add_item(Measured& measured, Block& block, size_t i, const KvCache& translated) const;
+  ConditionFidelity numbers_of(const std::string& name, const Measured& m) const;
 
   std::map<std::string, NamedProjector> projectors_;
   KvShape shape_;

@@ -14,8 +14,6 @@ namespace kvlingua {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 template <class List, class Value>
 bool contains(const List& list, const Value& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -28,40 +26,10 @@ std::string joined(const std::vector<std::string>& words, const char* last = " a
   return text;
 }
 
-Json to_json(const CriterionResult& result) {
-  Json json{{"verdict", to_string(result.verdict)},
-            {"statistic", result.statistic},
-            {"low", result.low},
-            {"high", result.high},
-            {"threshold", result.threshold},
-            {"n", result.n},
-            {"groups", result.groups},
-            {"contents", result.contents},
-            {"design_effect", result.design_effect},
-            {"families", result.families},
-            {"floor", result.floor},
-            {"ceiling", result.ceiling},
-            {"monte_carlo_errors", {result.low_error, result.high_error}},
-            {"within_monte_carlo", result.within_monte_carlo},
-            {"controls", Json::object()},
-            {"by_seed", result.by_seed},
-            {"seeds_half_width", result.seeds_half_width},
-            {"notes", result.notes},
-            {"definition", result.definition}};
-  for (const ControlShare& control : result.controls)
-    json["controls"][control.name] = {
-        {"statistic", std::isfinite(control.statistic) ? Json(control.statistic) : Json()},
-        {"low", control.low},
-        {"high", control.high},
-        {"n", control.n},
-        {"below", control.below}};
-  return json;
-}
-
-// What the gate asks of this many items, and how many it would take.
-Json power_of(const CriterionResult& result, const EvalOptions& options) {
+// None where nothing could be shown by any number.
+std::optional<Power> power_of(const CriterionResult& result, const EvalOptions& options) {
   const double ceiling = result.ceiling - result.floor;
-  if (!(ceiling > 0) || result.n == 0) return nullptr;
+  if (!(ceiling > 0) || result.n == 0) return std::nullopt;
   const double margin = options.confirm.margin, confidence = options.criteria.confidence;
   const auto at = [&](double truth) {
     return stats::power_of_share(result.threshold, truth, result.n, ceiling, result.gained,
@@ -70,14 +38,14 @@ Json power_of(const CriterionResult& result, const EvalOptions& options) {
   const int64_t needed =
       stats::items_for_power(options.confirm.power, result.threshold, result.threshold + margin,
                              ceiling, result.gained, result.design_effect, confidence);
-  return {{"n", result.n},
-          {"design_effect", result.design_effect},
-          {"gate", result.threshold},
-          {"margin", margin},
-          {"at_margin", at(result.threshold + margin)},
-          {"at_one", at(std::max(1.0, result.threshold))},
-          {"power", options.confirm.power},
-          {"needed_n", needed > 0 ? Json(needed) : Json()}};
+  return Power{.n = result.n,
+               .design_effect = result.design_effect,
+               .gate = result.threshold,
+               .margin = margin,
+               .at_margin = at(result.threshold + margin),
+               .at_one = at(std::max(1.0, result.threshold)),
+               .power = options.confirm.power,
+               .needed_n = needed > 0 ? std::optional(needed) : std::nullopt};
 }
 
 std::vector<CriterionResult> results_of(const JudgeInput& input, bool fuses) {
@@ -141,14 +109,15 @@ void find_controls(const JudgeInput& input, bool fuses, const std::vector<Criter
 // The verdict in one sentence: how it was looked for, what it speaks of, what it does not.
 std::string line_of(const JudgeInput& input, bool fuses, const Judgement& judgement) {
   std::vector<std::string> said, judged, untrained, silent;
-  for (const auto& [name, c] : judgement.criteria.items()) {
-    const std::string verdict = c["verdict"];
-    if (verdict == "not_applicable") continue;
-    said.push_back(cat(name, " ", verdict == "pass" && !input.confirm ? "met" : verdict));
-    for (const auto& family : c["families"])
-      if (name != "stalling" && !contains(judged, family.get<std::string>()) &&
-          !input.answers.of("full_text", family.get<std::string>()).empty())
-        judged.push_back(family.get<std::string>());
+  for (const CriterionResult& one : judgement.criteria) {
+    if (one.verdict == Verdict::kNotApplicable) continue;
+    said.push_back(
+        cat(one.name, " ",
+            one.verdict == Verdict::kPass && !input.confirm ? "met" : to_string(one.verdict)));
+    for (const auto& family : one.families)
+      if (one.name != "stalling" && !contains(judged, family) &&
+          !input.answers.of("full_text", family).empty())
+        judged.push_back(family);
   }
   for (const auto& family : input.answers.families("full_text")) {
     if (family == "cases") continue;
@@ -175,6 +144,47 @@ std::string line_of(const JudgeInput& input, bool fuses, const Judgement& judgem
   return line;
 }
 
+// Every finding that withholds leaves a criterion open, with its reason.
+void withhold(CriterionResult& result, const std::vector<Finding>& findings) {
+  for (const Finding& finding : findings) {
+    if (!finding.withholds) continue;
+    result.verdict = Verdict::kInconclusive;
+    result.notes.insert(result.notes.begin(),
+                        "verdict withheld: " + finding.name + ": " + finding.text);
+  }
+}
+
+// What an open verdict would have taken.
+std::string items_needed(const CriterionResult& result, const Power& power) {
+  const double truth = power.gate + power.margin;
+  if (!power.needed_n)
+    return cat("no number of items up to 20000 would decide for a truth of ", truth);
+  return cat("for a truth of ", truth, ", ", *power.needed_n,
+             " items would show it with a chance of ", power.power, "; these ", result.n,
+             " do with ", std::round(100 * power.at_margin) / 100);
+}
+
+void add_power(const JudgeInput& input, CriterionResult& result, Judgement& judgement) {
+  const bool share = result.name != "stalling" && result.name != "fused_gain";
+  if (!share || result.verdict == Verdict::kNotApplicable) return;
+  const auto power = power_of(result, input.options);
+  if (!power) return;
+  if (result.verdict == Verdict::kInconclusive && result.low < result.threshold &&
+      result.high >= result.threshold)
+    result.notes.push_back(items_needed(result, *power));
+  judgement.power.push_back({result.name, *power});
+}
+
+Judgement not_judged(const JudgeInput& input, std::vector<Finding>& findings) {
+  if (input.options.gated != "none")
+    findings.push_back({"gate_missing",
+                        cat(input.options.gated,
+                            " is to be judged and was not evaluated (eval.gated: none asks for a "
+                            "table without a verdict)"),
+                        true});
+  return {.line = cat("No verdict: ", input.options.gated, " was not evaluated.")};
+}
+
 }  // namespace
 
 const std::vector<std::string>& compulsory_controls(bool fuses) {
@@ -199,61 +209,30 @@ void check_gate(const EvalOptions& options,
 }
 
 Judgement judge(const JudgeInput& input, std::vector<Finding>& findings) {
-  Judgement judgement;
   const auto projector = input.projectors.find(input.options.gated);
-  judgement.judged =
-      projector != input.projectors.end() && !input.answers.empty(input.options.gated);
-  if (!judgement.judged) {
-    if (input.options.gated != "none")
-      findings.push_back({"gate_missing",
-                          cat(input.options.gated,
-                              " is to be judged and was not evaluated (eval.gated: none asks for a "
-                              "table without a verdict)"),
-                          true});
-    judgement.line = cat("No verdict: ", input.options.gated, " was not evaluated.");
-    return judgement;
-  }
+  if (projector == input.projectors.end() || input.answers.empty(input.options.gated))
+    return not_judged(input, findings);
   const bool fuses = projector->second.projector->fuses();
-  std::vector<CriterionResult> results = results_of(input, fuses);
-  find_controls(input, fuses, results, findings);
-  judgement.met = true;
-  for (CriterionResult& result : results) {
+  Judgement judgement{.judged = true, .met = true};
+  judgement.criteria = results_of(input, fuses);
+  find_controls(input, fuses, judgement.criteria, findings);
+  for (CriterionResult& result : judgement.criteria) {
     if (result.within_monte_carlo)
       findings.push_back(
           {"gate_within_monte_carlo", cat(result.name, ": ", result.notes.back()), false});
     if (result.verdict != Verdict::kNotApplicable) {
-      for (const Finding& finding : findings)
-        if (finding.withholds) {
-          result.verdict = Verdict::kInconclusive;
-          result.notes.insert(result.notes.begin(),
-                              "verdict withheld: " + finding.name + ": " + finding.text);
-        }
+      withhold(result, findings);
       judgement.met = judgement.met && result.verdict == Verdict::kPass;
     }
-    const bool share = result.name != "stalling" && result.name != "fused_gain";
-    Json power = share && result.verdict != Verdict::kNotApplicable
-                     ? power_of(result, input.options)
-                     : Json();
-    if (result.verdict == Verdict::kInconclusive && power.is_object() &&
-        result.low < result.threshold && result.high >= result.threshold)
-      result.notes.push_back(
-          power["needed_n"].is_null()
-              ? cat("no number of items up to 20000 would decide for a truth of ",
-                    result.threshold + input.options.confirm.margin)
-              : cat("for a truth of ", result.threshold + input.options.confirm.margin, ", ",
-                    power["needed_n"].get<int64_t>(), " items would show it with a chance of ",
-                    input.options.confirm.power, "; these ", result.n, " do with ",
-                    std::round(100 * power["at_margin"].get<double>()) / 100));
-    judgement.criteria[result.name] = to_json(result);
-    if (power.is_object()) judgement.power[result.name] = std::move(power);
+    add_power(input, result, judgement);
   }
-  judgement.judging = {{"gated", input.options.gated},
-                       {"replicas", input.replicas},
-                       {"fuses", fuses},
-                       {"controls", compulsory_controls(fuses)},
-                       {"confidence", input.options.criteria.confidence},
-                       {"resamples", input.options.bootstrap},
-                       {"seed", input.seed}};
+  judgement.judging = Judging{.gated = input.options.gated,
+                              .replicas = input.replicas,
+                              .fuses = fuses,
+                              .controls = compulsory_controls(fuses),
+                              .confidence = input.options.criteria.confidence,
+                              .resamples = input.options.bootstrap,
+                              .seed = input.seed};
   judgement.line = line_of(input, fuses, judgement);
   return judgement;
 }

@@ -8,13 +8,14 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "eval/answer.h"
 #include "eval/conditions/list.h"
 #include "eval/guards.h"
+#include "eval/report/report.h"
 #include "kvlingua/config/eval_options.h"
 
 namespace kvlingua {
@@ -37,10 +38,9 @@ struct JudgeInput {
 };
 
 struct Judgement {
-  nlohmann::ordered_json criteria = nlohmann::ordered_json::object();
-  nlohmann::ordered_json power = nlohmann::ordered_json::object();
-  // How anybody can judge again: families, controls, replicas, confidence, resamples, seed.
-  nlohmann::ordered_json judging;
+  std::vector<CriterionResult> criteria;
+  std::vector<NamedPower> power;
+  std::optional<Judging> judging;
   std::string line;  // the verdict in one sentence, with the families it speaks of
   bool judged = false, met = false;
 };

@@ -11,13 +11,12 @@ namespace kvlingua {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr const char* kRungs[] = {"ridge_aligned", "ridge", "mlp", "distilled"};
 
-// The step from `lower` to `upper` on one family; null when no item has both.
-Json step(const Answers& answers, const std::string& lower, const std::string& upper,
-          const std::string& family, const LadderOptions& options) {
+// The step from `lower` to `upper` on one family; none when no item has both.
+std::optional<LadderStep> step(const Answers& answers, const std::string& lower,
+                               const std::string& upper, const std::string& family,
+                               const LadderOptions& options) {
   stats::Clustered c;
   std::vector<std::string> groups, contents;
   int64_t gained = 0, lost = 0;
@@ -31,47 +30,47 @@ Json step(const Answers& answers, const std::string& lower, const std::string& u
     groups.push_back(group_of(*answer));
     contents.push_back(content_of(*answer));
   }
-  if (c.first.empty()) return nullptr;
+  if (c.first.empty()) return std::nullopt;
   c.group = stats::labels_of(groups);
   c.content = stats::labels_of(contents);
   const auto interval = stats::clustered_difference(
       c, {.resamples = options.resamples, .confidence = options.confidence, .seed = options.seed});
-  return {{"lower", lower},
-          {"upper", upper},
-          {"difference", interval.estimate},
-          {"low", interval.low},
-          {"high", interval.high},
-          {"n", interval.n},
-          {"groups", interval.groups},
-          {"only_upper", gained},
-          {"only_lower", lost},
-          {"p", stats::sign_flip_p(c, 9999, options.seed)},
-          {"rises", interval.low > 0}};
+  return LadderStep{.lower = lower,
+                    .upper = upper,
+                    .difference = interval.estimate,
+                    .low = interval.low,
+                    .high = interval.high,
+                    .n = interval.n,
+                    .groups = interval.groups,
+                    .only_upper = gained,
+                    .only_lower = lost,
+                    .p = stats::sign_flip_p(c, 9999, options.seed),
+                    .rises = interval.low > 0};
 }
 
 }  // namespace
 
-Json ladder(const Answers& answers, const LadderOptions& options) {
-  std::vector<std::string> rungs;
+std::optional<Ladder> ladder(const Answers& answers, const LadderOptions& options) {
+  Ladder result;
   for (const char* name : kRungs)
-    if (!answers.empty(name)) rungs.push_back(name);
-  if (rungs.size() < 2) return nullptr;
-  Json families = Json::object();
+    if (!answers.empty(name)) result.rungs.push_back(name);
+  const auto& rungs = result.rungs;
+  if (rungs.size() < 2) return std::nullopt;
   for (const std::string& family : answers.families(rungs.back())) {
     if (family == "cases") continue;
-    Json steps = Json::array();
+    LadderFamily of{.family = family};
     std::vector<double> p;
     for (size_t i = 1; i < rungs.size(); ++i) {
-      Json one = step(answers, rungs[i - 1], rungs[i], family, options);
-      if (one.is_null()) continue;
-      p.push_back(one["p"].get<double>());
-      steps.push_back(std::move(one));
+      const auto one = step(answers, rungs[i - 1], rungs[i], family, options);
+      if (!one) continue;
+      p.push_back(one->p);
+      of.steps.push_back(*one);
     }
     const auto adjusted = stats::holm(p);
-    for (size_t i = 0; i < adjusted.size(); ++i) steps[i]["p_holm"] = adjusted[i];
-    families[family] = std::move(steps);
+    for (size_t i = 0; i < adjusted.size(); ++i) of.steps[i].p_holm = adjusted[i];
+    result.families.push_back(std::move(of));
   }
-  return {{"rungs", rungs}, {"families", families}};
+  return result;
 }
 
 }  // namespace kvlingua

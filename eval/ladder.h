@@ -7,9 +7,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "eval/answer.h"
+#include "eval/report/report.h"
 
 namespace kvlingua {
 
@@ -19,9 +20,7 @@ struct LadderOptions {
   uint64_t seed = 0;
 };
 
-// {rungs: [names that were evaluated, lowest first], families: {family: [{lower, upper, difference,
-// low, high, n, groups, only_upper, only_lower, p, p_holm, rises}]}}; rises: the whole interval is above 0.
-// Null with fewer than two rungs.
-nlohmann::ordered_json ladder(const Answers& answers, const LadderOptions& options);
+// None with fewer than two rungs.
+std::optional<Ladder> ladder(const Answers& answers, const LadderOptions& options);
 
 }  // namespace kvlingua

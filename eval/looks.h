@@ -28,6 +28,17 @@ struct Look {
   static Look from_json(const nlohmann::ordered_json& json);
 };
 
+// A look that was planned before it was taken (confirmation.h).
+struct Confirmation {
+  std::filesystem::path folder;  // eval/confirm-<seed>
+  int64_t seed = 0, items = 0, training_seeds = 1, look = 1, looks = 1;
+  double confidence = 0.95;  // of each look
+  std::string frozen;        // sha256 of the frozen eval section
+  std::string checkpoint;
+  bool finished = false;
+  nlohmann::ordered_json to_json() const;
+};
+
 class Looks {
  public:
   // Reads what is there; a missing file is an empty ledger. A damaged line is left alone and

@@ -6,27 +6,28 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "eval/answer.h"
+#include "eval/report/report.h"
 
 namespace kvlingua {
 
-// conditions.{name}.families.{family}: n, distinct, groups, success, partial, stalled, stalls{kind: count},
-// injected, parametric, both, other (each {rate, low, high}), memorisation_ratio, nll,
-// nll_parametric, kl, tokens_generated, forms{...}, vs_baseline, vs_full_text.
-nlohmann::ordered_json summarise(const Answers& answers, const std::vector<std::string>& conditions,
-                                 double confidence, uint64_t seed = 0);
+// One row a condition, in this order; definitions, bytes and seconds are not known here.
+std::vector<ConditionNumbers> summarise(const Answers& answers,
+                                        const std::vector<std::string>& conditions,
+                                        double confidence, uint64_t seed = 0);
 
-// {family: {difference, low, high, n, p, p_holm}} of exact answers under two conditions on the same
-// items.
-nlohmann::ordered_json paired_differences(const Answers& answers, const std::string& first,
-                                          const std::string& second, double confidence,
-                                          uint64_t seed = 0);
+// Of exact answers under two conditions on the same items, family by family.
+std::vector<FamilyDifference> paired_differences(const Answers& answers, const std::string& first,
+                                                 const std::string& second, double confidence,
+                                                 uint64_t seed = 0);
 
-// {rate, low, high} of `count` in `n` independent trials.
-nlohmann::ordered_json rate_json(int64_t count, int64_t n, double confidence);
+// `count` in `n` independent trials.
+Rate rate_of(int64_t count, int64_t n, double confidence);
+
+// Means over items of all families: of every condition that was rated, and of the gated one.
+Retention retention(const std::vector<ConditionNumbers>& conditions, const std::string& gated);
 
 }  // namespace kvlingua

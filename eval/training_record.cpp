@@ -7,6 +7,7 @@
 
 #include "datasets/corpus/corpus.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/config/stages.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -33,17 +34,19 @@ std::vector<std::pair<std::string, std::string>> training_sections(const Recipe&
           {"train", yaml_of(plain.train)}};
 }
 
-std::string losses_of(const Recipe& recipe, const std::string& stage) {
-  const auto& d = recipe.train.distillation;
-  if (stage == "distillation")
-    return cat("KL from full_text x ", d.kl_weight, ", cross-entropy on the gold answer x ",
-               d.ce_weight, ", regression on pairs x ", d.anchor);
-  if (stage == "regression")
-    return cat("error on pairs: keys x ", recipe.train.regression.key_weight, ", values x ",
-               recipe.train.regression.value_weight, ", attention outputs x ",
-               recipe.train.regression.attention_weight);
-  if (stage == "c2c") return "cross-entropy on the response through the fused target";
-  return "least squares on pairs, closed form";
+// "pair, train": sections that training depends on and that differ; empty when none does.
+std::string differing_sections(const Recipe& evaluating, const Recipe& trained) {
+  std::string differing;
+  const auto mine = training_sections(evaluating), theirs = training_sections(trained);
+  for (size_t i = 0; i < mine.size(); ++i)
+    if (mine[i].second != theirs[i].second)
+      differing += (differing.empty() ? "" : ", ") + mine[i].first;
+  return differing;
+}
+
+std::string losses_of(const Recipe& recipe, const std::string& name) {
+  const StageFacts* stage = find_stage(name);
+  return (stage != nullptr ? stage : find_stage(kRidgeStage))->losses(recipe.train);
 }
 
 // Of state.json: a checkpoint of an imported projector has none.
@@ -57,16 +60,16 @@ Json state_of(const std::filesystem::path& checkpoint) {
 TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
                                   const Recipe& evaluating, std::vector<Finding>& findings) {
   TrainingRecord result;
-  result.condition = condition;
+  TrainedBy& said = result.said;
+  said = {.condition = condition,
+          .checkpoint = loaded.path.string(),
+          .stage = loaded.stage,
+          .step = loaded.global_step,
+          .recipe_sha256 = sha256_hex(loaded.recipe_yaml)};
   const Json state = state_of(loaded.path);
-  result.json = {{"checkpoint", loaded.path.string()},
-                 {"stage", loaded.stage},
-                 {"step", loaded.global_step},
-                 {"recipe_sha256", sha256_hex(loaded.recipe_yaml)}};
   if (state.is_object() && state.contains("stage_finished")) {
-    const bool finished = state["stage_finished"].get<bool>();
-    result.json["finished"] = finished;
-    if (state.contains("tokens")) result.json["rows_seen"] = state["tokens"];
+    said.finished = state["stage_finished"].get<bool>();
+    if (state.contains("tokens")) said.rows_seen = state["tokens"].get<int64_t>();
   }
   try {
     if (!loaded.recipe_yaml.empty())
@@ -78,22 +81,18 @@ TrainingRecord training_record_of(const std::string& condition, const LoadedProj
   }
   if (!result.recipe) return result;
   const Recipe& trained = *result.recipe;
-  result.json["recipe"] = trained.name;
-  result.json["losses"] = losses_of(trained, loaded.stage);
-  result.json["seed"] = trained.train.seed;
-  result.json["data"] = trained.data.kind;
-  if (loaded.stage == "distillation") result.families = trained.train.distillation.families;
-  result.json["families"] = result.families;
-  std::string differing;
-  const auto mine = training_sections(evaluating), theirs = training_sections(trained);
-  for (size_t i = 0; i < mine.size(); ++i)
-    if (mine[i].second != theirs[i].second)
-      differing += (differing.empty() ? "" : ", ") + mine[i].first;
-  result.json["same_training"] = differing.empty();
+  const std::string differing = differing_sections(evaluating, trained);
+  said.settings = {.recipe = trained.name,
+                   .losses = losses_of(trained, loaded.stage),
+                   .seed = trained.train.seed,
+                   .data = trained.data.kind,
+                   .families = loaded.stage == kDistillationStage ? trained.train.distillation.families
+                                                              : std::vector<std::string>{},
+                   .same_training = differing.empty()};
   if (!differing.empty())
     findings.push_back({"trained_by_another_recipe",
                         cat(condition, ": trained by recipe ", trained.name, " (sha256 ",
-                            sha256_hex(loaded.recipe_yaml).substr(0, 16),
+                            said.recipe_sha256.substr(0, 16),
                             "), which differs from the evaluating one in: ", differing),
                         false});
   return result;

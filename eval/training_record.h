@@ -5,27 +5,24 @@
 // items, and where it is another than the evaluating one the report says so.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoints/load_projector.h"
 #include "eval/guards.h"
+#include "eval/report/report.h"
 #include "kvlingua/config/recipe.h"
 
 namespace kvlingua {
 
 struct TrainingRecord {
-  std::string condition;
+  TrainedBy said;                // as the report prints it
   std::optional<Recipe> recipe;  // none: it could not be read
-  nlohmann::ordered_json
-      json;  // checkpoint, stage, step, finished, recipe, losses, families, seed, data
-  std::vector<std::string> families;  // distilled on; empty when it was not distilled
+  const std::string& condition() const { return said.condition; }
 };
 
-// `stage`: what is asked of it; adds findings on a recipe that differs from `evaluating`, and on a
-// stage that was not finished.
+// Adds findings on a recipe that differs from `evaluating`.
 TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
                                   const Recipe& evaluating, std::vector<Finding>& findings);
 

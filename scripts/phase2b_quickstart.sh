@@ -3,14 +3,15 @@
 #
 #   scripts/phase2b_quickstart.sh [--preflight] [--train] [--validate] [--sweep] [--identity] [--recipe FILE] [--jobs N] [-- ...]
 #
-# Without a part named it runs all of them: preflight, training (pairs, then stages), validation. What is done already is
-# skipped, so it can be stopped and started again at any time. The recipe is recipe/nano.yaml unless told otherwise: a few
-# minutes on two CPU cores, nothing to download. What follows -- goes to `kvlingua quickstart` (--set a.b=c, --device, --out).
+# Without a part named it runs all of them: preflight, training (pairs, then stages), validation, the scale sweep and identity
+# signatures. What is done already is skipped, so it can be stopped and started again at any time. The recipe is
+# recipe/nano.yaml unless told otherwise: a few minutes on two CPU cores, nothing to download. What follows -- goes to
+# `kvlingua quickstart` (--set a.b=c, --device, --out).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 say() { printf 'quickstart: %s\n' "$*" >&2; }
 usage() {
-  sed -n '2,8s/^# \{0,1\}//p' "$0"
+  sed -n '2,9s/^# \{0,1\}//p' "$0"
 }
 
 parts=()
@@ -18,11 +19,7 @@ recipe=
 jobs=$(nproc 2> /dev/null || echo 2)
 while [ $# -gt 0 ]; do
   case $1 in
-    --preflight | --train | --validate) parts+=("$1") ;;
-    --sweep | --identity)
-      say "${1#--}: not in this version"
-      exit 1
-      ;;
+    --preflight | --train | --validate | --sweep | --identity) parts+=("$1") ;;
     --recipe | --jobs)
       [ $# -ge 2 ] || { say "$1 needs a value"; exit 2; }
       if [ "$1" = --recipe ]; then recipe=$2; else jobs=$2; fi

@@ -12,7 +12,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates python3 python3-pip python3-venv python3-numpy python3-scipy python3-h5py
   nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libfmt-dev libspdlog-dev libssl-dev libpcre2-dev libutf8proc-dev libzip-dev zlib1g-dev
   libhdf5-dev libprotobuf-dev protobuf-compiler libboost-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
-  libgloo-dev gnuplot-nox)
+  libgloo-dev liblinear-dev gnuplot-nox)
 
 missing=()
 for package in "${packages[@]}"; do

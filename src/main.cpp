@@ -1,80 +1,73 @@
-// From a verb's name to the function that does it (verbs/), and from whatever is thrown to one line
-// and an exit code.
-//
-// Built with the verbs as a shared library that the launcher loads when a verb needs torch.
-#include <c10/util/Exception.h>
+// The program: reads the command line by the verbs' declarations (verbs/list.h), answers --help,
+// --version and `recipe`, and loads the library with the other verbs' actions only when it is needed,
+// because libtorch and CUDA take seconds to load.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <unistd.h>
 
-#include <map>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <string>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/guard.h"
-#include "kvlingua/base/log.h"
-#include "kvlingua/base/mapped_files.h"
-#include "kvlingua/base/progress.h"
-#include "kvlingua/base/stop_signal.h"
 #include "kvlingua/config/command_line.h"
-#include "verbs/verbs.h"
+#include "kvlingua/config/options_json.h"
+#include "verbs/list.h"
 
-namespace kvlingua {
 namespace {
 
-using VerbFunction = int (*)(const CommandLine&);
-const std::map<std::string, VerbFunction>& verb_table() {
-  static const std::map<std::string, VerbFunction> table = {{"preflight", verbs::preflight},
-                                                            {"generate", verbs::generate},
-                                                            {"verify", verbs::verify},
-                                                            {"train", verbs::train},
-                                                            {"evaluate", verbs::evaluate},
-                                                            {"quickstart", verbs::quickstart},
-                                                            {"import", verbs::import_from},
-                                                            {"export", verbs::export_to},
-                                                            {"ask", verbs::ask},
-                                                            {"inspect", verbs::inspect},
-                                                            {"nano-lm", verbs::nano_lm},
-                                                            {"sweep", verbs::sweep},
-                                                            {"identity", verbs::identity}};
-  return table;
+using namespace kvlingua;
+
+int run_main_library(const ParsedCommandLine& parsed) {
+  const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const std::filesystem::path library = here.parent_path() / "lib" / "libkvlingua_main.so";
+  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    const char* reason = dlerror();
+    throw Error({.where = library.string(),
+                 .what = "cannot be loaded",
+                 .got = printable(reason == nullptr ? "" : reason, 300),
+                 .remedy = "run scripts/setup.sh and build again"});
+  }
+  using Main = int (*)(const ParsedCommandLine&);
+  const auto entry = reinterpret_cast<Main>(dlsym(handle, "kvlingua_main"));
+  if (entry == nullptr) {
+    throw Error(
+        {.where = library.string(), .what = "is not of this version", .remedy = "build again"});
+  }
+  return entry(parsed);
 }
 
-void set_verbosity(int verbosity) {
-  set_log_level(verbosity < 0    ? LogLevel::kWarning
-                : verbosity == 0 ? LogLevel::kInfo
-                                 : LogLevel::kDebug);
-  set_progress_mode(verbosity < 0 ? ProgressMode::kNone : ProgressMode::kAuto);
-}
-
-// torch's errors carry a stack trace; its first line is enough, and running out of memory has a
-// code of its own.
-int run(const CommandLine& command) {
-  try {
-    const auto verb = verb_table().find(command.verb);
-    if (verb == verb_table().end()) verbs::not_in_this_version(command.verb);
-    return verb->second(command);
-  } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
-    const std::string line = printable(text.substr(0, text.find('\n')), 300);
-    const bool memory = text.find("out of memory") != std::string::npos ||
-                        text.find("can't allocate memory") != std::string::npos;
-    if (!memory) throw Error({.what = "torch: " + line});
-    throw Error({.code = ExitCode::kDevice,
-                 .what = line,
-                 .remedy = "lower data.batch_tokens or train.*.batch.size, use "
-                           "pair.source.layer_streaming or data.sequential; "
-                           "`kvlingua preflight` says what fits"});
+// Started with descriptors 0, 1 or 2 closed (cron, daemons), the next file opened would get their
+// numbers and the log be written into it.
+void open_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY);
   }
 }
 
 }  // namespace
-}  // namespace kvlingua
 
-extern "C" __attribute__((visibility("default"))) int kvlingua_main(
-    const kvlingua::CommandLine& command) {
-  kvlingua::install_terminate_line();
-  kvlingua::install_bus_error_line();
-  kvlingua::watch_stop_signals();
-  return kvlingua::guarded([&] {
-    kvlingua::set_verbosity(command.verbosity);
-    return kvlingua::run(command);
+int main(int argc, char** argv) {
+  open_standard_streams();
+  // A reader that goes away is an error of the write, with a line of its own.
+  std::signal(SIGPIPE, SIG_IGN);
+  install_terminate_line();
+  const int code = guarded([&] {
+    const ParsedCommandLine parsed =
+        parse_command_line(verbs::all_verbs<false>(), argc, argv, KVLINGUA_VERSION);
+    if (!parsed.answer.empty()) {
+      write_stdout(parsed.answer);
+      return 0;
+    }
+    if (parsed.verb->run) return parsed.verb->run(parsed.command, parsed.options.get());
+    return run_main_library(parsed);
   });
+  std::fflush(stdout);
+  std::fflush(stderr);
+  // Destructors of loaded libraries (CUDA, OpenMP) have nothing to save and may take long or crash
+  // at exit.
+  _exit(code);
 }

@@ -14,12 +14,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "eval/evaluation.h"
+#include "eval/report/report.h"
 #include "kvlingua/config/eval_options.h"
 
 namespace kvlingua {
@@ -43,9 +43,8 @@ ChoiceSet parse_choices(std::string_view text, bool csv, const BenchmarkOptions&
 // lone capital letter of an option after "answer", or at the beginning, or the only one.
 int extract_choice(std::string_view text, size_t options, bool c2c);
 
-// {name, gold, method, n, skipped, chance, conditions{name: {accuracy{rate, low, high}, answered}},
-// subjects?}
-nlohmann::ordered_json run_benchmark(const BenchmarkOptions& options, const EvaluationInput& input);
+// baseline, full_text and every projector on its items.
+BenchmarkNumbers run_benchmark(const BenchmarkOptions& options, const EvaluationInput& input);
 
 // Rows of RFC 4180 CSV: quotes, doubled quotes, line breaks in quotes. Throws Error (kInput) for an
 // unclosed quote.

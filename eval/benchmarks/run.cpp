@@ -16,8 +16,6 @@ namespace kvlingua {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 std::string letter(size_t index) { return std::string(1, static_cast<char>('A' + index)); }
 
 // Endings are compared as text where the question is an unfinished one; elsewhere by their letters.
@@ -75,70 +73,87 @@ std::vector<int> by_likelihood(const Reader& target, const std::vector<Given>& g
   return chosen;
 }
 
-}  // namespace
+struct Count {
+  int64_t right = 0, answered = 0;
+};
+using Conditions = std::vector<std::unique_ptr<Condition>>;
 
-Json run_benchmark(const BenchmarkOptions& options, const EvaluationInput& input) {
-  BenchmarkOptions limited = options;
-  if (input.limit > 0)
-    limited.limit = options.limit > 0 ? std::min(options.limit, input.limit) : input.limit;
-  const ChoiceSet set = read_choices(limited);
-  std::vector<std::unique_ptr<Condition>> conditions;
+Conditions conditions_of(const EvaluationInput& input) {
+  Conditions conditions;
   conditions.push_back(make_baseline());
   conditions.push_back(make_full_text());
   for (const auto& [name, named] : input.projectors)
     if (named.projector != nullptr)
       conditions.push_back(make_projected(name, *named.projector, named.checkpoint));
+  return conditions;
+}
 
-  std::vector<Probe> probes;
-  for (const Choice& item : set.items) probes.push_back(probe_of(item, options));
-  std::map<std::string, int64_t> right, answered;
-  constexpr size_t kBlock = 32;
-  for (size_t begin = 0; begin < set.items.size(); begin += kBlock) {
-    const size_t end = std::min(set.items.size(), begin + kBlock);
-    std::vector<Item> items;
-    for (size_t i = begin; i < end; ++i)
-      items.push_back(make_item(probes[i], input.source, input.target, input.alignment,
-                                input.options.max_new_tokens));
-    const std::vector<Choice> choices(set.items.begin() + static_cast<int64_t>(begin),
-                                      set.items.begin() + static_cast<int64_t>(end));
-    Block block(std::move(items), input.source, input.target,
-                {.batch_size = input.options.batch_size, .seed = input.seed});
-    for (const auto& condition : conditions) {
-      std::vector<Given> given;
-      for (size_t i = 0; i < block.size(); ++i) given.push_back(condition->give(block, i));
-      std::vector<int> chosen;
-      if (options.method == "generate" && !by_ending(options)) {
-        for (const auto& row :
-             answer(input.target, given, input.options.max_new_tokens, input.options.batch_size))
-          chosen.push_back(extract_choice(input.target.decode(row.ids),
-                                          choices[chosen.size()].options.size(),
-                                          options.gold == "c2c"));
-      } else {
-        chosen = by_likelihood(input.target, given, choices, options, input.options.batch_size);
-      }
-      for (size_t k = 0; k < chosen.size(); ++k) {
-        answered[condition->name()] += chosen[k] >= 0;
-        right[condition->name()] += chosen[k] == static_cast<int>(choices[k].gold);
-      }
+std::vector<int> choices_of(const BenchmarkOptions& options, const EvaluationInput& input,
+                            const std::vector<Given>& given, const std::vector<Choice>& items) {
+  if (options.method != "generate" || by_ending(options))
+    return by_likelihood(input.target, given, items, options, input.options.batch_size);
+  std::vector<int> chosen;
+  for (const auto& row :
+       answer(input.target, given, input.options.max_new_tokens, input.options.batch_size))
+    chosen.push_back(extract_choice(input.target.decode(row.ids),
+                                    items[chosen.size()].options.size(), options.gold == "c2c"));
+  return chosen;
+}
+
+void ask_block(const BenchmarkOptions& options, const EvaluationInput& input,
+               const std::vector<Choice>& choices, const std::vector<Probe>& probes,
+               const Conditions& conditions, std::map<std::string, Count>& counts) {
+  std::vector<Item> items;
+  for (const Probe& probe : probes)
+    items.push_back(make_item(probe, input.source, input.target, input.alignment,
+                              input.options.max_new_tokens));
+  Block block(std::move(items), input.source, input.target,
+              {.batch_size = input.options.batch_size, .seed = input.seed});
+  for (const auto& condition : conditions) {
+    std::vector<Given> given;
+    for (size_t i = 0; i < block.size(); ++i) given.push_back(condition->give(block, i));
+    const std::vector<int> chosen = choices_of(options, input, given, choices);
+    Count& count = counts[condition->name()];
+    for (size_t k = 0; k < chosen.size(); ++k) {
+      count.answered += chosen[k] >= 0;
+      count.right += chosen[k] == static_cast<int>(choices[k].gold);
     }
   }
-  double chance = 0;
+}
+
+}  // namespace
+
+BenchmarkNumbers run_benchmark(const BenchmarkOptions& options, const EvaluationInput& input) {
+  BenchmarkOptions limited = options;
+  if (input.limit > 0)
+    limited.limit = options.limit > 0 ? std::min(options.limit, input.limit) : input.limit;
+  const ChoiceSet set = read_choices(limited);
+  const Conditions conditions = conditions_of(input);
+  std::map<std::string, Count> counts;
+  constexpr size_t kBlock = 32;
+  in_batches(set.items.size(), kBlock, [&](size_t begin, size_t end) {
+    const std::vector<Choice> choices(set.items.begin() + static_cast<int64_t>(begin),
+                                      set.items.begin() + static_cast<int64_t>(end));
+    std::vector<Probe> probes;
+    for (const Choice& item : choices) probes.push_back(probe_of(item, options));
+    ask_block(options, input, choices, probes, conditions, counts);
+  });
+  BenchmarkNumbers numbers{.name = options.kind,
+                           .file = options.file,
+                           .gold = options.gold,
+                           .method = by_ending(options) ? "likelihood" : options.method,
+                           .n = static_cast<int64_t>(set.items.size()),
+                           .skipped = set.skipped};
   for (const Choice& item : set.items)
-    chance +=
+    numbers.chance +=
         1.0 / static_cast<double>(item.options.size()) / static_cast<double>(set.items.size());
-  const auto n = static_cast<int64_t>(set.items.size());
-  Json json{{"name", options.kind},
-            {"file", options.file},
-            {"gold", options.gold},
-            {"method", by_ending(options) ? "likelihood" : options.method},
-            {"n", n},
-            {"skipped", set.skipped},
-            {"chance", chance}};
-  for (const auto& condition : conditions)
-    json["conditions"][condition->name()] = {
-        {"accuracy", rate_json(right[condition->name()], n, input.options.criteria.confidence)},
-        {"answered", answered[condition->name()]}};
-  return json;
+  for (const auto& condition : conditions) {
+    const Count count = counts[condition->name()];
+    numbers.conditions.push_back(
+        {condition->name(), rate_of(count.right, numbers.n, input.options.criteria.confidence),
+         count.answered});
+  }
+  return numbers;
 }
 
 }  // namespace kvlingua

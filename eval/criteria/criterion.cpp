@@ -202,6 +202,35 @@ void conclude(CriterionResult& result, const stats::ClusterInterval& interval,
   }
 }
 
+stats::ClusterInterval difference_on(
+    const CriterionInput& input, const std::vector<Triple>& items,
+    const std::function<std::optional<std::pair<double, double>>(const Triple&)>& values) {
+  stats::Clustered c;
+  std::vector<std::string> groups, contents;
+  for (const Triple& item : items) {
+    const auto both = values(item);
+    if (!both) continue;
+    c.first.push_back(both->first);
+    c.second.push_back(both->second);
+    groups.push_back(group_of(*item.gated));
+    contents.push_back(content_of(*item.gated));
+  }
+  c.group = stats::labels_of(groups);
+  c.content = stats::labels_of(contents);
+  return stats::clustered_difference(
+      c, {.resamples = input.resamples, .confidence = input.confidence, .seed = input.seed});
+}
+
+void state(CriterionResult& result, const stats::ClusterInterval& interval) {
+  result.n = interval.n;
+  result.groups = interval.groups;
+  result.contents = interval.contents;
+  result.design_effect = interval.design_effect;
+  result.statistic = interval.estimate;
+  result.low = interval.low;
+  result.high = interval.high;
+}
+
 Verdict above(const stats::Interval& interval, double threshold) {
   if (std::isnan(interval.low) || std::isnan(interval.high)) return Verdict::kInconclusive;
   if (interval.low >= threshold) return Verdict::kPass;

@@ -10,7 +10,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "eval/answer.h"
@@ -93,6 +95,13 @@ void leave_open(CriterionResult& result, std::string why);
 // show nothing either way.
 void conclude(CriterionResult& result, const stats::ClusterInterval& interval,
               const std::string& cannot_show);
+
+// The mean difference of two values, over the items for which `values` knows both.
+stats::ClusterInterval difference_on(
+    const CriterionInput& input, const std::vector<Triple>& items,
+    const std::function<std::optional<std::pair<double, double>>(const Triple&)>& values);
+// Statistic, interval and what they stand on, as the interval says them; no verdict.
+void state(CriterionResult& result, const stats::ClusterInterval& interval);
 
 // pass when low >= threshold, fail when high < threshold.
 Verdict above(const stats::Interval& interval, double threshold);

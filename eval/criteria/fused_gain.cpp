@@ -9,20 +9,12 @@ namespace {
 // rate(judged) - rate(other) over the items that have both.
 stats::ClusterInterval gain(const CriterionInput& input, const std::vector<Triple>& items,
                             const std::string& other) {
-  stats::Clustered c;
-  std::vector<std::string> groups, contents;
-  for (const Triple& item : items) {
-    const Answer* answer = input.answers.find(other, item.gated->item);
-    if (answer == nullptr) continue;
-    c.first.push_back(item.gated->score.exact);
-    c.second.push_back(answer->score.exact);
-    groups.push_back(group_of(*item.gated));
-    contents.push_back(content_of(*item.gated));
-  }
-  c.group = stats::labels_of(groups);
-  c.content = stats::labels_of(contents);
-  return stats::clustered_difference(
-      c, {.resamples = input.resamples, .confidence = input.confidence, .seed = input.seed});
+  return difference_on(input, items,
+                       [&](const Triple& item) -> std::optional<std::pair<double, double>> {
+                         const Answer* answer = input.answers.find(other, item.gated->item);
+                         if (answer == nullptr) return std::nullopt;
+                         return std::pair(item.gated->score.exact, answer->score.exact);
+                       });
 }
 
 }  // namespace
@@ -38,13 +30,7 @@ CriterionResult judge_fused_gain(const CriterionInput& input) {
       "wrong_source (the target's own cache right, the source's of another item).";
   const auto items = paired_items(input, {});
   const auto interval = gain(input, items, "full_text");
-  result.n = interval.n;
-  result.groups = interval.groups;
-  result.contents = interval.contents;
-  result.design_effect = interval.design_effect;
-  result.statistic = interval.estimate;
-  result.low = interval.low;
-  result.high = interval.high;
+  state(result, interval);
   if (items.empty()) {
     leave_open(result, "no item was answered under both " + input.gated + " and full_text");
     return result;

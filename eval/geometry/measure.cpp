@@ -5,13 +5,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
-#include <optional>
 
+#include "eval/geometry/kept_lines.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
-#include "kvlingua/io/json_lines.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/model/decode_session.h"
 
@@ -68,39 +66,6 @@ std::string fingerprint(const CausalLM& model, const std::vector<MeasureRequest>
   }
   return hash.hex();
 }
-
-// What an earlier run left, if it was of the same.
-class Kept {
- public:
-  Kept(const MeasureOptions& options, const std::string& mark) {
-    if (options.file.empty()) return;
-    std::filesystem::create_directories(options.file.parent_path());
-    bool same = false;
-    if (options.resume && std::filesystem::exists(options.file)) {
-      read_json_lines(options.file, [&](const nlohmann::json& line, size_t number) {
-        if (number == 1) same = line.value("fingerprint", std::string()) == mark;
-        if (number > 1 && same) {
-          Measurement m = measurement_from(line);
-          found_.emplace(m.id, std::move(m));
-        }
-      });
-    }
-    if (!same) std::filesystem::remove(options.file);
-    writer_.emplace(options.file);
-    if (!same) writer_->write(nlohmann::json{{"fingerprint", mark}});
-  }
-  const Measurement* find(const std::string& id) const {
-    const auto at = found_.find(id);
-    return at == found_.end() ? nullptr : &at->second;
-  }
-  void keep(const Measurement& m) {
-    if (writer_ && !found_.contains(m.id)) writer_->write(to_json(m));
-  }
-
- private:
-  std::map<std::string, Measurement> found_;
-  std::optional<JsonLinesWriter> writer_;
-};
 
 // Greedy continuation of all rows, the finished ones stepping on until the last is: how many new
 // tokens each row wrote.
@@ -195,7 +160,7 @@ std::vector<Measurement> measure_batch(const CausalLM& model,
 
 MeasureResult measure(const CausalLM& model, const std::vector<MeasureRequest>& requests,
                       const MeasureOptions& options) {
-  Kept kept(options, fingerprint(model, requests, options));
+  KeptLines kept(options.file, fingerprint(model, requests, options), options.resume);
   MeasureResult result;
   result.measurements.resize(requests.size());
   // By length, so that a batch wastes little on padding.
@@ -214,7 +179,7 @@ MeasureResult measure(const CausalLM& model, const std::vector<MeasureRequest>& 
     }
     if (known) {
       for (size_t i = begin; i < end; ++i)
-        result.measurements[order[i]] = *kept.find(requests[order[i]].id);
+        result.measurements[order[i]] = measurement_from(*kept.find(requests[order[i]].id));
       result.resumed += static_cast<int64_t>(end - begin);
       progress.skip(static_cast<int64_t>(end - begin));
       continue;
@@ -226,7 +191,7 @@ MeasureResult measure(const CausalLM& model, const std::vector<MeasureRequest>& 
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     for (size_t i = begin; i < end; ++i) {
       Measurement& m = measured[i - begin];
-      kept.keep(m);
+      kept.keep(to_json(m));
       result.positions += m.cache_tokens;
       result.measurements[order[i]] = std::move(m);
     }

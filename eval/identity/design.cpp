@@ -1,74 +1,71 @@
 #include "eval/identity/design.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <memory>
 
+#include "eval/geometry/yaml_texts.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/json.h"
 #include "kvlingua/text/chat_template.h"
 
 namespace kvlingua {
 
 namespace {
 
-[[noreturn]] void refuse(const std::string& where, const YAML::Mark& mark, std::string what,
-                         std::string expected) {
-  throw Error(
-      {.code = ExitCode::kInput,
-       .where = mark.is_null() ? where : cat(where, ":", mark.line + 1, ":", mark.column + 1),
-       .what = std::move(what),
-       .expected = std::move(expected),
-       .remedy = "see eval/probes/identity.yaml for the form"});
-}
-
-std::vector<std::string> texts_of(const YAML::Node& node, const std::string& where,
-                                  const std::string& whose) {
-  std::vector<std::string> texts;
-  if (node && node.IsScalar()) texts.push_back(node.Scalar());
-  if (node && node.IsSequence())
-    for (const auto& entry : node) {
-      if (!entry.IsScalar()) refuse(where, entry.Mark(), whose + ": an entry is no text", "text");
-      texts.push_back(entry.Scalar());
-    }
-  return texts;
-}
-
-Persona persona_from(const std::string& key, const YAML::Node& node, const std::string& where) {
+Persona persona_from(const std::string& key, const YAML::Node& node, const TextFile& file) {
   Persona persona{key, key, key, {}, {}};
-  if (node.IsScalar()) {
-    persona.wordings.push_back(node.Scalar());
-  } else if (node.IsMap()) {
-    if (node["name"]) persona.name = persona.label = node["name"].Scalar();
-    if (node["label"]) persona.label = node["label"].Scalar();
-    persona.markers = texts_of(node["markers"], where, key);
-    for (const char* name : {"wordings", "text", "system_prompt"})
-      if (persona.wordings.empty()) persona.wordings = texts_of(node[name], where, key);
+  const std::string whose = "persona " + printable(key, 60);
+  if (!node.IsMap()) {
+    persona.wordings = file.texts(node, whose);
+    return persona;
   }
-  std::erase_if(persona.wordings, [](const std::string& text) {
-    return text.find_first_not_of(" \t\r\n") == std::string::npos;
-  });
+  if (node["name"]) persona.name = persona.label = node["name"].Scalar();
+  if (node["label"]) persona.label = node["label"].Scalar();
+  if (node["markers"]) persona.markers = file.texts(node["markers"], "markers of " + whose);
+  for (const char* name : {"wordings", "text", "system_prompt"})
+    if (persona.wordings.empty() && node[name]) persona.wordings = file.texts(node[name], whose);
   if (persona.wordings.empty())
-    refuse(where, node.Mark(), "persona " + printable(key, 60) + " has no texts",
-           "wordings: [...]");
+    file.refuse(node.Mark(), whose + " has no texts", "wordings: [...]");
   return persona;
 }
 
-std::vector<Persona> personas_from(const YAML::Node& node, const std::string& where) {
+std::vector<Persona> personas_from(const YAML::Node& node, const TextFile& file) {
   std::vector<Persona> out;
   if (!node) return out;
-  if (!node.IsMap()) refuse(where, node.Mark(), "personas are not a map", "key: texts");
+  if (!node.IsMap()) file.refuse(node.Mark(), "personas are not a map", "key: texts");
   for (const auto& entry : node)
-    out.push_back(persona_from(entry.first.Scalar(), entry.second, where));
+    out.push_back(persona_from(entry.first.Scalar(), entry.second, file));
   for (const Persona& persona : out)
     if (persona.wordings.size() != out[0].wordings.size())
-      refuse(where, node.Mark(),
-             cat(printable(persona.key, 60), " has ", persona.wordings.size(), " wordings, ",
-                 printable(out[0].key, 60), " has ", out[0].wordings.size()),
-             "as many wordings of each");
+      file.refuse(node.Mark(),
+                  cat(printable(persona.key, 60), " has ", persona.wordings.size(), " wordings, ",
+                      printable(out[0].key, 60), " has ", out[0].wordings.size()),
+                  "as many wordings of each");
   return out;
+}
+
+std::vector<Recognition> recognition_from(const YAML::Node& node, const TextFile& file) {
+  if (!node) return {{"Who are you?", "I am"}, {"What is it that you do?", "I am"}};
+  std::vector<Recognition> out;
+  if (node.IsSequence())
+    for (const auto& entry : node) {
+      if (!entry.IsMap() || !entry["prompt"] || !entry["beginning"])
+        file.refuse(entry.Mark(), "not a question of recognition", "prompt and beginning");
+      out.push_back({entry["prompt"].Scalar(), entry["beginning"].Scalar()});
+    }
+  if (out.empty())
+    file.refuse(node.Mark(), "recognition has no questions", "a list of prompt and beginning");
+  return out;
+}
+
+std::vector<PromptGroup> groups_from(const YAML::Node& prompts, const TextFile& file) {
+  std::vector<PromptGroup> groups;
+  if (!prompts.IsMap()) return {{"all", file.texts(prompts, "prompts")}};
+  for (const auto& group : prompts) {
+    const std::string name = group.first.Scalar();
+    groups.push_back({name, file.texts(group.second, "group " + printable(name, 60))});
+  }
+  return groups;
 }
 
 }  // namespace
@@ -86,33 +83,22 @@ std::filesystem::path builtin_identity() {
   return project_root() / "eval" / "probes" / "identity.yaml";
 }
 
-IdentityDesign read_identity(const std::filesystem::path& file) {
-  const std::string where = file.string(), text = read_text_file(file);
+IdentityDesign read_identity(const std::filesystem::path& path) {
+  const TextFile file{path.string(), "eval/probes/identity.yaml"};
+  const YAML::Node root = file.load();
+  if (!root.IsMap() || !root["personas"])
+    file.refuse(root.Mark(), "not a file of personas", "personas and prompts");
   IdentityDesign design;
-  try {
-    const YAML::Node root = YAML::Load(text);
-    if (!root.IsMap() || !root["personas"])
-      refuse(where, root.Mark(), "not a file of personas", "personas and prompts");
-    design.personas = personas_from(root["personas"], where);
-    design.topics = personas_from(root["topics"], where);
-    if (design.personas.size() < 2)
-      refuse(where, root["personas"].Mark(), cat(design.personas.size(), " persona"),
-             "two at least: one alone can be told from nothing");
-    const YAML::Node prompts = root["prompts"];
-    if (!prompts || !(prompts.IsMap() || prompts.IsSequence()))
-      refuse(where, root.Mark(), "no prompts", "prompts: a map from group to texts, or a list");
-    if (prompts.IsSequence()) design.groups.push_back({"all", texts_of(prompts, where, "prompts")});
-    if (prompts.IsMap())
-      for (const auto& group : prompts)
-        design.groups.push_back(
-            {group.first.Scalar(), texts_of(group.second, where, group.first.Scalar())});
-    for (const PromptGroup& group : design.groups)
-      if (group.prompts.empty())
-        refuse(where, prompts.Mark(), "group " + printable(group.name, 60) + " has no prompts",
-               "one at least");
-  } catch (const YAML::Exception& error) {
-    refuse(where, error.mark, "not readable as YAML: " + printable(error.msg), "YAML or JSON");
-  }
+  design.personas = personas_from(root["personas"], file);
+  design.topics = personas_from(root["topics"], file);
+  if (design.personas.size() < 2)
+    file.refuse(root["personas"].Mark(), cat(design.personas.size(), " persona"),
+                "two at least: one alone can be told from nothing");
+  const YAML::Node prompts = root["prompts"];
+  if (!prompts || !(prompts.IsMap() || prompts.IsSequence()) || prompts.size() == 0)
+    file.refuse(root.Mark(), "no prompts", "prompts: a map from group to texts, or a list");
+  design.groups = groups_from(prompts, file);
+  design.recognition = recognition_from(root["recognition"], file);
   return design;
 }
 

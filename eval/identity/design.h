@@ -22,9 +22,14 @@ struct PromptGroup {
   std::string name;
   std::vector<std::string> prompts;
 };
+// A question whose answer begins with `beginning` and goes on with a persona's label.
+struct Recognition {
+  std::string prompt, beginning;
+};
 struct IdentityDesign {
   std::vector<Persona> personas, topics;
   std::vector<PromptGroup> groups;
+  std::vector<Recognition> recognition;  // never empty
   int64_t prompts() const;
   // Of both; personas with one text each have one.
   int64_t wordings() const;
@@ -33,8 +38,9 @@ struct IdentityDesign {
 // eval/probes/identity.yaml
 std::filesystem::path builtin_identity();
 // `personas` and `prompts`; `topics`, a persona's `name`, `label` and `markers` may be missing, and
-// `text` (or the persona itself being a text) stands for one wording. Throws Error (kInput): a
-// persona without texts, fewer than two personas, wordings that differ in number.
+// `text` (or the persona itself being a text) stands for one wording; `recognition`, a list of
+// {prompt, beginning}, has two questions unless given. Throws Error (kInput): a persona without
+// texts, fewer than two personas, wordings that differ in number.
 IdentityDesign read_identity(const std::filesystem::path& file);
 // The first so many wordings and prompts of a group; 0: all.
 void shorten(IdentityDesign& design, int64_t wordings, int64_t prompts_per_group);

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
+#include "eval/identity/classifiers.h"
 #include "eval/statistics/agreement.h"
 #include "eval/statistics/comparison.h"
+#include "eval/statistics/effect_size.h"
 #include "eval/statistics/resampling.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
@@ -252,6 +255,49 @@ Json confusion(const std::vector<Signature>& all, const LeaveOut& result, int64_
   return matrix;
 }
 
+// Accuracy of each other classifier over the headline's folds.
+Json extras_of(const std::vector<Signature>& all, int64_t kinds, const IdentityOptions& options,
+               const std::function<std::vector<double>(const LeaveOut&, uint64_t)>& draws) {
+  Json out = Json::object();
+  uint64_t stream = 20;
+  for (const std::string& name : classifier_names()) {
+    LeaveOut result;
+    result.predicted.assign(all.size(), -1);
+    for (const Fold& fold : folds_of(all)) {
+      FeatureRows train, test;
+      std::vector<int64_t> labels;
+      for (const size_t i : fold.train)
+        train.push_back(all[i].features), labels.push_back(all[i].label);
+      for (const size_t i : fold.test) test.push_back(all[i].features);
+      const auto predicted = classify(name, train, labels, kinds, test,
+                                      {options.trees, static_cast<uint64_t>(options.seed)});
+      for (size_t i = 0; i < fold.test.size(); ++i) result.predicted[fold.test[i]] = predicted[i];
+    }
+    for (size_t i = 0; i < all.size(); ++i)
+      result.accuracy += (result.predicted[i] == all[i].label) / static_cast<double>(all.size());
+    out[name] = interval_of(result.accuracy, draws(result, stream++), options.confidence);
+  }
+  return out;
+}
+
+// Components of standardised features, and how far each pair of personas lies apart on the first.
+Json components_of(const std::vector<Signature>& all, const IdentityDesign& design) {
+  FeatureRows rows;
+  for (const Signature& s : all) rows.push_back(s.features);
+  const PrincipalComponents found = principal_components(rows);
+  std::vector<std::vector<double>> first(design.personas.size());
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!found.scores[i].empty())
+      first[static_cast<size_t>(all[i].label)].push_back(found.scores[i][0]);
+  Json pairs = Json::object();
+  for (size_t a = 0; a < first.size(); ++a)
+    for (size_t b = a + 1; b < first.size(); ++b)
+      if (first[a].size() > 1 && first[b].size() > 1)
+        pairs[cat(design.personas[a].key, "_vs_", design.personas[b].key)] =
+            stats::cohens_d(first[a], first[b]);
+  return {{"scaled", true}, {"explained_variance_ratio", found.explained}, {"pc1_d", pairs}};
+}
+
 std::vector<Signature> one_layer(std::vector<Signature> all, size_t layer) {
   for (Signature& s : all)
     s.features = {s.features.begin() + static_cast<int64_t>(6 * layer),
@@ -310,8 +356,8 @@ std::vector<Signature> without_length(std::vector<Signature> all) {
         groups.back().lengths.push_back(all[r].length);
       }
     }
-    const double slope = stats::within_slope(groups);
-    for (Signature& s : all) s.features[f] -= slope * (s.length - overall);
+    const stats::LengthCurve curve = stats::length_curve(groups);
+    for (Signature& s : all) s.features[f] -= curve.at(s.length) - curve.at(overall);
   }
   return all;
 }
@@ -363,6 +409,10 @@ Json analyse_signatures(const std::vector<Signature>& personas,
     rows["leave_group_out_only"] =
         row_json(group_out, draws(free, group_out, 5), options.confidence);
   }
+  Json extras = Json::object();
+  if (options.extras)
+    extras = extras_of(free, kinds, options,
+                       [&](const LeaveOut& r, uint64_t stream) { return draws(free, r, stream); });
   std::string verdict = "undecided", reason;
   bool beats = design.wordings() > 1 && !topics.empty() && headline.p <= 0.05, none = false;
   for (const auto& [name, interval] : above.items()) {
@@ -385,26 +435,28 @@ Json analyse_signatures(const std::vector<Signature>& personas,
     layers.push_back({{"layer", l}, {"accuracy", one.accuracy}});
   }
   const double null_mean = headline.null.empty() ? 0 : stats::moments(headline.null).mean;
-  return {
-      {"fingerprinting",
-       {{"persona_stats", fingerprints(personas, design)}, {"total_samples", personas.size()}}},
-      {"classification",
-       {{"headline", "ridge, length taken out, one wording and one group of prompts left out"},
-        {"rows", rows},
-        {"above", above},
-        {"confusion_matrix", confusion(free, headline, kinds)},
-        {"permutation_test",
-         {{"n_permutations", options.permutations},
-          {"actual_score", headline.accuracy},
-          {"null_mean", null_mean},
-          {"null_std", headline.null.empty() ? 0 : stats::moments(headline.null).deviation},
-          {"p_value", options.permutations > 0 ? Json(headline.p) : Json()},
-          {"significant", options.permutations > 0 && headline.p <= 0.05}}},
-        {"chance_level", 1.0 / static_cast<double>(kinds)}}},
-      {"pairwise_analysis", {{"pairwise_norm_comparisons", pairwise(personas, design, options)}}},
-      {"layer_analysis", {{"per_layer_accuracy", layers}}},
-      {"consistency", consistency(personas, design)},
-      {"verdict", {{"identity", verdict}, {"reason", reason}}}};
+  return {{"fingerprinting",
+           {{"persona_stats", fingerprints(personas, design)}, {"total_samples", personas.size()}}},
+          {"classification",
+           {{"headline", "ridge, length taken out, one wording and one group of prompts left out"},
+            {"rows", rows},
+            {"above", above},
+            {"extras", extras},
+            {"confusion_matrix", confusion(free, headline, kinds)},
+            {"permutation_test",
+             {{"n_permutations", options.permutations},
+              {"actual_score", headline.accuracy},
+              {"null_mean", null_mean},
+              {"null_std", headline.null.empty() ? 0 : stats::moments(headline.null).deviation},
+              {"p_value", options.permutations > 0 ? Json(headline.p) : Json()},
+              {"significant", options.permutations > 0 && headline.p <= 0.05}}},
+            {"chance_level", 1.0 / static_cast<double>(kinds)}}},
+          {"pairwise_analysis",
+           {{"pairwise_norm_comparisons", pairwise(personas, design, options)},
+            {"pca_analysis", components_of(free, design)}}},
+          {"layer_analysis", {{"per_layer_accuracy", layers}}},
+          {"consistency", consistency(personas, design)},
+          {"verdict", {{"identity", verdict}, {"reason", reason}}}};
 }
 
 }  // namespace kvlingua

@@ -37,7 +37,7 @@ struct LeaveOut {
 // Throws Error (kInput) when neither has two.
 LeaveOut leave_out(const std::vector<Signature>& signatures, int64_t labels, int64_t permutations,
                    uint64_t seed);
-// Features less their slope on length, from variation inside a text (label and wording).
+// Features less what length does to them, a parabola from variation inside a text (label and wording).
 std::vector<Signature> without_length(std::vector<Signature> signatures);
 // Length as the only feature.
 std::vector<Signature> only_length(std::vector<Signature> signatures);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "eval/report/text.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua::report {
@@ -48,7 +49,7 @@ void find_all(std::string_view text, const std::vector<std::string>& words, bool
 
 std::string escape(std::string_view raw) {
   std::string out;
-  for (char c : printable_lines(raw)) {
+  for (char c : printable_lines(valid_text(raw))) {
     switch (c) {
       case '&':
         out += "&amp;";
@@ -75,8 +76,10 @@ std::string escape(std::string_view raw) {
   return out;
 }
 
-std::string highlighted(std::string_view text, const std::vector<std::string>& markers,
+std::string highlighted(std::string_view raw, const std::vector<std::string>& markers,
                         const std::vector<std::string>& known) {
+  const std::string valid = valid_text(raw);
+  const std::string_view text = valid;
   std::vector<Range> ranges;
   find_all(text, markers, false, ranges);
   find_all(text, known, true, ranges);

@@ -1,7 +1,6 @@
 // Pieces of report.html: escaped text, small inline SVGs, tables.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>

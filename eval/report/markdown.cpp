@@ -1,7 +1,7 @@
 // report.md: the same as report.html for a terminal or a pull request.
 #include <algorithm>
 
-#include "eval/report/report.h"
+#include "eval/report/faces.h"
 #include "eval/report/text.h"
 #include "kvlingua/base/error.h"
 
@@ -11,239 +11,253 @@ namespace {
 
 using namespace report;  // NOLINT: helpers of this folder
 
+// Names and answers come from files of strangers: in Markdown they are text, neither tags nor links
+// nor control characters.
+std::string md(std::string_view text) {
+  std::string out;
+  for (const char c : printable_lines(valid_text(text))) {
+    if (c == '<' || c == '>' || c == '&') {
+      out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : "&amp;";
+    } else if (c == '[' || c == ']') {
+      out += {'\\', c};
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+// A list or table as JSON writes it.
+template <class T>
+std::string dumped(const T& values) {
+  return nlohmann::ordered_json(values).dump();
+}
+
 std::string one_line(std::string text) {
   for (char& c : text)
     if (c == '\n' || c == '\r' || c == '|') c = c == '|' ? '/' : ' ';
   return text;
 }
 
-void verdicts(const Json& r, std::string& out) {
-  if (!r["judged"].get<bool>()) {
-    out += cat("No verdict: the gated condition `", r["gated"].get<std::string>(),
-               "` was not evaluated.\n\n");
+void verdicts(const Report& r, std::string& out) {
+  if (!r.judged) {
+    out += cat("No verdict: the gated condition `", md(r.gated), "` was not evaluated.\n\n");
     return;
   }
-  out += cat(r["verdict_line"].get<std::string>(), "\n\n");
-  if (r["mode"] != "confirmatory")
+  out += cat(md(r.verdict_line), "\n\n");
+  if (!r.confirmatory)
     out +=
         "Exploratory: nothing is confirmed. `kvlingua evaluate --confirm` takes one look at fresh "
         "items, by several training seeds.\n\n";
   out += cat("| criterion | verdict | statistic | ", level(r),
              " interval | gate | n (groups) |\n| --- | --- | --- | --- | --- | --- |\n");
-  for (const auto& [name, c] : r["criteria"].items())
-    out += cat("| ", title(name), " | **", verdict_word(r, c), "** | ", number(c["statistic"]),
-               " | [", number(c["low"]), ", ", number(c["high"]), "] | ", number(c["threshold"], 2),
-               " | ", c["n"].get<int64_t>(), " (", c["groups"].get<int64_t>(), ") |\n");
+  for (const CriterionResult& c : r.criteria)
+    out += cat("| ", title(c.name), " | **", verdict_word(r, c.verdict), "** | ",
+               number(c.statistic), " | [", number(c.low), ", ", number(c.high), "] | ",
+               number(c.threshold, 2), " | ", c.n, " (", c.groups, ") |\n");
   out += "\n";
-  for (const auto& [name, c] : r["criteria"].items())
-    for (const auto& [control, one] : c["controls"].items())
-      out += cat("- control ", title(control), " on ", title(name), ": ", share(one),
-                 one["below"].get<bool>() ? "\n" : ", **not below the gate**\n");
-  for (const auto& [name, c] : r["criteria"].items())
-    for (const auto& note : c["notes"])
-      out += cat("- ", title(name), ": ", note.get<std::string>(), "\n");
+  for (const CriterionResult& c : r.criteria)
+    for (const ControlShare& one : c.controls)
+      out += cat("- control ", md(title(one.name)), " on ", title(c.name), ": ",
+                 share(one.statistic, one.low, one.high),
+                 one.below ? "\n" : ", **not below the gate**\n");
+  for (const CriterionResult& c : r.criteria)
+    for (const auto& note : c.notes) out += cat("- ", title(c.name), ": ", md(note), "\n");
   out += "\n";
 }
 
-void conditions(const Json& r, std::string& out) {
-  for (const auto& family : families(r)) {
+void conditions(const Report& r, std::string& out) {
+  for (const auto& family : r.families()) {
     const bool counterfactual = family.starts_with("counterfact");
-    out += cat("### ", title(family), "\n\n| condition | n | exact, % [", level(r),
+    out += cat("### ", md(title(family)), "\n\n| condition | n | exact, % [", level(r),
                "] | partial | stalled, % |",
                counterfactual ? " injected, % | parametric, % | both | other | memorisation |" : "",
                " NLL | KL | vs full text | p (Holm) |\n");
     out +=
         cat("| --- | --- | --- | --- | --- |",
             counterfactual ? " --- | --- | --- | --- | --- |" : "", " --- | --- | --- | --- |\n");
-    for (const auto& [name, unused] : r["conditions"].items()) {
-      const Json* c = cell(r, name, family);
-      if (c == nullptr) continue;
-      const Json& difference = (*c)["vs_full_text"];
-      out +=
-          cat("| ", name, " | ", (*c)["distinct"].get<int64_t>(), " | ", interval((*c)["success"]),
-              " | ", percent((*c)["partial"]), " | ", percent((*c)["stalled"]["rate"]), " | ");
+    for (const ConditionNumbers& condition : r.conditions) {
+      const FamilyNumbers* of = condition.find(family);
+      if (of == nullptr) continue;
+      const Cell& c = of->cell;
+      const auto& difference = of->vs_full_text;
+      out += cat("| ", md(condition.name), " | ", c.distinct, " | ", interval(c.success), " | ",
+                 percent(c.partial), " | ", percent(c.stalled.rate), " | ");
       if (counterfactual)
-        out += cat(interval((*c)["injected"]), " | ", interval((*c)["parametric"]), " | ",
-                   percent((*c)["both"]["rate"]), " | ", percent((*c)["other"]["rate"]), " | ",
-                   number((*c)["memorisation_ratio"], 2), " | ");
-      out += cat((*c)["nll"].is_null() ? "-" : number((*c)["nll"]["mean"]), " | ",
-                 (*c)["kl"].is_null() ? "-" : number((*c)["kl"]["mean"]), " | ",
-                 difference.is_null() ? "-" : percent(difference["difference"]), " | ",
-                 difference.is_null() ? "-" : number(difference["p_holm"]), " |\n");
+        out += cat(interval(c.injected), " | ", interval(c.parametric), " | ", percent(c.both.rate),
+                   " | ", percent(c.other.rate), " | ", number(c.memorisation_ratio, 2), " | ");
+      out += cat(number(c.nll.mean), " | ", number(c.kl.mean), " | ",
+                 difference ? percent(difference->difference) : "-", " | ",
+                 difference ? number(difference->p_holm) : "-", " |\n");
     }
     out += "\n";
   }
 }
 
-void ladder(const Json& r, std::string& out) {
-  if (!r.contains("ladder") || r["ladder"].is_null()) return;
+void ladder(const Report& r, std::string& out) {
+  if (!r.ladder) return;
   out += "## The ladder\n\nEach projector against the one before it, on the same items.\n\n";
-  for (const auto& [family, steps] : r["ladder"]["families"].items()) {
-    out += cat("### ", title(family), "\n\n| step | n | points [", level(r),
+  for (const LadderFamily& of : r.ladder->families) {
+    out += cat("### ", md(title(of.family)), "\n\n| step | n | points [", level(r),
                "] | gained / lost items | p (Holm) | rises |\n"
                "| --- | --- | --- | --- | --- | --- |\n");
-    for (const auto& s : steps)
-      out +=
-          cat("| ", title(s["lower"]), " < ", title(s["upper"]), " | ", s["n"].get<int64_t>(),
-              " | ", percent(s["difference"]), " [", percent(s["low"]), ", ", percent(s["high"]),
-              "] | ", s["only_upper"].get<int64_t>(), " / ", s["only_lower"].get<int64_t>(), " | ",
-              number(s["p_holm"], 4), " | ", s["rises"].get<bool>() ? "yes" : "not shown", " |\n");
+    for (const LadderStep& s : of.steps)
+      out += cat("| ", title(s.lower), " < ", title(s.upper), " | ", s.n, " | ",
+                 percent(s.difference), " [", percent(s.low), ", ", percent(s.high), "] | ",
+                 s.only_upper, " / ", s.only_lower, " | ", number(s.p_holm, 4), " | ",
+                 s.rises ? "yes" : "not shown", " |\n");
     out += "\n";
   }
 }
 
-void cases(const Json& r, std::string& out) {
-  if (r["cases"].empty()) return;
+void cases(const Report& r, std::string& out) {
+  if (r.cases.empty()) return;
   out += "## Phase 2a's five cases\n\n";
-  for (const auto& [id, one] : r["cases"].items()) {
-    out += cat("### ", id, "\n\n| condition | markers found | answer |\n| --- | --- | --- |\n");
-    for (const auto& [condition, answer] : one.items()) {
-      std::string markers;
-      for (const auto& marker : answer["markers"])
-        markers += (markers.empty() ? "" : ", ") + marker.get<std::string>();
-      out += cat("| ", condition, " | ", markers.empty() ? "-" : markers, " | ",
-                 one_line(answer["text"].get<std::string>()), " |\n");
+  for (const Case& one : r.cases) {
+    out += cat("### ", md(one.id),
+               "\n\n| condition | markers found | answer |\n| --- | --- | --- |\n");
+    for (const ShownAnswer& answer : one.answers) {
+      const std::string markers = md(joined(answer.markers));
+      out += cat("| ", md(answer.condition), " | ", markers.empty() ? "-" : markers, " | ",
+                 one_line(md(answer.text)), " |\n");
     }
     out += "\n";
   }
 }
 
-void fidelity(const Json& r, std::string& out) {
-  if (!r.contains("fidelity") || r["fidelity"].is_null()) return;
-  out += cat("## Fidelity by layer (", r["fidelity"]["condition"].get<std::string>(),
+void fidelity(const Report& r, std::string& out) {
+  if (!r.fidelity) return;
+  out += cat("## Fidelity by layer (", md(r.fidelity->condition),
              ")\n\nNone of this gates: R2 does not predict behaviour.\n\n| layer | key R2 | value "
              "R2 | key cos | value cos | attention cos | hidden drift | rank K | rank V |\n"
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
-  for (const auto& layer : r["fidelity"]["layers"])
-    out += cat("| ", layer["layer"].get<int64_t>(), " | ", number(layer["key_r2"]), " | ",
-               number(layer["value_r2"]), " | ", number(layer["key_cosine"]), " | ",
-               number(layer["value_cosine"]), " | ", number(layer["attention_output_cosine"]),
-               " | ", number(layer["hidden_drift"]), " | ", number(layer["key_effective_rank"], 1),
-               " | ", number(layer["value_effective_rank"], 1), " |\n");
+  for (const ConditionFidelity& one : r.fidelity->conditions) {
+    if (one.name != r.fidelity->condition) continue;
+    for (const LayerFidelity& layer : one.layers)
+      out += cat("| ", layer.layer, " | ", number(layer.key_r2), " | ", number(layer.value_r2),
+                 " | ", number(layer.key_cosine), " | ", number(layer.value_cosine), " | ",
+                 number(layer.attention_output_cosine), " | ", number(layer.hidden_drift), " | ",
+                 number(layer.key_effective_rank, 1), " | ", number(layer.value_effective_rank, 1),
+                 " |\n");
+  }
   out += "\n";
 }
 
-void cost(const Json& r, std::string& out) {
-  if (!r.contains("latency") || r["latency"].is_null()) return;
+void cost(const Report& r, std::string& out) {
+  if (!r.latency) return;
   out +=
       "## Cost\n\n| context tokens | re-read, ms | translate + question, ms | ratio | cache moved "
       "| re-read | translate |\n| --- | --- | --- | --- | --- | --- | --- |\n";
-  std::vector<Json> rows{r["latency"]};
-  for (const auto& row : r["latency"]["lengths"]) rows.push_back(row);
-  for (const auto& row : rows)
-    out +=
-        cat("| ", row["tokens"].get<int64_t>(), " | ", number(row["prefill_ms"], 1), " | ",
-            number(Json(row["translate_ms"].get<double>() + row["question_ms"].get<double>()), 1),
-            " | ", number(row["ttft_ratio"], 2), " | ", bytes(row["bytes"].get<double>()), " | ",
-            flops(row["prefill_flops"].get<double>()), " | ",
-            flops(row["translate_flops"].get<double>()), " |\n");
-  if (r["latency"].contains("message_ms"))
-    out += cat("\nAs a text message of ", r["latency"]["message_tokens"].get<int64_t>(),
-               " tokens (", r["latency"]["message_bytes"].get<int64_t>(),
-               " bytes): ", number(r["latency"]["message_ms"], 1), " ms.\n");
-  out += "\n";
+  std::vector<CostRow> rows{r.latency->median};
+  rows.insert(rows.end(), r.latency->lengths.begin(), r.latency->lengths.end());
+  for (const CostRow& row : rows)
+    out += cat("| ", row.tokens, " | ", number(row.prefill_ms, 1), " | ",
+               number(row.translate_ms + row.question_ms, 1), " | ", number(row.ttft_ratio, 2),
+               " | ", bytes(static_cast<double>(row.bytes)), " | ", flops(row.prefill_flops), " | ",
+               flops(row.translate_flops), " |\n");
+  const MessageCost& message = r.latency->message;
+  out += cat("\nAs a text message of ", message.tokens, " tokens (", message.bytes,
+             " bytes): ", number(message.ms, 1), " ms.\n\n");
 }
 
-void benchmarks(const Json& r, std::string& out) {
-  if (!r.contains("benchmarks") || r["benchmarks"].empty()) return;
+void benchmarks(const Report& r, std::string& out) {
+  if (r.benchmarks.empty()) return;
   out +=
       "## Benchmarks\n\n| benchmark | gold | method | condition | n | skipped | accuracy, % |\n| "
       "--- | --- | --- | --- | --- | --- | --- |\n";
-  for (const auto& b : r["benchmarks"])
-    for (const auto& [name, c] : b["conditions"].items())
-      out += cat("| ", b["name"].get<std::string>(), " | ", b["gold"].get<std::string>(), " | ",
-                 b["method"].get<std::string>(), " | ", name, " | ", b["n"].get<int64_t>(), " | ",
-                 b["skipped"].get<int64_t>(), " | ", interval(c["accuracy"]), " |\n");
+  for (const BenchmarkNumbers& b : r.benchmarks)
+    for (const BenchmarkCondition& c : b.conditions)
+      out += cat("| ", md(b.name), " | ", md(b.gold), " | ", md(b.method), " | ", md(c.name), " | ",
+                 b.n, " | ", b.skipped, " | ", interval(c.accuracy), " |\n");
   out += "\n";
 }
 
-void comparison(const Json& r, std::string& out) {
-  if (!r.contains("comparison") || r["comparison"].is_null()) return;
-  const Json& c = r["comparison"];
-  out += cat("## Comparison: ", c["a"].get<std::string>(), " against ", c["b"].get<std::string>(),
-             "\n\n| family | n | A - B, points [", level(r),
-             "] | p (Holm) |\n| --- | --- | --- | --- |\n");
-  for (const auto& [family, d] : c["families"].items())
-    out += cat("| ", title(family), " | ", d["n"].get<int64_t>(), " | ", percent(d["difference"]),
-               " [", percent(d["low"]), ", ", percent(d["high"]), "] | ", number(d["p_holm"], 4),
-               " |\n");
+void comparison(const Report& r, std::string& out) {
+  if (!r.comparison) return;
+  const Comparison& c = *r.comparison;
+  out += cat("## Comparison: ", md(c.a), " against ", md(c.b), "\n\n| family | n | A - B, points [",
+             level(r), "] | p (Holm) |\n| --- | --- | --- | --- |\n");
+  for (const auto& [family, d] : c.families)
+    out += cat("| ", md(title(family)), " | ", d.n, " | ", percent(d.difference), " [",
+               percent(d.low), ", ", percent(d.high), "] | ", number(d.p_holm, 4), " |\n");
   out += "\n";
 }
 
-void attribution(const Json& r, std::string& out) {
-  if (!r.contains("attribution") || r["attribution"]["families"].empty()) return;
+void attribution(const Report& r, std::string& out) {
+  if (r.attribution.families.empty()) return;
   out +=
       "## What comes from the content\n\nA likelihood is no transfer metric.\n\n| family | "
       "condition "
       "| exact: share of gap | content gain | likelihood: share of gap | content gain |\n| --- | "
       "--- | "
       "--- | --- | --- | --- |\n";
-  for (const auto& [family, one] : r["attribution"]["families"].items())
-    for (const auto& [name, exact] : one["exact"]["conditions"].items()) {
-      const Json& nll = one["nll"]["conditions"][name];
-      out +=
-          cat("| ", title(family), " | ", name, " | ", share(exact["share"]), " | ",
-              share(exact["gain"]), " | ", share(nll["share"]), " | ", share(nll["gain"]), " |\n");
+  for (const AttributedFamily& of : r.attribution.families)
+    for (size_t i = 0; i < of.exact.conditions.size(); ++i) {
+      const AttributedCondition &exact = of.exact.conditions[i], &nll = of.nll.conditions[i];
+      out += cat("| ", md(title(of.family)), " | ", md(exact.name), " | ", share(exact.share),
+                 " | ", share(exact.gain), " | ", share(nll.share), " | ", share(nll.gain), " |\n");
     }
   out += "\n";
 }
 
-void trained(const Json& r, std::string& out) {
-  if (!r.contains("trained") || r["trained"].empty()) return;
+void trained(const Report& r, std::string& out) {
+  if (r.trained.empty()) return;
   out += "## What trained these projectors\n\n";
-  for (const auto& [name, one] : r["trained"].items())
-    out += cat("- `", name, "`: ", one.value("stage", std::string()), ", ",
-               one.value("losses", std::string("losses not known")), "; distilled on ",
-               one.contains("families") ? one["families"].dump() : "[]", "; recipe ",
-               one.value("recipe_sha256", std::string()).substr(0, 16), "\n");
-  if (r.contains("looks") && r["looks"].is_object())
-    out += cat("\nLook ", r["looks"]["look"].get<int64_t>(), " of ",
-               r["looks"]["at_this_checkpoint"].get<int64_t>(), " at this checkpoint.\n");
+  for (const TrainedBy& one : r.trained) {
+    std::vector<std::string> families;
+    if (one.settings)
+      for (const auto& family : one.settings->families) families.push_back(md(family));
+    out += cat("- `", md(one.condition), "`: ", md(one.stage), ", ",
+               one.settings ? md(one.settings->losses) : "losses not known", "; distilled on ",
+               dumped(families), "; recipe ", one.recipe_sha256.substr(0, 16), "\n");
+  }
+  if (r.looks)
+    out += cat("\nLook ", r.looks->look, " of ", r.looks->at_this_checkpoint.size(),
+               " at this checkpoint.\n");
   out += "\n";
 }
 
-void method(const Json& r, std::string& out) {
+void method(const Report& r, std::string& out) {
   out += "## Method\n\n";
-  for (const auto& [name, c] : r["criteria"].items())
-    out += cat("- **", title(name), "** ", c["definition"].get<std::string>(), "\n");
+  for (const CriterionResult& c : r.criteria)
+    out += cat("- **", title(c.name), "** ", md(c.definition), "\n");
   out += "\n";
-  for (const auto& [name, c] : r["conditions"].items())
-    out += cat("- `", name, "` ", c["definition"].get<std::string>(), "\n");
+  for (const ConditionNumbers& c : r.conditions)
+    out += cat("- `", md(c.name), "` ", md(c.definition), "\n");
   out += cat(
       "\nThe unit is the group (one person, fact, object). Rates: Wilson intervals over distinct "
       "observations on counts divided by the design effect. Differences: paired, Tango's score "
       "interval on such counts, sign flips of whole groups, Holm across the conditions of a "
       "family; verdicts and ladder: the wider of that and the BCa bootstrap over whole groups. "
       "Seeds: ",
-      r["seeds"].dump(), ".\n");
-  if (r.contains("versions")) out += cat("Versions: ", r["versions"].dump(), ".\n");
-  if (r.contains("recipe_sha256"))
-    out += cat("Recipe sha256: ", r["recipe_sha256"].get<std::string>(), ".\n");
+      dumped(r.seeds), ".\n");
+  if (!r.versions.empty()) {
+    nlohmann::ordered_json versions;
+    for (const auto& [name, version] : r.versions) versions[name] = md(version);
+    out += cat("Versions: ", versions.dump(), ".\n");
+  }
+  if (!r.recipe_sha256.empty()) out += cat("Recipe sha256: ", r.recipe_sha256, ".\n");
 }
 
 }  // namespace
 
-std::string report_markdown(const nlohmann::ordered_json& r) {
+std::string report_markdown(const Report& r) {
   std::string out = "# Evaluation";
-  if (r.contains("pair"))
-    out += cat(": ", r["pair"]["source"].get<std::string>(), " into ",
-               r["pair"]["target"].get<std::string>());
+  if (r.pair) out += cat(": ", md(r.pair->source), " into ", md(r.pair->target));
   out += "\n\n";
-  if (r["quick_look"].get<bool>())
-    out += cat("**A quick look: at most ", r["limit"].get<int64_t>(),
-               " items of each family. Not a result.**\n\n");
+  if (r.quick_look())
+    out += cat("**A quick look: at most ", r.limit, " items of each family. Not a result.**\n\n");
   verdicts(r, out);
-  for (const auto& finding : r["findings"])
-    out += cat("- ", finding["withholds"].get<bool>() ? "**verdict withheld** " : "", "`",
-               finding["name"].get<std::string>(), "` ", finding["text"].get<std::string>(), "\n");
+  for (const Finding& finding : r.findings)
+    out += cat("- ", finding.withholds ? "**verdict withheld** " : "", "`", md(finding.name), "` ",
+               md(finding.text), "\n");
   comparison(r, out);
   out += "\n## Conditions\n\n";
   conditions(r, out);
   ladder(r, out);
-  for (const auto& control : r["controls"])
-    out += cat("- `", control["control"].get<std::string>(), "` equals `",
-               control["equals"].get<std::string>(), "` token for token on ",
-               control["equal"].get<int64_t>(), " of ", control["n"].get<int64_t>(), " items\n");
+  for (const ControlCheck& check : r.controls)
+    out += cat("- `", check.control, "` equals `", check.reference, "` token for token on ",
+               check.equal, " of ", check.n, " items\n");
   out += "\n";
   attribution(r, out);
   trained(r, out);

@@ -1,6 +1,7 @@
 #include "eval/report/text.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace kvlingua::report {
@@ -15,45 +16,49 @@ std::string fixed(double value, int digits) {
 
 }  // namespace
 
-std::string number(const Json& value, int digits) {
-  if (!value.is_number()) return "-";
-  const std::string text = fixed(value.get<double>(), digits);
+std::string valid_text(std::string_view text) {
+  using Json = nlohmann::json;
+  const std::string quoted = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json::parse(quoted).get<std::string>();
+}
+
+std::string number(double value, int digits) {
+  if (!std::isfinite(value)) return "-";
+  const std::string text = fixed(value, digits);
   return text.starts_with('-') && text.find_first_not_of("-0.") == std::string::npos
              ? text.substr(1)  // rounding error below zero is zero
              : text;
 }
 
-std::string percent(const Json& rate) {
-  return rate.is_number() ? fixed(100 * rate.get<double>(), 1) : "-";
+std::string percent(double rate) { return std::isfinite(rate) ? fixed(100 * rate, 1) : "-"; }
+
+std::string interval(const Rate& rate) {
+  return percent(rate.rate) + " [" + percent(rate.low) + ", " + percent(rate.high) + "]";
 }
 
-std::string interval(const Json& rate) {
-  if (!rate.is_object()) return "-";
-  return percent(rate["rate"]) + " [" + percent(rate["low"]) + ", " + percent(rate["high"]) + "]";
-}
-
-std::string level(const Json& report) {
-  double confidence = 0.95;
-  if (report.contains("judging") && report["judging"].is_object())
-    confidence = report["judging"].value("confidence", confidence);
+std::string level(const Report& report) {
   char text[64];
-  std::snprintf(text, sizeof text, "%.4g %%", 100 * confidence);
+  std::snprintf(text, sizeof text, "%.4g %%", 100 * report.confidence());
   return text;
 }
 
-std::string verdict_word(const Json& report, const Json& criterion) {
-  const auto verdict = criterion["verdict"].get<std::string>();
-  const bool confirmed = report.value("mode", std::string()) == "confirmatory";
-  return verdict == "not_applicable" ? "not applicable"
-         : verdict != "pass"         ? verdict
-         : confirmed                 ? "pass"
-                                     : "met";
+std::string verdict_word(const Report& report, Verdict verdict) {
+  if (verdict == Verdict::kNotApplicable) return "not applicable";
+  return verdict == Verdict::kPass && !report.confirmatory ? "met" : to_string(verdict);
 }
 
-std::string share(const Json& share) {
-  if (!share.is_object()) return "-";
-  return number(share["statistic"]) + " [" + number(share["low"]) + ", " + number(share["high"]) +
-         "]";
+std::string share(double statistic, double low, double high) {
+  return number(statistic) + " [" + number(low) + ", " + number(high) + "]";
+}
+
+std::string share(const std::optional<ShareInterval>& one) {
+  return one ? share(one->statistic, one->low, one->high) : "-";
+}
+
+std::string joined(const std::vector<std::string>& words, const char* between) {
+  std::string text;
+  for (const auto& word : words) text += (text.empty() ? "" : between) + word;
+  return text;
 }
 
 std::string big(double value, const char* const* units, int count, double base) {
@@ -76,21 +81,6 @@ std::string title(const std::string& name) {
   std::string text = name;
   std::replace(text.begin(), text.end(), '_', ' ');
   return text;
-}
-
-std::vector<std::string> families(const Json& report) {
-  std::vector<std::string> names;
-  for (const auto& [condition, value] : report["conditions"].items())
-    for (const auto& [family, unused] : value["families"].items())
-      if (family != "cases" && std::find(names.begin(), names.end(), family) == names.end())
-        names.push_back(family);
-  return names;
-}
-
-const Json* cell(const Json& report, const std::string& condition, const std::string& family) {
-  const Json& of_condition = report["conditions"][condition]["families"];
-  const auto found = of_condition.find(family);
-  return found == of_condition.end() ? nullptr : &*found;
 }
 
 }  // namespace kvlingua::report

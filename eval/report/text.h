@@ -1,31 +1,32 @@
 // Small helpers that both written reports share: numbers, intervals and names as text.
 #pragma once
 
-#include <cstdint>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "eval/report/report.h"
 
 namespace kvlingua::report {
 
-using Json = nlohmann::ordered_json;
+// Bytes that are no UTF-8 (a cut character in an answer) replaced, as report.json has them.
+std::string valid_text(std::string_view text);
 
-std::string percent(const Json& rate);                  // "96.5", "-" for null
-std::string number(const Json& value, int digits = 3);  // "0.123", "-" for null
-std::string interval(const Json& rate);  // "96.5 [93.0, 98.3]" of {rate, low, high}, in percent
+std::string percent(double rate);                  // "96.5", "-" when it is not known
+std::string number(double value, int digits = 3);  // "0.123", "-" when it is not known
+std::string interval(const Rate& rate);            // "96.5 [93.0, 98.3]", in percent
 std::string big(double value, const char* const* units, int count, double base);
 std::string bytes(double value);             // "1.2 MiB"
 std::string flops(double value);             // "3.4 GFLOP"
 std::string title(const std::string& name);  // "full_text" -> "full text"
 // The level of every interval as it was asked for: "95 %", "99.5 %".
-std::string level(const Json& report);
+std::string level(const Report& report);
 // A verdict as it may be said: an exploratory gate is met, it passes nothing.
-std::string verdict_word(const Json& report, const Json& criterion);
-// "0.987 [0.958, 1.009]" of {statistic, low, high}, "-" for null.
-std::string share(const Json& share);
-// Families of a report in the order met; of all conditions. "cases" is left out.
-std::vector<std::string> families(const Json& report);
-const Json* cell(const Json& report, const std::string& condition,
-                 const std::string& family);  // null: not there
+std::string verdict_word(const Report& report, Verdict verdict);
+// "0.987 [0.958, 1.009]", "-" when it is not known.
+std::string share(double statistic, double low, double high);
+std::string share(const std::optional<ShareInterval>& share);
+std::string joined(const std::vector<std::string>& words, const char* between = ", ");
 
 }  // namespace kvlingua::report

@@ -43,12 +43,23 @@ Sums resampled(const std::vector<double>& values, Random& random) {
   return sums;
 }
 
-Interval percentile(double estimate, std::vector<double> draws, double confidence) {
-  std::erase_if(draws, [](double v) { return std::isnan(v); });
-  if (draws.empty()) return {estimate, -INFINITY, INFINITY};
-  std::sort(draws.begin(), draws.end());
-  const double tail = (1 - confidence) / 2;
-  return {estimate, quantile(draws, tail), quantile(draws, 1 - tail)};
+// A bootstrap of n values is too narrow by the root of (n - 1) / n, and one of a mean knows no
+// Student (Hesterberg 2015, "expanded"); draws of d each carry their own deviation, which is
+// Student's part already.
+double widening(double n) { return std::sqrt(n / (n - 1)); }
+double student_widening(double n, double df, double confidence) {
+  return widening(n) * student_quantile(0.5 + confidence / 2, df) /
+         normal_quantile(0.5 + confidence / 2);
+}
+
+// BCa, since draws of d lie further out than d by as much as d itself does.
+Interval expanded(double estimate, std::vector<double> draws, const std::vector<double>& influence,
+                  double expand, double confidence) {
+  if (std::isnan(estimate)) return {estimate, -INFINITY, INFINITY};
+  Interval interval = bca_interval(estimate, std::move(draws), influence, confidence);
+  interval.low = estimate - expand * (estimate - interval.low);
+  interval.high = estimate + expand * (interval.high - estimate);
+  return interval;
 }
 
 double mean_of(const std::vector<double>& values) {
@@ -57,43 +68,132 @@ double mean_of(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
-// Inside one group: sums of squares and products about its means.
+// Inside one group: sums of squares and products about its means, of the centred length x, its
+// square z and the value y.
 struct Scatter {
-  double n = 0, mean_x = 0, mean_y = 0, xx = 0, xy = 0, yy = 0;
+  double n = 0, mean_x = 0, mean_z = 0, mean_y = 0;
+  double xx = 0, xz = 0, zz = 0, xy = 0, zy = 0, yy = 0;
 };
 
 template <class Index>
-Scatter scatter_of(const LengthGroup& group, const Index& index) {
+Scatter scatter_of(const LengthGroup& group, double centre, const Index& index) {
   Scatter s;
   s.n = static_cast<double>(group.values.size());
   for (size_t i = 0; i < group.values.size(); ++i) {
-    s.mean_x += group.lengths[index(i)] / s.n;
+    const double x = group.lengths[index(i)] - centre;
+    s.mean_x += x / s.n;
+    s.mean_z += x * x / s.n;
     s.mean_y += group.values[index(i)] / s.n;
   }
   for (size_t i = 0; i < group.values.size(); ++i) {
-    const double x = group.lengths[index(i)] - s.mean_x, y = group.values[index(i)] - s.mean_y;
-    s.xx += x * x, s.xy += x * y, s.yy += y * y;
+    const double length = group.lengths[index(i)] - centre;
+    const double x = length - s.mean_x, z = length * length - s.mean_z,
+                 y = group.values[index(i)] - s.mean_y;
+    s.xx += x * x, s.xz += x * z, s.zz += z * z;
+    s.xy += x * y, s.zy += z * y, s.yy += y * y;
   }
   return s;
 }
 
-double slope_of(const std::vector<Scatter>& scatters) {
-  double xx = 0, xy = 0;
-  for (const Scatter& s : scatters) xx += s.xx, xy += s.xy;
-  return xx > 1e-12 ? xy / xx : 0;
+double centre_of(const std::vector<LengthGroup>& groups) {
+  double sum = 0, n = 0;
+  for (const LengthGroup& group : groups)
+    for (const double length : group.lengths) sum += length, n += 1;
+  return n > 0 ? sum / n : 0;
+}
+
+std::vector<Scatter> scatters_of(const std::vector<LengthGroup>& groups, double centre) {
+  std::vector<Scatter> scatters;
+  for (const LengthGroup& group : groups)
+    scatters.push_back(scatter_of(group, centre, [](size_t i) { return i; }));
+  return scatters;
+}
+
+// Pooled over groups: the least squares of y on x and z, and the quadratic form of their inverse.
+struct Fit {
+  Scatter sum;
+  double slope = 0, bend = 0;
+  int64_t terms = 0;  // of the curve that the lengths determine
+  // variance of slope dx + bend dz, in units of the error's
+  double spread(double dx, double dz) const {
+    if (terms == 0) return 0;
+    if (terms == 1) return dx * dx / sum.xx;
+    const double determinant = sum.xx * sum.zz - sum.xz * sum.xz;
+    return (sum.zz * dx * dx - 2 * sum.xz * dx * dz + sum.xx * dz * dz) / determinant;
+  }
+};
+Fit fit_of(const std::vector<Scatter>& scatters) {
+  Fit fit;
+  Scatter& sum = fit.sum;
+  for (const Scatter& s : scatters) {
+    sum.xx += s.xx, sum.xz += s.xz, sum.zz += s.zz;
+    sum.xy += s.xy, sum.zy += s.zy, sum.yy += s.yy;
+  }
+  if (!(sum.xx > 1e-12)) return fit;
+  fit.terms = 1;
+  fit.slope = sum.xy / sum.xx;
+  const double determinant = sum.xx * sum.zz - sum.xz * sum.xz;
+  if (!(determinant > 1e-9 * sum.xx * sum.zz)) return fit;
+  fit.terms = 2;
+  fit.slope = (sum.zz * sum.xy - sum.xz * sum.zy) / determinant;
+  fit.bend = (sum.xx * sum.zy - sum.xz * sum.xy) / determinant;
+  return fit;
+}
+
+double adjusted_difference(const Scatter& a, const Scatter& b, const Fit& fit) {
+  return (a.mean_y - b.mean_y) - fit.slope * (a.mean_x - b.mean_x) -
+         fit.bend * (a.mean_z - b.mean_z);
 }
 
 // d of the adjusted values: their means and scatters follow from the raw ones.
-double adjusted_d(const Scatter& a, const Scatter& b, double slope) {
+double adjusted_d(const Scatter& a, const Scatter& b, const Fit& fit) {
   const auto left = [&](const Scatter& s) {
-    return std::max(0.0, s.yy - 2 * slope * s.xy + slope * slope * s.xx);
+    const double quadratic =
+        fit.slope * fit.slope * s.xx + 2 * fit.slope * fit.bend * s.xz + fit.bend * fit.bend * s.zz;
+    return std::max(0.0, s.yy - 2 * (fit.slope * s.xy + fit.bend * s.zy) + quadratic);
   };
   const double variance = (left(a) + left(b)) / (a.n + b.n - 2);
-  const double difference = (a.mean_y - b.mean_y) - slope * (a.mean_x - b.mean_x);
+  const double difference = adjusted_difference(a, b, fit);
   const double size = std::abs(a.mean_y) + std::abs(b.mean_y);
   // What is left is rounding: nothing but length was there.
   if (!(variance > 1e-20 * size * size)) return std::abs(difference) <= 1e-8 * size ? 0 : NAN;
   return difference / std::sqrt(variance);
+}
+
+// Leave-one-out influence on the adjusted d of the two groups' values, the curve made again each time.
+std::vector<double> adjusted_influence(const std::vector<LengthGroup>& groups,
+                                       std::vector<Scatter> scatters, size_t first, size_t second,
+                                       double centre) {
+  std::vector<double> influence;
+  for (const size_t g : {first, second}) {
+    const Scatter whole = scatters[g];
+    const size_t n = groups[g].values.size();
+    if (n <= 2) continue;
+    std::vector<double> left;
+    for (size_t out = 0; out < n; ++out) {
+      LengthGroup rest = groups[g];
+      rest.values.erase(rest.values.begin() + static_cast<int64_t>(out));
+      rest.lengths.erase(rest.lengths.begin() + static_cast<int64_t>(out));
+      scatters[g] = scatter_of(rest, centre, [](size_t i) { return i; });
+      left.push_back(adjusted_d(scatters[first], scatters[second], fit_of(scatters)));
+    }
+    scatters[g] = whole;
+    const double middle = mean_of(left);
+    for (const double v : left)
+      if (std::isfinite(v)) influence.push_back((v - middle) * (1 - 1 / static_cast<double>(n)));
+  }
+  return influence;
+}
+
+// Of each group the number inside the other's range; the smaller one.
+int64_t overlap_of(const std::vector<double>& a, const std::vector<double>& b) {
+  const auto inside = [](const std::vector<double>& some, const std::vector<double>& other) {
+    const auto [low, high] = std::ranges::minmax(other);
+    int64_t n = 0;
+    for (const double v : some) n += v >= low && v <= high;
+    return n;
+  };
+  return std::min(inside(a, b), inside(b, a));
 }
 
 void check_groups(const std::vector<LengthGroup>& groups, size_t first, size_t second) {
@@ -107,20 +207,21 @@ void check_groups(const std::vector<LengthGroup>& groups, size_t first, size_t s
     refuse("two values at least in each group");
 }
 
-// Student's p of the adjusted difference, errors from all groups with one slope.
+// Student's p of the adjusted difference, errors from all groups with one curve.
 double covariance_p(const std::vector<Scatter>& scatters, size_t first, size_t second) {
-  double xx = 0, xy = 0, yy = 0, n = 0;
+  double n = 0;
   int64_t groups = 0;
   for (const Scatter& s : scatters)
-    if (s.n > 0) xx += s.xx, xy += s.xy, yy += s.yy, n += s.n, ++groups;
-  const bool sloped = xx > 1e-12;
-  const double df = n - static_cast<double>(groups) - (sloped ? 1 : 0);
+    if (s.n > 0) n += s.n, ++groups;
+  const Fit fit = fit_of(scatters);
+  const double df = n - static_cast<double>(groups + fit.terms);
   if (df < 1) return 1;
-  const double error = std::max(0.0, yy - (sloped ? xy * xy / xx : 0)) / df;
+  const double explained = fit.slope * fit.sum.xy + fit.bend * fit.sum.zy;
+  const double error = std::max(0.0, fit.sum.yy - explained) / df;
   const Scatter &a = scatters[first], &b = scatters[second];
-  const double dx = a.mean_x - b.mean_x;
-  const double difference = a.mean_y - b.mean_y - (sloped ? xy / xx : 0) * dx;
-  const double variance = error * (1 / a.n + 1 / b.n + (sloped ? dx * dx / xx : 0));
+  const double difference = adjusted_difference(a, b, fit);
+  const double variance =
+      error * (1 / a.n + 1 / b.n + fit.spread(a.mean_x - b.mean_x, a.mean_z - b.mean_z));
   const double size = std::abs(a.mean_y) + std::abs(b.mean_y);
   if (std::abs(difference) <= 1e-8 * size) return 1;
   if (!(variance > 0)) return 0;
@@ -173,9 +274,16 @@ Comparison compare(const std::vector<double>& a, const std::vector<double>& b,
   const double draws = static_cast<double>(options.draws);
   result.difference_p =
       std::clamp(2 * static_cast<double>(std::min(below, above)) / draws, 1 / draws, 1.0);
-  result.d = percentile(d, std::move(effects), options.confidence);
+  const auto smaller = static_cast<double>(std::min(a.size(), b.size()));
+  result.d = expanded(d, std::move(effects), jackknife_influence(a, b, &cohens_d),
+                      widening(smaller), options.confidence);
+  const auto mean_difference = [](const Sample& x, const Sample& y) {
+    return mean_of(x) - mean_of(y);
+  };
   result.difference =
-      percentile(result.a.mean - result.b.mean, std::move(differences), options.confidence);
+      expanded(result.a.mean - result.b.mean, std::move(differences),
+               jackknife_influence(a, b, mean_difference),
+               student_widening(smaller, df, options.confidence), options.confidence);
   return result;
 }
 
@@ -184,25 +292,27 @@ const char* effect_label(double d) {
   return size < 0.2 ? "negligible" : size < 0.5 ? "small" : size < 0.8 ? "medium" : "large";
 }
 
-double within_slope(const std::vector<LengthGroup>& groups) {
-  std::vector<Scatter> scatters;
-  for (const LengthGroup& group : groups)
-    scatters.push_back(scatter_of(group, [](size_t i) { return i; }));
-  return slope_of(scatters);
+LengthCurve length_curve(const std::vector<LengthGroup>& groups) {
+  const double centre = centre_of(groups);
+  const Fit fit = fit_of(scatters_of(groups, centre));
+  return {centre, fit.slope, fit.bend};
 }
 
 AdjustedEffect adjusted_effect(const std::vector<LengthGroup>& groups, size_t first, size_t second,
                                const ComparisonOptions& options) {
   check_groups(groups, first, second);
-  std::vector<Scatter> scatters;
-  for (const LengthGroup& group : groups)
-    scatters.push_back(scatter_of(group, [](size_t i) { return i; }));
+  const double centre = centre_of(groups);
+  std::vector<Scatter> scatters = scatters_of(groups, centre);
+  const Fit fit = fit_of(scatters);
   AdjustedEffect result;
-  result.slope = slope_of(scatters);
+  result.curve = {centre, fit.slope, fit.bend};
   result.p = covariance_p(scatters, first, second);
   result.length_d = cohens_d(groups[first].lengths, groups[second].lengths);
-  const double d = adjusted_d(scatters[first], scatters[second], result.slope);
+  result.overlap = overlap_of(groups[first].lengths, groups[second].lengths);
+  const double d = adjusted_d(scatters[first], scatters[second], fit);
 
+  const std::vector<Scatter> fixed = scatters;
+  const std::vector<double> influences = adjusted_influence(groups, fixed, first, second, centre);
   Random random(options.seed);
   std::vector<double> draws;
   std::vector<size_t> picked;
@@ -211,11 +321,12 @@ AdjustedEffect adjusted_effect(const std::vector<LengthGroup>& groups, size_t fi
       picked.clear();
       const size_t n = groups[g].values.size();
       for (size_t k = 0; k < n; ++k) picked.push_back(random.below(n));
-      scatters[g] = scatter_of(groups[g], [&](size_t k) { return picked[k]; });
+      scatters[g] = scatter_of(groups[g], centre, [&](size_t k) { return picked[k]; });
     }
-    draws.push_back(adjusted_d(scatters[first], scatters[second], slope_of(scatters)));
+    draws.push_back(adjusted_d(scatters[first], scatters[second], fit_of(scatters)));
   }
-  result.d = percentile(d, std::move(draws), options.confidence);
+  result.d = expanded(d, std::move(draws), influences,
+                      widening(std::min(fixed[first].n, fixed[second].n)), options.confidence);
   return result;
 }
 

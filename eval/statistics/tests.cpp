@@ -154,6 +154,35 @@ TestResult spearman(const Sample& x, const Sample& y) {
   return {rho, 2 * student_cdf(-std::abs(t), df)};
 }
 
+TestResult spearman_exact(const Sample& x, const Sample& y) {
+  TestResult result = spearman(x, y);
+  if (x.size() > 9) return result;
+  const std::vector<double> rx = ranks(x), ry = ranks(y);
+  const double middle = (static_cast<double>(x.size()) + 1) / 2;
+  std::vector<size_t> order(x.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto product = [&] {
+    double sum = 0;
+    for (size_t i = 0; i < order.size(); ++i) sum += (rx[i] - middle) * (ry[order[i]] - middle);
+    return sum;
+  };
+  const double seen = std::abs(product());
+  double as_far = 0, all = 0;
+  do {
+    as_far += std::abs(product()) >= seen - 1e-9;
+    all += 1;
+  } while (std::next_permutation(order.begin(), order.end()));
+  result.p = as_far / all;
+  return result;
+}
+
+double partial_spearman(const Sample& x, const Sample& y, const Sample& z) {
+  const double xy = spearman(x, y).statistic, xz = spearman(x, z).statistic,
+               yz = spearman(y, z).statistic;
+  const double left = (1 - xz * xz) * (1 - yz * yz);
+  return left > 1e-12 ? std::clamp((xy - xz * yz) / std::sqrt(left), -1.0, 1.0) : 0;
+}
+
 std::vector<double> holm(const std::vector<double>& p_values) {
   std::vector<size_t> order(p_values.size());
   std::iota(order.begin(), order.end(), size_t{0});

@@ -8,6 +8,7 @@
 #include "eval/statistics/comparison.h"
 #include "eval/statistics/resampling.h"
 #include "eval/statistics/tests.h"
+#include "eval/sweep/trend.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
 
@@ -150,6 +151,9 @@ struct Compared {
   stats::AdjustedEffect adjusted;
 };
 
+// Fewer prompts of either category inside the other's range of lengths decide nothing.
+constexpr int64_t kOverlap = 3;
+
 double threshold_of(const std::string& key) {
   if (key == "self_ref_effect") return 0.3;
   if (key == "refusal_vs_rote" || key == "refusal_vs_free") return 0.5;
@@ -161,11 +165,17 @@ Json compared_json(const Compared& c, double holm_raw, double holm_adjusted) {
   const double threshold = threshold_of(c.pair->key);
   stats::Shown shown = stats::beyond(c.adjusted.d, threshold);
   if (shown == stats::Shown::kYes && holm_adjusted > 0.05) shown = stats::Shown::kUndecided;
+  // Lengths that hardly meet leave nothing but extrapolation.
+  const bool apart = c.adjusted.overlap < kOverlap;
+  if (apart) shown = stats::Shown::kUndecided;
   const bool raw_shown = stats::beyond(raw.d, threshold) == stats::Shown::kYes && holm_raw <= 0.05;
   Json adjusted = interval_json(c.adjusted.d);
   adjusted["p_value"] = c.adjusted.p;
   adjusted["p_holm"] = holm_adjusted;
-  adjusted["slope_per_token"] = c.adjusted.slope;
+  adjusted["slope_per_token"] = c.adjusted.curve.slope;
+  adjusted["bend_per_token"] = c.adjusted.curve.bend;
+  adjusted["prompts_of_overlapping_length"] = c.adjusted.overlap;
+  adjusted["lengths_apart"] = apart;
   return {{"label", c.pair->label},
           {"cat1", c.pair->first},
           {"cat2", c.pair->second},
@@ -453,27 +463,6 @@ Json h4_of(const Json& correlations) {
                                             : "partial"}};
 }
 
-Json trend(const std::string& key, const std::vector<double>& sizes, const std::vector<double>& d) {
-  Json out = {{"sizes", sizes}, {"effects", d}, {"n_scales", d.size()}};
-  if (d.size() >= 3) {
-    const stats::TestResult rho = stats::spearman(sizes, d);
-    out["rho"] = rho.statistic;
-    out["p_value"] = rho.p;
-    out["direction_of_estimate"] = rho.statistic > 0.3    ? "increasing"
-                                   : rho.statistic < -0.3 ? "decreasing"
-                                                          : "flat";
-  }
-  // Three scales cannot show a trend: the smallest exact p of their order is 1 in 3.
-  if (d.size() < 5)
-    out["verdict"] = "too few scales";
-  else if (out["p_value"].get<double>() <= 0.05)
-    out["verdict"] = out["rho"].get<double>() > 0 ? "increasing" : "decreasing";
-  else
-    out["verdict"] = "undecided";
-  out["comparison"] = key;
-  return out;
-}
-
 double size_of(const MeasuredScale& m) {
   return m.scale.billions > 0 ? m.scale.billions : static_cast<double>(m.parameters) / 1e9;
 }
@@ -631,7 +620,7 @@ Json analyse_scales(const std::vector<MeasuredScale>& measured, const Json& scal
         sizes.push_back(size_of(*m));
         effects.push_back(d);
       }
-      trends[full] = trend(full, sizes, effects);
+      trends[full] = trend_over_scales(full, sizes, effects);
     }
   }
   return {{"scales_compared", names},

@@ -45,15 +45,17 @@ std::vector<Row> comparison_rows(const Json& scale) {
       continue;
     }
     const Json& d = c["cohens_d"];
-    rows.push_back({key, cat(c["group1"]["n"].get<int64_t>(), "/", c["group2"]["n"].get<int64_t>()),
-                    interval_text(value_or_nan(d["d"]), value_or_nan(d["ci_lower"]),
-                                  value_or_nan(d["ci_upper"])),
-                    number_text(c["welch_t"]["p_value"], 4),
-                    number_text(c["mann_whitney"]["p_value"], 4), number_text(c["p_holm"], 4),
-                    interval_text(c["length_adjusted"]),
-                    number_text(c["length_adjusted"]["p_holm"], 4), number_text(c["length_only_d"]),
-                    cat(c["verdict"].get<std::string>(),
-                        c["length_artefact"].get<bool>() ? " (raw effect is its length)" : "")});
+    rows.push_back(
+        {key, cat(c["group1"]["n"].get<int64_t>(), "/", c["group2"]["n"].get<int64_t>()),
+         interval_text(value_or_nan(d["d"]), value_or_nan(d["ci_lower"]),
+                       value_or_nan(d["ci_upper"])),
+         number_text(c["welch_t"]["p_value"], 4), number_text(c["mann_whitney"]["p_value"], 4),
+         number_text(c["p_holm"], 4), interval_text(c["length_adjusted"]),
+         number_text(c["length_adjusted"]["p_holm"], 4), number_text(c["length_only_d"]),
+         cat(c["verdict"].get<std::string>(),
+             c["length_adjusted"].value("lengths_apart", false) ? " (lengths do not overlap)"
+             : c["length_artefact"].get<bool>()                 ? " (raw effect is its length)"
+                                                                : "")});
   }
   return rows;
 }
@@ -134,13 +136,16 @@ std::vector<Row> compare_rows(const Json& rows_json) {
 std::string how_to_read() {
   return "d is Cohen's, positive where the first category is higher. Raw effects carry the length "
          "of "
-         "the texts; \"length out\" is the same after the slope on cached tokens, taken from "
-         "variation "
-         "inside categories, and is what the verdict reads: shown when its whole interval lies "
-         "beyond "
-         "the threshold and it survives Holm's correction over all comparisons, none when the "
+         "the texts; \"length out\" is the same after a parabola in the cached tokens, taken from "
+         "variation inside categories, and is what the verdict reads: shown when its whole "
          "interval "
-         "lies inside the threshold, else undecided.";
+         "lies beyond the threshold and it survives Holm's correction over all comparisons, none "
+         "when "
+         "the interval lies inside the threshold, else undecided. Where fewer than three prompts "
+         "of "
+         "either category lie inside the other's range of lengths nothing is decided: the "
+         "adjustment "
+         "would be an extrapolation.";
 }
 
 std::string title_of(const Json& results) {

@@ -13,10 +13,15 @@ import numpy as np
 import scipy
 import sklearn
 from scipy import stats
-from sklearn.linear_model import RidgeClassifier
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn import datasets
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 ROOT = pathlib.Path(sys.argv[1])
 
@@ -84,8 +89,46 @@ for alpha in (1, 30, 1000):
     model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha))
     ridge["predicted"][str(alpha)] = cross_val_predict(model, x, y, groups=wording, cv=LeaveOneGroupOut()).tolist()
 
+# Rank correlations: the exact p over all pairings, and the partial one as a correlation of residuals of ranks.
+spearman = []
+for n in (3, 5, 6, 8):
+    for a, b in ((rng.normal(0, 1, n), rng.normal(0, 1, n)), (np.arange(n), np.arange(n) + rng.normal(0, 1, n)),
+                 (rng.integers(0, 3, n).astype(float), rng.normal(0, 1, n))):
+        if len(set(a)) == 1:
+            continue
+        p = stats.permutation_test((b, ), lambda v: stats.spearmanr(a, v).statistic, permutation_type="pairings", n_resamples=np.inf)
+        spearman.append({"x": a.tolist(), "y": b.tolist(), "rho": float(stats.spearmanr(a, b).statistic), "p": float(p.pvalue)})
+partial = []
+for n in (10, 40):
+    z = rng.normal(0, 1, n)
+    a, b = z + rng.normal(0, 1, n), 2 * z + rng.normal(0, 1, n)
+    ra, rb, rz = (stats.rankdata(v) for v in (a, b, z))
+    left = [v - np.polyval(np.polyfit(rz, v, 1), rz) for v in (ra, rb)]
+    partial.append({"x": a.tolist(), "y": b.tolist(), "z": z.tolist(), "rho": float(stats.pearsonr(*left).statistic)})
+
+# Classifiers: predictions of scikit-learn over given folds of three of its data sets.
+classifiers = []
+for name, load, columns in (("iris", datasets.load_iris, 4), ("wine", datasets.load_wine, 13),
+                            ("breast_cancer", datasets.load_breast_cancer, 10)):
+    x, y = load(return_X_y=True)
+    x = x[:, :columns]
+    fold = np.zeros(len(y), int)
+    for number, (_, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y)):
+        fold[test] = number
+    models = {"random_forest": RandomForestClassifier(200, random_state=0),
+              "linear_svm": make_pipeline(StandardScaler(), LinearSVC(dual=False)),
+              "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+              "lda": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")}
+    predicted = {k: cross_val_predict(m, x, y, groups=fold, cv=LeaveOneGroupOut()).tolist() for k, m in models.items()}
+    scaled = StandardScaler().fit_transform(x)
+    pca = PCA().fit(scaled)
+    classifiers.append({"name": name, "x": x.tolist(), "y": y.tolist(), "fold": fold.tolist(), "predicted": predicted,
+                        "explained": pca.explained_variance_ratio_.tolist(),
+                        "first_scores": np.abs(pca.transform(scaled)[:20, :3]).tolist()})
+
 out = ROOT / "sweep"
 out.mkdir(exist_ok=True)
 (out / "sweep.json").write_text(json.dumps({
     "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "sklearn": sklearn.__version__},
-    "features": features, "shapiro": shapiro, "agreement": agreement, "ridge": ridge}) + "\n")
+    "features": features, "shapiro": shapiro, "agreement": agreement, "ridge": ridge, "spearman": spearman, "partial": partial,
+    "classifiers": classifiers}) + "\n")

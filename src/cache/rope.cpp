@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/kernels/rotate_halves.h"
 
 namespace kvlingua {
 namespace {
@@ -55,9 +56,6 @@ at::Tensor yarn_frequencies(const RopeSpec& spec) {
   return interpolated * (1 - keep) + extrapolated * keep;
 }
 
-// Inserts the head dimension: [.., T, D/2] -> [.., 1, T, D/2].
-at::Tensor over_heads(const at::Tensor& table) { return table.unsqueeze(-3); }
-
 // Of every rotation and device in use, made once: an upload a call would stop the host each time.
 at::Tensor frequencies_on(const RopeSpec& spec, at::Device device) {
   struct Known {
@@ -73,15 +71,6 @@ at::Tensor frequencies_on(const RopeSpec& spec, at::Device device) {
   const at::NoGradGuard no_grad;
   known.push_back({spec, device, inverse_frequencies(spec).to(device)});
   return known.back().frequencies;
-}
-
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  const int64_t half = x.size(-1) / 2;
-  const at::Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
-  const at::Tensor first = wide.narrow(-1, 0, half);
-  const at::Tensor second = wide.narrow(-1, half, half);
-  const at::Tensor c = over_heads(cos), s = over_heads(sin);
-  return at::cat({first * c - second * s, second * c + first * s}, -1).to(x.scalar_type());
 }
 
 }  // namespace
@@ -115,7 +104,7 @@ RopeTables rope_tables(const RopeSpec& spec, const at::Tensor& positions) {
 }
 
 at::Tensor rope_rotate(const at::Tensor& x, const RopeTables& tables) {
-  return rotate(x, tables.cos, tables.sin);
+  return rotate_halves(x, tables.cos, tables.sin);
 }
 
 at::Tensor rope_unrotate(const at::Tensor& x, const RopeTables& tables, const RopeSpec& spec) {

@@ -253,7 +253,7 @@ void translate(const C2cRecipe& from, const Places& places, const std::string& f
   c2c.fusion = from.model.multi_source_fusion_mode;
   c2c.ablation = from.model.projector.type == "AblationProjector" ? params.ablation_level : 0;
 
-  to.train.stages = {"c2c"};
+  to.train.stages = {kC2cStage};
   to.train.seed = from.training.seed;
   C2cTrainOptions& train = to.train.c2c;
   train.optimizer.lr = from.training.learning_rate;

@@ -1,8 +1,9 @@
 #include "kvlingua/config/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
-#include <functional>
+#include <sstream>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/nearest.h"
@@ -28,232 +29,6 @@ exit codes: 0 ok, 1 failed, 2 usage or recipe, 3 a gate was not met, 4 input dat
 environment: NO_COLOR, HF_HOME, HF_HUB_CACHE, OMP_NUM_THREADS, KVLINGUA_ROOT, torchrun's and Slurm's variables
 )";
 
-using Add = std::function<void(CLI::App&, CommandLine&)>;
-struct Verb {
-  const char* name;
-  const char* help;
-  Add add;               // its own arguments and options
-  const char* sections;  // recipe sections that its help lists
-};
-
-void recipe_argument(CLI::App& app, CommandLine& c) {
-  app.add_option("RECIPE", c.arguments, "a YAML file, or the name of a shipped recipe")
-      ->required()
-      ->expected(1);
-}
-void run_options(CLI::App& app, CommandLine& c) {
-  CLI::Option* resume =
-      app.add_flag("--resume", c.resume, "go on with what is there (the default)");
-  app.add_flag("--restart", c.restart, "throw away what this verb made before")->excludes(resume);
-  app.add_flag("--dry-run", c.dry_run, "print the resolved recipe and the plan, do nothing");
-}
-void limit_option(CLI::App& app, CommandLine& c, const char* help) {
-  app.add_option("--limit", c.limit, help)->check(CLI::PositiveNumber)->type_name("N");
-}
-
-void streaming_option(CLI::App& app, CommandLine& c) {
-  app.add_flag("--layer-streaming", c.layer_streaming,
-               "keep one layer in memory at a time: models larger than the device");
-}
-
-void add_preflight(CLI::App& app, CommandLine& c) { recipe_argument(app, c); }
-void add_generate(CLI::App& app, CommandLine& c) {
-  recipe_argument(app, c);
-  run_options(app, c);
-  limit_option(app, c, "at most N samples, for a quick look");
-  streaming_option(app, c);
-  app.add_flag("--skip-bad", c.skip_bad, "skip and count malformed samples");
-}
-void add_train(CLI::App& app, CommandLine& c) {
-  recipe_argument(app, c);
-  run_options(app, c);
-  app.add_option("--stage", c.stage, "only this one: ridge, regression, distillation, c2c")
-      ->check(CLI::IsMember({"ridge", "regression", "distillation", "c2c"}))
-      ->type_name("NAME");
-  app.add_option("--checkpoint", c.checkpoint,
-                 "start from this checkpoint instead of the run's latest")
-      ->type_name("DIR");
-  app.add_option("--seeds", c.seeds,
-                 "train N times with seeds one apart, into <run>/seeds/; for evaluate --confirm")
-      ->check(CLI::Range(1, 100))
-      ->type_name("N");
-}
-void add_evaluate(CLI::App& app, CommandLine& c) {
-  recipe_argument(app, c);
-  run_options(app, c);
-  app.add_option("--checkpoint", c.checkpoint, "judge this checkpoint instead of the run's latest")
-      ->type_name("DIR");
-  limit_option(app, c, "first N items of each family only (marked so in the report)");
-  app.add_flag("--confirm", c.confirm,
-               "one look at fresh items by several training seeds; else a run is exploratory");
-  app.add_option("--compare", c.compare, "two checkpoints side by side, paired")
-      ->expected(2)
-      ->type_name("A B");
-}
-void add_inspect(CLI::App& app, CommandLine& c) {
-  app.add_option("MODEL", c.arguments, "a directory, or a hub name in the local Hugging Face cache")
-      ->required()
-      ->expected(1);
-  app.add_option("--prompt", c.prompt, "prompt to read; may be given again")
-      ->expected(1)
-      ->type_name("TEXT")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("--prompts", c.prompts, "file of prompts, one a line")->type_name("FILE");
-  app.add_option("--dump", c.dump, "write tokens, keys, values and logits as safetensors")
-      ->type_name("FILE");
-  app.add_option("--determinism", c.determinism,
-                 "run N times, with and without cache: same text and same bits")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  app.add_flag("--bench", c.bench, "cached against uncached decoding by context length");
-  app.add_option("--dtype", c.dtype, "compute type")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
-      ->type_name("TYPE");
-  app.add_option("--weights", c.weights, "how the layers' matrices are held")
-      ->check(CLI::IsMember({"auto", "dense", "nf4", "int8"}))
-      ->type_name("FORMAT");
-  streaming_option(app, c);
-  limit_option(app, c, "bench: longest context");
-}
-void add_verify(CLI::App& app, CommandLine& c) {
-  app.add_option("PATH", c.arguments, "pair sets and checkpoints")
-      ->required()
-      ->expected(1, 1 << 20);
-}
-void add_format(CLI::App& app, CommandLine& c) {
-  app.add_option("FORMAT_FROM_TO", c.arguments, "format, where it is, where it goes")
-      ->required()
-      ->expected(3)
-      ->type_name("");
-}
-void add_quickstart(CLI::App& app, CommandLine& c) {
-  app.add_option("RECIPE", c.arguments, "default: recipe/nano.yaml")->expected(0, 1);
-  run_options(app, c);
-  limit_option(app, c, "evaluate: first N items of each family only");
-  app.add_option("--rehearsal", c.rehearsal)->group("");  // preflight's own: not in --help
-  for (const char* part : {"preflight", "train", "validate", "sweep", "identity"}) {
-    app.add_flag_callback(
-        std::string("--") + part, [&c, part] { c.parts.push_back(part); },
-        "this part (several may be named)");
-  }
-}
-void add_nano_lm(CLI::App& app, CommandLine& c) {
-  app.add_option("RECIPE", c.arguments, "checkpoints/nano/source.yaml or target.yaml")
-      ->required()
-      ->expected(1);
-  run_options(app, c);
-  app.add_flag_callback(
-      "--validate", [&c] { c.parts.push_back("validate"); },
-      "score the finished model on held-out items instead; exit 3 below 95 %");
-  limit_option(app, c, "--validate: N items of each kind (500)");
-}
-void add_geometry_options(CLI::App& app, CommandLine& c) {
-  app.add_option("MODEL|RECIPE", c.arguments, "models by directory or hub name, or one recipe")
-      ->expected(0, 1 << 10);
-  app.add_option("--model", c.models, "a model, as if named without --model")
-      ->expected(1)
-      ->type_name("ID")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  run_options(app, c);
-  app.add_flag("--quantize", c.quantize, "4-bit weights (NF4)");
-  app.add_option("--runs", c.runs,
-                 "repeats; greedy ones are equal, which is checked, and count once")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  app.add_option("--dtype", c.dtype, "compute type")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
-      ->type_name("TYPE");
-  app.add_flag("--input-only", c.input_only, "measure the prompt's cache, write nothing");
-  app.add_option("--compare", c.compare, "older results: which of their findings survive")
-      ->expected(1)
-      ->type_name("OLD.json");
-  streaming_option(app, c);
-}
-void add_sweep(CLI::App& app, CommandLine& c) {
-  add_geometry_options(app, c);
-  app.add_option("--scale", c.scales, "a named scale such as 0.6B or 7B-q4; may be given again")
-      ->expected(1)
-      ->type_name("KEY")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_flag("--all-scales", c.all_scales, "every named scale");
-  app.add_option("--prompts", c.prompts, "prompts by category (YAML or JSON)")->type_name("FILE");
-  limit_option(app, c, "first N prompts of each category");
-}
-void add_identity(CLI::App& app, CommandLine& c) {
-  add_geometry_options(app, c);
-  app.add_option("--personas", c.personas, "personas, topics and prompts (YAML or JSON)")
-      ->type_name("FILE");
-  app.add_option("--format", c.format, "how system text and prompt are joined")
-      ->check(CLI::IsMember({"chat", "plain", "chatml", "llama3"}))
-      ->type_name("FORM");
-  app.add_flag("--skip-permutation", c.skip_permutation,
-               "no permutation test: faster, and no verdict");
-  limit_option(app, c, "first N prompts of each group");
-}
-void add_ask(CLI::App& app, CommandLine& c) {
-  app.add_option("RECIPE_QUESTION", c.arguments,
-                 "a recipe whose run is used, or the folder of a run or checkpoint; then the "
-                 "question; without one, on a terminal, a dialogue")
-      ->required()
-      ->expected(1, 2)
-      ->type_name("");
-  app.add_option("--context", c.ask.context,
-                 "what only the source reads: a text, a file, or - for stdin")
-      ->required()
-      ->type_name("TEXT|FILE|-");
-  app.add_flag("--beside", c.ask.beside,
-               "the target's answers with the context as text and without it, with the time to the "
-               "first token and the bytes moved");
-  app.add_option("--stage", c.stage, "of this stage: ridge, regression, distillation, c2c")
-      ->type_name("NAME");
-  app.add_option("--checkpoint", c.checkpoint, "this checkpoint instead of the run's latest")
-      ->type_name("DIR");
-  limit_option(app, c, "at most N tokens of answer (256)");
-}
-void add_recipe_ls(CLI::App&, CommandLine&) {}
-void add_recipe_check(CLI::App& app, CommandLine& c) {
-  app.add_option("RECIPE", c.arguments, "YAML files, or names of shipped recipes")
-      ->required()
-      ->expected(1, 1 << 20);
-}
-void add_recipe_keys(CLI::App& app, CommandLine& c) {
-  app.add_option("SECTION", c.arguments, "a section or key, such as train.regression; default: all")
-      ->expected(0, 1);
-}
-
-const std::vector<Verb>& verbs() {
-  static const std::vector<Verb> list = {
-      {"preflight", "says whether the recipe can run here; exit 0 only when it can", add_preflight,
-       ""},
-      {"inspect", "a model's cache: shapes, bytes per token, statistics by layer", add_inspect, ""},
-      {"generate", "paired caches into datasets/<name>/; resumes", add_generate, "pair data"},
-      {"verify", "re-reads pair sets and checkpoints, names every damaged file (exit 6)",
-       add_verify, ""},
-      {"train", "the recipe's stages in order into checkpoints/<run>/; resumes", add_train,
-       "projector train checkpoint"},
-      {"evaluate", "conditions, criteria and report; exit 3 when the gate was not met",
-       add_evaluate, "eval"},
-      {"sweep", "cognitive modes over models, projectors over pairs of scales; resumes", add_sweep,
-       "sweep"},
-      {"identity", "persona fingerprints, self-recognition, identity transfer; resumes",
-       add_identity, "identity"},
-      {"ask", "the source reads --context, the target answers from its translated cache", add_ask,
-       "pair"},
-      {"import", "a checkpoint of another system: import c2c DIR OUT", add_format, ""},
-      {"export", "a checkpoint for another system: export c2c|safetensors|vllm CHECKPOINT OUT",
-       add_format, ""},
-      {"quickstart", "preflight, generate, train, evaluate; what is done already is skipped",
-       add_quickstart, ""},
-      {"nano-lm", "trains a model of the embedded pair from scratch; resumes", add_nano_lm, ""},
-      {"recipe ls", "lists the shipped recipes", add_recipe_ls, ""},
-      {"recipe show", "prints one recipe with every default filled in", recipe_argument, ""},
-      {"recipe check", "checks keys, types, ranges: file:line:column and the nearest key name",
-       add_recipe_check, ""},
-      {"recipe keys", "explains every key of a recipe", add_recipe_keys, ""},
-  };
-  return list;
-}
-
 // What follows a verb's name: "RECIPE", "[RECIPE]", "PATH...".
 std::string arguments_of(const CLI::App& app) {
   std::string text;
@@ -267,16 +42,25 @@ std::string arguments_of(const CLI::App& app) {
   return text;
 }
 
-std::string top_help() {
-  std::string text = kHelpBegin;
-  for (const Verb& verb : verbs()) {
+// Calls visit(verb, its declared options) for each.
+template <class Visit>
+void visit_declared(const std::vector<Verb>& verbs, const Visit& visit) {
+  for (const Verb& verb : verbs) {
     CLI::App app;
     CommandLine unused;
-    verb.add(app, unused);
+    OptionList list(app, unused);
+    const auto options = verb.declare(list);
+    visit(verb.text, app);
+  }
+}
+
+std::string top_help(const std::vector<Verb>& verbs) {
+  std::string text = kHelpBegin;
+  visit_declared(verbs, [&](const VerbText& verb, const CLI::App& app) {
     std::string line = cat("  ", verb.name, arguments_of(app));
     line.resize(std::max<size_t>(line.size() + 1, 27), ' ');
     text += line + verb.help + "\n";
-  }
+  });
   return text + kHelpEnd;
 }
 
@@ -286,13 +70,10 @@ std::string in_table(std::string text) {
   return text;
 }
 
-// The part of docs/commands.md that is generated from the declarations above; a test compares.
-std::string markdown_help() {
+// The part of docs/commands.md that is generated from the declarations; a test compares.
+std::string markdown_help(const std::vector<Verb>& verbs) {
   std::string text;
-  for (const Verb& verb : verbs()) {
-    CLI::App app;
-    CommandLine unused;
-    verb.add(app, unused);
+  visit_declared(verbs, [&](const VerbText& verb, const CLI::App& app) {
     text += cat("### `kvlingua ", verb.name, arguments_of(app), "`\n\n", verb.help, "\n\n");
     std::string rows;
     for (const CLI::Option* option : app.get_options()) {
@@ -307,7 +88,7 @@ std::string markdown_help() {
                   in_table(option->get_description()), " |\n");
     }
     if (!rows.empty()) text += "| option | |\n| --- | --- |\n" + rows + "\n";
-  }
+  });
   return text;
 }
 
@@ -321,10 +102,11 @@ std::string nearest_hint(const std::string& word, const std::vector<std::string>
   return nearest.empty() ? otherwise : "did you mean " + nearest + "?";
 }
 
-const Verb& find_verb(const std::string& first, const std::string& second) {
+const Verb& find_verb(const std::vector<Verb>& verbs, const std::string& first,
+                      const std::string& second) {
   std::vector<std::string> names;
-  for (const Verb& verb : verbs()) {
-    const std::string name = verb.name;
+  for (const Verb& verb : verbs) {
+    const std::string name = verb.text.name;
     if (name == first || name == first + " " + second) return verb;
     const size_t space = name.find(' ');
     if (first == "recipe" && space != std::string::npos) names.push_back(name.substr(space + 1));
@@ -385,7 +167,7 @@ void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
 
 // CLI11 words its errors for a screen; ours are one line with a remedy.
 Error translated(const CLI::ParseError& error, const CLI::App& app,
-                 const std::vector<std::string>& words, const Verb& verb) {
+                 const std::vector<std::string>& words, const VerbText& verb) {
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
@@ -402,12 +184,7 @@ Error translated(const CLI::ParseError& error, const CLI::App& app,
   return usage(cat(verb.name, ": ", printable(error.what(), 200)), help);
 }
 
-}  // namespace
-
-ParsedCommandLine parse_command_line(int argc, const char* const* argv,
-                                     const std::string& version) {
-  ParsedCommandLine parsed;
-  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+void check_words(const std::vector<std::string>& words) {
   if (words.empty()) throw usage("no verb", "`kvlingua --help` lists them");
   // Names end up in JSON, YAML and HDF5, which are UTF-8.
   for (const std::string& word : words) {
@@ -415,10 +192,30 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv,
       throw usage(cat("not UTF-8: ", printable(word)),
                   "rename the file or folder, or make a link to it with a name in UTF-8");
   }
-  if (words[0] == "--help" || words[0] == "-h" || (words[0] == "help" && words.size() == 1))
-    return {{}, top_help()};
-  if (words[0] == "--help-markdown") return {{}, markdown_help()};
-  if (words[0] == "--version" || words[0] == "-V") return {{}, "kvlingua " + version + "\n"};
+}
+
+// --help, --version and what else needs no verb; empty when there is one.
+std::string answer_without_verb(const std::vector<Verb>& verbs,
+                                const std::vector<std::string>& words, const std::string& version) {
+  const std::string& first = words[0];
+  if (first == "--help" || first == "-h" || (first == "help" && words.size() == 1))
+    return top_help(verbs);
+  if (first == "recipe" && words.size() > 1 && (words[1] == "--help" || words[1] == "-h"))
+    return top_help(verbs);
+  if (first == "--help-markdown") return markdown_help(verbs);
+  if (first == "--version" || first == "-V") return "kvlingua " + version + "\n";
+  return {};
+}
+
+}  // namespace
+
+ParsedCommandLine parse_command_line(const std::vector<Verb>& verbs, int argc,
+                                     const char* const* argv, const std::string& version) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  check_words(words);
+  ParsedCommandLine parsed;
+  parsed.answer = answer_without_verb(verbs, words, version);
+  if (!parsed.answer.empty()) return parsed;
   if (words[0] == "help") {
     words.erase(words.begin());
     words.push_back("--help");
@@ -426,27 +223,26 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv,
   if (words[0].starts_with("-"))
     throw usage(cat("an option before the verb: ", printable(words[0], 60)),
                 "options follow the verb");
-  if (words[0] == "recipe" && words.size() > 1 && (words[1] == "--help" || words[1] == "-h"))
-    return {{}, top_help()};
 
-  const Verb& verb = find_verb(words[0], words.size() > 1 ? words[1] : "");
-  const bool two_words = std::string(verb.name).find(' ') != std::string::npos;
+  const Verb& verb = find_verb(verbs, words[0], words.size() > 1 ? words[1] : "");
+  const bool two_words = std::string(verb.text.name).find(' ') != std::string::npos;
   words.erase(words.begin(), words.begin() + (two_words ? 2 : 1));
 
-  CommandLine& command = parsed.command;
-  command.verb = verb.name;
-  CLI::App app(verb.help, std::string("kvlingua ") + verb.name);
-  verb.add(app, command);
-  add_common(app, command, command.verb != "inspect");
+  parsed.verb = &verb;
+  parsed.command.verb = verb.text.name;
+  CLI::App app(verb.text.help, std::string("kvlingua ") + verb.text.name);
+  OptionList list(app, parsed.command);
+  parsed.options = verb.declare(list);
+  add_common(app, parsed.command, !verb.text.writes_file);
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend());
     app.parse(reversed);
   } catch (const CLI::CallForHelp&) {
-    return {{}, app.help() + sections_help(verb.sections)};
+    return {.command = {}, .answer = app.help() + sections_help(verb.text.sections)};
   } catch (const CLI::ParseError& error) {
-    throw translated(error, app, words, verb);
+    throw translated(error, app, words, verb.text);
   }
-  parse_device(command.device);
+  parse_device(parsed.command.device);
   return parsed;
 }
 

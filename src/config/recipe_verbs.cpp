@@ -18,6 +18,8 @@ void say_notes(const Recipe& recipe) {
     std::fprintf(stderr, "kvlingua: %s\n", printable(note, 1000).c_str());
 }
 
+}  // namespace
+
 int list_recipes(const CommandLine& command) {
   Json list = Json::array();
   std::string text;
@@ -114,15 +116,6 @@ int explain_keys(const CommandLine& command) {
   }
   command.json.empty() ? void(write_stdout(text)) : write_json(command.json, list);
   return 0;
-}
-
-}  // namespace
-
-int run_recipe_verb(const CommandLine& command) {
-  if (command.verb == "recipe ls") return list_recipes(command);
-  if (command.verb == "recipe show") return show_recipe(command);
-  if (command.verb == "recipe check") return check_recipes(command);
-  return explain_keys(command);
 }
 
 }  // namespace kvlingua

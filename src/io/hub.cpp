@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/gguf.h"
 #include "kvlingua/io/json.h"
 
 namespace kvlingua {
@@ -191,7 +192,7 @@ fs::path resolve_model(std::string_view name_or_path) {
   std::error_code ignored;
   const fs::path path{std::string(name_or_path)};
   const std::string shown = printable(name_or_path);
-  if (!name_or_path.empty() && fs::is_directory(path, ignored)) return path;
+  if (!name_or_path.empty() && (fs::is_directory(path, ignored) || is_gguf_path(path))) return path;
   const auto refuse = [&](std::string what, std::string got, std::string remedy) {
     throw Error({.code = ExitCode::kInput,
                  .where = cat("model ", shown.empty() ? "\"\"" : shown),
@@ -200,11 +201,12 @@ fs::path resolve_model(std::string_view name_or_path) {
                  .remedy = std::move(remedy)});
   };
   if (fs::exists(path, ignored) && !name_or_path.empty()) {
-    refuse("is a file", {}, "give the directory that holds config.json and model.safetensors");
+    refuse("is a file", {},
+           "give the directory that holds config.json and model.safetensors, or a .gguf file");
   }
   const std::optional<HubName> name = parse_hub_name(name_or_path);
   if (!name)
-    refuse("no such directory", {},
+    refuse(name_or_path.ends_with(".gguf") ? "no such file" : "no such directory", {},
            "give a directory, or a Hugging Face name like Qwen/Qwen3-0.6B");
   if (const fs::path own = in_own_models(*name); !own.empty()) return own;
 
@@ -248,6 +250,8 @@ fs::path resolve_model(const std::string& name_or_path, const std::string& revis
                  .remedy = std::move(remedy)});
   };
   std::error_code ignored;
+  if (is_gguf_path(name_or_path))
+    refuse("is a file, which has no revisions", "leave revision out, or name a hub model");
   if (fs::is_directory(name_or_path, ignored))
     refuse("is a directory, which has no revisions", "leave revision out, or name a hub model");
   const size_t at = name_or_path.find('@');

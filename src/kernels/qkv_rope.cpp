@@ -8,6 +8,7 @@
 
 #include "cpu.h"
 #include "kvlingua/kernels/rms_norm.h"
+#include "kvlingua/kernels/rotate_halves.h"
 #ifdef KVLINGUA_CUDA
 #include "cuda_ops.h"
 #endif
@@ -82,15 +83,6 @@ KVLINGUA_CLONES void split_rows(const Job& job, int64_t begin, int64_t end) {
   }
 }
 
-at::Tensor rotated(const at::Tensor& x_BHTD, const at::Tensor& cos, const at::Tensor& sin) {
-  const at::Tensor wide = x_BHTD.scalar_type() == at::kDouble ? x_BHTD : x_BHTD.to(at::kFloat);
-  const auto halves = wide.chunk(2, -1);
-  const at::Tensor c = cos.dim() == 3 ? cos.unsqueeze(1) : cos,
-                   s = sin.dim() == 3 ? sin.unsqueeze(1) : sin;
-  return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1)
-      .to(x_BHTD.scalar_type());
-}
-
 // The same in plain tensor operations: any device, any type.
 void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, const at::Tensor& k,
              const at::Tensor& v) {
@@ -105,7 +97,7 @@ void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, co
   const auto finish = [&](const at::Tensor& out, const at::Tensor& norm) {
     const at::Tensor part = take(out);
     const at::Tensor normed = norm.defined() ? rms_norm(part, norm, rope.eps) : part;
-    out.copy_(rotated(normed.transpose(1, 2), rope.cos, rope.sin));
+    out.copy_(rotate_halves(normed.transpose(1, 2), rope.cos, rope.sin));
   };
   if (q.defined()) finish(q, rope.q_norm);
   if (k.defined()) finish(k, rope.k_norm);
@@ -161,7 +153,7 @@ SplitQkv differentiable_formula(const at::Tensor& qkv, const QkvRope& rope, int6
                          .split_with_sizes({heads, kv_heads, kv_heads}, 2);
   const auto turned = [&](const at::Tensor& part, const at::Tensor& norm) {
     const at::Tensor normed = norm.defined() ? rms_norm(part, norm, rope.eps) : part;
-    return rotated(normed.transpose(1, 2), rope.cos, rope.sin);
+    return rotate_halves(normed.transpose(1, 2), rope.cos, rope.sin);
   };
   return {turned(parts[0], rope.q_norm), turned(parts[1], rope.k_norm), parts[2].transpose(1, 2)};
 }

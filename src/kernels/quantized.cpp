@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "nf4_codes.h"
 #include "quantized_cuda.h"
 
 namespace kvlingua {
@@ -201,24 +202,8 @@ void check_codes(const at::Tensor& codes, const Nf4Scales& scales, int64_t n) {
 }  // namespace
 
 const std::array<float, 16>& nf4_codebook() {
-  // Quantiles of the normal distribution, zero among them (QLoRA, appendix E).
-  static const std::array<float, 16> codes{-1.0f,
-                                           -0.6961928009986877f,
-                                           -0.5250730514526367f,
-                                           -0.39491748809814453f,
-                                           -0.28444138169288635f,
-                                           -0.18477343022823334f,
-                                           -0.09105003625154495f,
-                                           0.0f,
-                                           0.07958029955625534f,
-                                           0.16093020141124725f,
-                                           0.24611230194568634f,
-                                           0.33791524171829224f,
-                                           0.44070982933044434f,
-                                           0.5626170039176941f,
-                                           0.7229568362236023f,
-                                           1.0f};
-  return codes;
+  static constexpr std::array<float, 16> kCodes = {KVLINGUA_NF4_CODES};
+  return kCodes;
 }
 
 const at::Tensor& dynamic_codebook() {

@@ -151,7 +151,8 @@ CausalLM CausalLM::load(const std::filesystem::path& directory, const LoadOption
   check_device(options.device);
   auto impl = std::make_unique<Impl>();
   impl->config = ModelConfig::from_directory(directory);
-  check_config(impl->config, (directory / "config.json").string());
+  check_config(impl->config,
+               is_gguf_path(directory) ? directory.string() : (directory / "config.json").string());
   impl->device = options.device;
   impl->dtype = options.dtype;
   impl->format = held_format(impl->config, options);

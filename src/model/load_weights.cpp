@@ -84,18 +84,28 @@ void add_pieces(std::shared_ptr<const StoredTensor> from, const at::Tensor& into
   }
 }
 
+// Host memory for what goes on to the device; a streamed model's is pinned, and so used again layer
+// after layer.
+at::TensorOptions staging(const LoadOptions& options, at::ScalarType type) {
+  return at::TensorOptions().dtype(type).pinned_memory(options.layer_streaming &&
+                                                       options.device.is_cuda());
+}
+
 // Memory for codes and scales, and the pieces that fill it.
-void add_quantizing(std::shared_ptr<const StoredTensor> from, QuantizedPart& part,
-                    std::vector<Piece>& pieces) {
+void add_quantizing(std::shared_ptr<const StoredTensor> from, const LoadOptions& options,
+                    QuantizedPart& part, std::vector<Piece>& pieces) {
+  const auto room = [&](at::IntArrayRef size, at::ScalarType type) {
+    return at::empty(size, staging(options, type));
+  };
   const int64_t total = part.rows * part.columns;
   int64_t chunk = kChunk;
   part.scales = {};  // a streamed layer's are still those of the layer before, maybe nested
   if (part.format == WeightFormat::kNf4) {
-    part.codes = at::empty({(total + 1) / 2}, at::kByte);
-    part.scales.absmax = at::empty({(total + kNf4Block - 1) / kNf4Block}, at::kFloat);
+    part.codes = room({(total + 1) / 2}, at::kByte);
+    part.scales.absmax = room({(total + kNf4Block - 1) / kNf4Block}, at::kFloat);
   } else {
-    part.codes = at::empty({part.rows, part.columns}, at::kChar);
-    part.scales.absmax = at::empty({part.rows}, at::kFloat);
+    part.codes = room({part.rows, part.columns}, at::kChar);
+    part.scales.absmax = room({part.rows}, at::kFloat);
     chunk = std::max<int64_t>(1, kChunk / part.columns) * part.columns;
   }
   for (int64_t begin = 0; begin < total; begin += chunk)
@@ -167,11 +177,11 @@ void begin_part(const StoredWeights& stored, const std::string& name, const Load
     part = stored.codes(name, part.rows, part.columns);
   } else if (!asked) {  // a module that its quantisation left alone
     part.format = WeightFormat::kDense;
-    part.codes = at::empty({part.rows, part.columns}, at::TensorOptions().dtype(options.dtype));
+    part.codes = at::empty({part.rows, part.columns}, staging(options, options.dtype));
     add_pieces(floats_of(stored, name), part.codes, pieces);
   } else {
     part.format = *asked;
-    add_quantizing(floats_of(stored, name), part, pieces);
+    add_quantizing(floats_of(stored, name), options, part, pieces);
   }
 }
 
@@ -187,10 +197,13 @@ void finish_part(const LoadOptions& options, QuantizedPart& part) {
 
 }  // namespace
 
-void load_tensor(const StoredWeights& stored, const std::string& name, const at::Tensor& into) {
+void load_tensor(const StoredWeights& stored, const std::string& name, const at::Tensor& into,
+                 bool pinned) {
   const at::NoGradGuard no_grad;
   const at::Tensor host =
-      into.is_cpu() ? into : at::empty(into.sizes(), into.options().device(at::kCPU));
+      into.is_cpu()
+          ? into
+          : at::empty(into.sizes(), into.options().device(at::kCPU).pinned_memory(pinned));
   std::vector<Piece> pieces;
   add_dense(stored, name, host, pieces);
   copy_checked(std::move(pieces));

@@ -12,8 +12,10 @@ namespace kvlingua {
 // Fills all weights: checked for non-finite values while they are copied, quantised where the
 // options ask for it. Throws Error: kInput, kCorrupt.
 void load_weights(const StoredWeights& stored, const LoadOptions& options, const Weights& weights);
-// One of them. Drops its pages.
-void load_tensor(const StoredWeights& stored, const std::string& name, const at::Tensor& into);
+// One of them. Drops its pages. pinned: on its way to a GPU it goes through pinned memory, which is
+// kept for the next.
+void load_tensor(const StoredWeights& stored, const std::string& name, const at::Tensor& into,
+                 bool pinned = false);
 void load_part(const StoredWeights& stored, const std::string& name, const LoadOptions& options,
                QuantizedPart& part);
 

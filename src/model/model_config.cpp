@@ -7,9 +7,11 @@
 #include <optional>
 #include <utility>
 
+#include "gguf_model.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/safetensors.h"
+#include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 namespace {
@@ -471,6 +473,7 @@ bool has_own_head(const std::filesystem::path& directory) {
 }  // namespace
 
 ModelConfig ModelConfig::from_directory(const std::filesystem::path& directory) {
+  if (is_gguf_path(directory)) return config_of_gguf(GgufFile::open(directory));
   constexpr size_t kMaxBytes = size_t{16} << 20;
   const std::filesystem::path config = directory / "config.json",
                               generation = directory / "generation_config.json";
@@ -483,6 +486,11 @@ ModelConfig ModelConfig::from_directory(const std::filesystem::path& directory) 
   // transformers keeps the head of a file that has one of its own, whatever the config says.
   if (model.tie_word_embeddings && has_own_head(directory)) model.tie_word_embeddings = false;
   return model;
+}
+
+std::string config_sha256(const std::filesystem::path& model) {
+  return is_gguf_path(model) ? gguf_header_digest(GgufFile::open(model))
+                             : sha256_file(model / "config.json");
 }
 
 // The keys of transformers 4 (rope_theta, rope_scaling), which 5 reads as well.

@@ -1,6 +1,6 @@
-// Shapes as the models' own config.json state them.
+#include "kvlingua/model/published_config.h"
+
 #include "kvlingua/base/error.h"
-#include "kvlingua/model/preflight.h"
 
 namespace kvlingua {
 namespace {

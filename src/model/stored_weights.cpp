@@ -7,6 +7,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "gguf_model.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json.h"
 #include "weights.h"
@@ -14,14 +15,24 @@
 namespace kvlingua {
 namespace {
 
-[[noreturn]] void refuse(const SafetensorsFile& file, std::string_view name, std::string what,
+[[noreturn]] void refuse(const std::string& where, std::string_view name, std::string what,
                          std::string got, std::string expected, std::string remedy) {
   throw Error({.code = ExitCode::kInput,
-               .where = cat(file.where(), ": tensor ", printable(name)),
+               .where = cat(where, ": tensor ", printable(name)),
                .what = std::move(what),
                .got = std::move(got),
                .expected = std::move(expected),
                .remedy = std::move(remedy)});
+}
+
+[[noreturn]] void refuse(const SafetensorsFile& file, std::string_view name, std::string what,
+                         std::string got, std::string expected, std::string remedy) {
+  refuse(file.where(), name, std::move(what), std::move(got), std::move(expected),
+         std::move(remedy));
+}
+
+at::ScalarType float_type(GgufType type) {
+  return type == GgufType::kF16 ? at::kHalf : type == GgufType::kBF16 ? at::kBFloat16 : at::kFloat;
 }
 
 at::ScalarType scalar_type(const SafetensorsFile& file, std::string_view name,
@@ -63,29 +74,98 @@ StoredTensor::StoredTensor(const SafetensorsFile& file, std::string_view name,
       name_(name),
       shape_(view.shape),
       data_(view.data),
-      type_(scalar_type(file, name, view.dtype)) {}
+      type_(scalar_type(file, name, view.dtype)),
+      block_bytes_(static_cast<int64_t>(at::elementSize(type_))) {}
+
+StoredTensor::StoredTensor(const GgufFile& file, std::string_view name, const GgufTensor& tensor,
+                           std::optional<int64_t> head_dim)
+    : gguf_(&file),
+      name_(name),
+      shape_(tensor.shape),
+      data_(tensor.data),
+      type_(float_type(tensor.type)),
+      block_(block_elements(tensor.type)),
+      block_bytes_(block_bytes(tensor.type)),
+      blocks_(tensor.type),
+      head_dim_(head_dim) {
+  if (head_dim_) type_ = at::kFloat;
+}
 
 void StoredTensor::refuse(std::string what, std::string got, std::string expected,
                           std::string remedy) const {
-  kvlingua::refuse(*file_, name_, std::move(what), std::move(got), std::move(expected),
-                   std::move(remedy));
+  kvlingua::refuse(file_ != nullptr ? file_->where() : gguf_->where(), name_, std::move(what),
+                   std::move(got), std::move(expected), std::move(remedy));
 }
 
 at::Tensor StoredTensor::elements(int64_t begin, int64_t n) const {
-  return over(bytes(begin, n), type_);
+  const bool as_they_are = !head_dim_ && block_ == 1;
+  return as_they_are ? over(bytes(begin, n), type_) : dequantized(begin, n);
+}
+
+std::span<const std::byte> StoredTensor::run(int64_t begin, int64_t n) const {
+  if (!head_dim_) return bytes(begin, n);
+  const int64_t columns = shape_.size() == 2 ? shape_[1] : 1;
+  return bytes(interleaved_row(begin / columns, *head_dim_) * columns + begin % columns, n);
+}
+
+at::Tensor StoredTensor::dequantized(int64_t begin, int64_t n) const {
+  at::Tensor out = at::empty({n}, at::kFloat);
+  const int64_t columns = shape_.size() == 2 ? shape_[1] : 1;
+  float* into = out.mutable_data_ptr<float>();
+  for (int64_t at = begin, end = begin + n; at < end;) {
+    const int64_t length = head_dim_ ? std::min(end, (at / columns + 1) * columns) - at : end - at;
+    dequantize(blocks_, run(at, length), {into, static_cast<size_t>(length)});
+    into += length;
+    at += length;
+  }
+  return out;
 }
 
 std::span<const std::byte> StoredTensor::bytes(int64_t begin, int64_t n) const {
-  const size_t size = at::elementSize(type_);
-  return data_.subspan(static_cast<size_t>(begin) * size, static_cast<size_t>(n) * size);
+  return data_.subspan(static_cast<size_t>(begin / block_ * block_bytes_),
+                       static_cast<size_t>(n / block_ * block_bytes_));
 }
 
 void StoredTensor::advise(FileAccess access, std::span<const std::byte> range) const {
-  file_->advise(access, range);
+  if (file_ != nullptr) {
+    file_->advise(access, range);
+  } else if (!head_dim_) {  // whose rows other pieces read
+    gguf_->advise(access, range);
+  }
+}
+
+void StoredWeights::read_gguf(const std::filesystem::path& path, const ModelConfig& config) {
+  gguf_ = std::make_shared<const GgufFile>(GgufFile::open(path));
+  const Weights shapes = Weights::allocate(config, {.device = at::kMeta});
+  std::set<std::string, std::less<>> expected = {"rope_freqs.weight"};
+  for (const auto& [name, tensor] : shapes.named) {
+    names_.push_back(name);
+    const std::string theirs = gguf_name(name);
+    expected.insert(theirs);
+    const GgufTensor* found = gguf_->find(theirs);
+    if (found == nullptr || !std::ranges::equal(found->shape, tensor.sizes())) {
+      refuse(gguf_->where(), theirs, found == nullptr ? "missing" : "wrong shape",
+             found == nullptr ? "" : describe_shape(found->shape), describe_shape(tensor.sizes()),
+             "download the file again");
+    }
+    if (const auto head = interleaved_head(config, name)) interleaved_[name] = *head;
+  }
+  for (const auto& [name, tensor] : gguf_->tensors()) {
+    if (expected.contains(name)) continue;
+    refuse(gguf_->where(), name, "unexpected", describe_shape(tensor.shape),
+           cat("only the tensors of ", to_string(config.architecture), " with ", config.num_layers,
+               " layers"),
+           "use the model's Hugging Face files");
+  }
 }
 
 StoredWeights::StoredWeights(const std::filesystem::path& directory, const ModelConfig& config)
-    : directory_(directory), files_(ShardedSafetensors::open(directory)) {
+    : directory_(directory) {
+  if (is_gguf_path(directory)) {
+    read_gguf(directory, config);
+    return;
+  }
+  files_ = ShardedSafetensors::open(directory);
   const Weights shapes = Weights::allocate(config, {.device = at::kMeta});
   for (const auto& [name, tensor] : shapes.named) {
     names_.push_back(name);
@@ -145,7 +225,7 @@ std::vector<std::string> StoredWeights::companions(const std::string& name) cons
 }
 
 WeightFormat StoredWeights::format(const std::string& name) const {
-  if (!matrices_.contains(name)) return WeightFormat::kDense;
+  if (!matrices_.contains(name)) return WeightFormat::kDense;  // all of a GGUF file
   const SafetensorsDtype dtype = files_.at(name).dtype;
   return dtype == SafetensorsDtype::kU8   ? WeightFormat::kNf4
          : dtype == SafetensorsDtype::kI8 ? WeightFormat::kInt8
@@ -153,6 +233,11 @@ WeightFormat StoredWeights::format(const std::string& name) const {
 }
 
 StoredTensor StoredWeights::floats(const std::string& name) const {
+  if (gguf_) {
+    const auto head = interleaved_.find(name);
+    return {*gguf_, name, *gguf_->find(gguf_name(name)),
+            head == interleaved_.end() ? std::nullopt : std::optional(head->second)};
+  }
   return {files_.file_of(name), name, files_.at(name)};
 }
 
@@ -275,16 +360,36 @@ QuantizedPart StoredWeights::codes(const std::string& name, int64_t rows, int64_
   return part;
 }
 
-std::string StoredWeights::fingerprint() const {
+namespace {
+
+// The first and the last bytes of a tensor.
+void hash_edges(Sha256& hash, std::span<const std::byte> data) {
   constexpr size_t kEdge = 4096;
+  const size_t edge = std::min(kEdge, data.size());
+  hash.update(data.data(), edge);
+  hash.update(data.data() + data.size() - edge, edge);
+}
+
+}  // namespace
+
+std::string StoredWeights::gguf_fingerprint() const {
+  Sha256 hash;
+  hash.update(gguf_header_digest(*gguf_));
+  for (const auto& [name, tensor] : gguf_->tensors()) {
+    hash_edges(hash, tensor.data);
+    gguf_->advise(FileAccess::kDontNeed, tensor.data);
+  }
+  return "gguf-" + hash.hex();
+}
+
+std::string StoredWeights::fingerprint() const {
+  if (gguf_) return gguf_fingerprint();
   Sha256 hash;
   hash.update(read_text_file(directory_ / "config.json"));
   const auto add = [&](const std::string& name) {
     const SafetensorsView& view = files_.at(name);
-    const size_t edge = std::min(kEdge, view.data.size());
     hash.update(cat(name, ' ', to_string(view.dtype), ' ', describe_shape(view.shape), '\n'));
-    hash.update(view.data.data(), edge);
-    hash.update(view.data.data() + view.data.size() - edge, edge);
+    hash_edges(hash, view.data);
     files_.done_with(name);
   };
   for (const std::string& name : names_) {
@@ -296,10 +401,14 @@ std::string StoredWeights::fingerprint() const {
 }
 
 void StoredWeights::will_need(const std::string& name) const {
+  if (gguf_) return gguf_->advise(FileAccess::kWillNeed, gguf_->find(gguf_name(name))->data);
   files_.file_of(name).advise(FileAccess::kWillNeed, files_.at(name).data);
 }
 
-void StoredWeights::done_with(const std::string& name) const { files_.done_with(name); }
+void StoredWeights::done_with(const std::string& name) const {
+  if (gguf_) return gguf_->advise(FileAccess::kDontNeed, gguf_->find(gguf_name(name))->data);
+  files_.done_with(name);
+}
 
 std::string format_prefix(WeightFormat format, bool nested) {
   if (format == WeightFormat::kDense) return "";

@@ -8,6 +8,43 @@
 namespace kvlingua {
 namespace {
 
+int64_t all_in_one_parameters(const C2cOptions& c2c, const KvShape& source, const KvShape& target) {
+  const AllInOneOptions& o = c2c.all_in_one;
+  const int64_t h = c2c.hidden_dim, cs = source.width(), ct = target.width();
+  int64_t network = 0;  // keys' or values'
+  for (int64_t i = 0; i < c2c.num_layers; ++i) {
+    const bool last = i == c2c.num_layers - 1;
+    const int64_t out = last ? ct : h;
+    network += ((i == 0 ? cs : h) + 1) * out * (o.swiglu && !last ? 2 : 1);
+    if (o.layer_norm && !last) network += 2 * h;
+  }
+  if (o.concat) network += (2 * ct + 1) * ct;
+  int64_t weights = 2;
+  if (o.weight_depends_on_input) {
+    const int64_t w = o.weight_hidden_dim,
+                  in = o.weight_input == "target_projected_both"                            ? 4
+                       : o.weight_input == "target_key" || o.weight_input == "target_value" ? 1
+                                                                                            : 2;
+    weights = (in * ct + 1) * w + 2 * w + (w + 1) * w + 2 * (w + 1) * target.kv_heads;
+  }
+  return target.layers * (2 * network + weights + 1);
+}
+
+}  // namespace
+
+ParameterCount count_parameters(const C2cOptions& c2c, const KvShape& source,
+                                const KvShape& target) {
+  if (c2c.type == "AllInOneProjector") return {.over = all_in_one_parameters(c2c, source, target)};
+  const int64_t h = c2c.hidden_dim, i = c2c.intermediate_dim, cs = source.width(),
+                ct = target.width();
+  const int64_t tower = (cs + ct + 1) * h + (h + 2 * i * h) + (h + 2 * h * h) +
+                        (h + 1) * target.kv_heads + (c2c.num_layers - 2) * (h + 2 * i * h) +
+                        (h + 1) * ct + 1;
+  return {.over = 2 * target.layers * tower};
+}
+
+namespace {
+
 C2CConfig config_from(const KvShape& source, const KvShape& target, const C2cOptions& o) {
   C2CConfig c;
   c.source = source;

@@ -13,6 +13,14 @@ constexpr double kOpen = 4;  // sigmoid(4) is .98
 
 }  // namespace
 
+ParameterCount count_parameters(const DenseLatentOptions& options, const KvShape& source,
+                                const KvShape& target) {
+  const int64_t hidden = options.expansion * target.head_dim,
+                heads = std::max<int64_t>(1, source.kv_heads / target.kv_heads);
+  return {.over = 2 * target.layers * target.kv_heads *
+                  ((heads * source.head_dim + 1) * hidden + (hidden + 1) * target.head_dim + 1)};
+}
+
 DenseLatentProjector::DenseLatentProjector(const KvShape& source, const KvShape& target,
                                            const DenseLatentOptions& options)
     : LayerwiseProjector(source, target), options_(options) {

@@ -23,6 +23,8 @@ struct Kind {
   std::string name;
   std::function<std::unique_ptr<Projector>(const KvShape&, const KvShape&, const ProjectorOptions&)>
       make;
+  // What it trains; null: nothing.
+  std::function<ParameterCount(const KvShape&, const KvShape&, const ProjectorOptions&)> count;
 };
 
 const std::vector<Kind>& kinds() {
@@ -38,26 +40,53 @@ const std::vector<Kind>& kinds() {
       {"ridge",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<RidgeProjector>(s, t, o.ridge);
+       },
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return count_parameters(o.ridge, s, t);
        }},
       {"mlp",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<MlpProjector>(s, t, o.ridge, o.mlp,
                                                static_cast<uint64_t>(o.mlp.seed));
+       },
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return count_parameters(o.ridge, o.mlp, s, t);
        }},
       {"lcf",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<LcfProjector>(s, t, o.lcf);
+       },
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return count_parameters(o.lcf, s, t);
        }},
       {"dense_latent",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<DenseLatentProjector>(s, t, o.dense_latent);
+       },
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return count_parameters(o.dense_latent, s, t);
        }},
       {"c2c",
        [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
          return std::make_unique<C2CProjector>(s, t, o.c2c);
+       },
+       [](const KvShape& s, const KvShape& t, const ProjectorOptions& o) {
+         return count_parameters(o.c2c, s, t);
        }},
   };
   return list;
+}
+
+const Kind& kind_of(const ProjectorOptions& options) {
+  for (const Kind& kind : kinds())
+    if (kind.name == options.kind) return kind;
+  std::string known;
+  for (const Kind& kind : kinds()) known += (known.empty() ? "" : ", ") + kind.name;
+  throw Error({.code = ExitCode::kUsage,
+               .where = "projector.kind",
+               .what = "unknown kind",
+               .got = printable(options.kind),
+               .expected = known});
 }
 
 KvShape shape_from(const json& j) {
@@ -197,16 +226,13 @@ double least_c2c_numbers(int64_t target_layers, const C2cOptions& o) {
 
 std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& target,
                                           const ProjectorOptions& options) {
-  for (const Kind& kind : kinds()) {
-    if (kind.name == options.kind) return kind.make(source, target, options);
-  }
-  std::string known;
-  for (const Kind& kind : kinds()) known += (known.empty() ? "" : ", ") + kind.name;
-  throw Error({.code = ExitCode::kUsage,
-               .where = "projector.kind",
-               .what = "unknown kind",
-               .got = printable(options.kind),
-               .expected = known});
+  return kind_of(options).make(source, target, options);
+}
+
+ParameterCount count_parameters(const ProjectorOptions& options, const KvShape& source,
+                                const KvShape& target) {
+  const Kind& kind = kind_of(options);
+  return kind.count ? kind.count(source, target, options) : ParameterCount{};
 }
 
 std::unique_ptr<Projector> projector_from_config(const json& config, const std::string& where,

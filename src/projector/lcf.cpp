@@ -7,6 +7,13 @@
 
 namespace kvlingua {
 
+ParameterCount count_parameters(const LcfOptions& options, const KvShape& source,
+                                const KvShape& target) {
+  const int64_t latent = options.latent;
+  return {.over = target.layers *
+                  ((2 * source.width() + 1) * latent + (latent + 1) * 2 * target.width())};
+}
+
 LcfProjector::LcfProjector(const KvShape& source, const KvShape& target, const LcfOptions& options)
     : LayerwiseProjector(source, target), options_(options) {
   at::Generator generator = at::detail::createCPUGenerator(static_cast<uint64_t>(options.seed));

@@ -25,6 +25,18 @@ at::Tensor uniform(at::IntArrayRef sizes, int64_t fan_in, at::Generator& generat
 
 }  // namespace
 
+ParameterCount count_parameters(const RidgeOptions& ridge, const MlpOptions& mlp,
+                                const KvShape& source, const KvShape& target) {
+  ParameterCount count = count_parameters(ridge, source, target);
+  const BlockPlan plan = ridge_plan(ridge, source, target);
+  const int64_t f = plan.in_width(), hidden = mlp.hidden;
+  const int64_t networks = plan.dense() ? 2 * target.layers : plan.groups();
+  const int64_t first = mlp.rank > 0 ? (f + hidden) * mlp.rank : f * hidden;
+  count.over += networks * (first + hidden + (mlp.depth - 1) * (hidden + 1) * hidden) +
+                hidden * 2 * target.layers * target.width();
+  return count;
+}
+
 MlpProjector::MlpProjector(const KvShape& source, const KvShape& target, const RidgeOptions& ridge,
                            const MlpOptions& mlp, uint64_t seed)
     : Projector(source, target), options_(mlp), base_(source, target, ridge) {

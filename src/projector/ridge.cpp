@@ -10,9 +10,8 @@
 #include "kvlingua/kernels/dense.h"
 
 namespace kvlingua {
-namespace {
 
-BlockPlan initial_plan(const KvShape& source, const KvShape& target, const RidgeOptions& options) {
+BlockPlan ridge_plan(const RidgeOptions& options, const KvShape& source, const KvShape& target) {
   const std::vector<int64_t> candidates = ridge_candidates(options, source);
   const int64_t count = static_cast<int64_t>(candidates.size());
   at::Tensor layers;
@@ -25,7 +24,12 @@ BlockPlan initial_plan(const KvShape& source, const KvShape& target, const Ridge
                          candidates);
 }
 
-}  // namespace
+ParameterCount count_parameters(const RidgeOptions& options, const KvShape& source,
+                                const KvShape& target) {
+  const BlockPlan plan = ridge_plan(options, source, target);
+  const int64_t groups = plan.groups(), in = plan.in_width(), out = plan.out_width();
+  return {groups * (in + 1) * out, options.change_rank * groups * (in + out)};
+}
 
 std::vector<int64_t> ridge_candidates(const RidgeOptions& options, const KvShape& source) {
   std::vector<int64_t> layers = evenly_spaced(options.candidate_layers, source.layers);
@@ -37,7 +41,7 @@ RidgeProjector::RidgeProjector(const KvShape& source, const KvShape& target,
                                const RidgeOptions& options)
     : Projector(source, target),
       options_(options),
-      plan_(initial_plan(source, target, options)),
+      plan_(ridge_plan(options, source, target)),
       source_(ChannelStatistics::identity(row_shape(source, options.previous_tokens))),
       target_(ChannelStatistics::identity(target)),
       weight_(at::zeros({plan_.groups(), plan_.in_width(), plan_.out_width()})),

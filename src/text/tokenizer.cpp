@@ -5,6 +5,7 @@
 #include "added_tokens.h"
 #include "aligned_text.h"
 #include "bpe.h"
+#include "gguf_tokenizer.h"
 #include "json_view.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/utf8.h"
@@ -213,7 +214,15 @@ Tokenizer Tokenizer::from_json(std::string_view json, std::string_view config, s
   return Tokenizer(std::move(impl));
 }
 
+Tokenizer Tokenizer::from_gguf(const GgufFile& file) {
+  const text::GgufTokenizer read = text::read_gguf_tokenizer(file);
+  auto impl = std::make_unique<Impl>(JsonView(read.tokenizer, file.where() + ": tokenizer: "));
+  impl->read_config(JsonView(read.config, file.where() + ": tokenizer: "));
+  return Tokenizer(std::move(impl));
+}
+
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
+  if (is_gguf_path(directory)) return from_gguf(GgufFile::open(directory));
   const auto path = directory / "tokenizer.json";
   const auto json = read_file(path);
   if (!json) {

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "ask.h"
 #include "checkpoints/load_projector.h"
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/log.h"
@@ -45,7 +46,7 @@ struct Asked {
   fs::path checkpoint;
 };
 
-Asked asked_of(const CommandLine& command) {
+Asked asked_of(const CommandLine& command, const AskVerb& verb) {
   const fs::path named = resolve_path(command.arguments.at(0));
   std::error_code ignored;
   if (!fs::is_directory(named, ignored)) {
@@ -53,10 +54,10 @@ Asked asked_of(const CommandLine& command) {
     const RunPaths paths =
         run_paths(command.out, asked.recipe.dataset_name(), asked.recipe.run_name());
     asked.checkpoint =
-        command.checkpoint.empty() ? paths.run : fs::path(resolve_path(command.checkpoint));
+        verb.checkpoint.empty() ? paths.run : fs::path(resolve_path(verb.checkpoint));
     return asked;
   }
-  const std::string yaml = load_projector(named, at::kCPU, at::kFloat, command.stage).recipe_yaml;
+  const std::string yaml = load_projector(named, at::kCPU, at::kFloat, verb.stage).recipe_yaml;
   if (yaml.empty()) {
     throw Error({.code = ExitCode::kInput,
                  .where = named.string(),
@@ -122,8 +123,9 @@ std::string indented(std::string_view text) {
 
 class Asker {
  public:
-  Asker(const CommandLine& command, const CacheBridge& bridge)
-      : command_(command), bridge_(bridge) {}
+  // `shows`: print what is said while it is said.
+  Asker(const AskVerb& verb, bool shows, const CacheBridge& bridge)
+      : verb_(verb), shows_(shows), bridge_(bridge) {}
 
   void read(const std::string& text) {
     context_ = bridge_.read(text);
@@ -135,7 +137,7 @@ class Asker {
 
   std::vector<NamedReply> ask(const std::string& question) const {
     std::vector<NamedReply> replies;
-    const bool beside = command_.ask.beside;
+    const bool beside = verb_.beside;
     if (beside && shows())
       say(column("", 12) + column("first token", 13) + column("moved", 12) + "answer\n");
     replies.push_back(translated(question));
@@ -174,11 +176,11 @@ class Asker {
   }
 
  private:
-  bool shows() const { return !command_.json_on_stdout(); }
+  bool shows() const { return shows_; }
 
   AskOptions options() const {
     AskOptions options;
-    if (command_.limit > 0) options.max_new_tokens = command_.limit;
+    if (verb_.limit > 0) options.max_new_tokens = verb_.limit;
     options.on_text = [](std::string_view) { return !stop_requested(); };
     return options;
   }
@@ -192,14 +194,14 @@ class Asker {
     const double begin = context_.read_seconds + context_.translate_seconds;
     double first_token = -1;
     const auto head = [&](double seconds) {
-      if (first_token >= 0 || !command_.ask.beside || !shows()) return;
+      if (first_token >= 0 || !verb_.beside || !shows()) return;
       say(beside_head("translated", seconds, context_.bytes));
     };
     const double asked = wall_seconds();
     how.on_text = [&](std::string_view piece) {
       head(begin + wall_seconds() - asked);
       if (first_token < 0) first_token = begin + wall_seconds() - asked;
-      if (shows()) say(command_.ask.beside ? indented(piece) : std::string(piece));
+      if (shows()) say(verb_.beside ? indented(piece) : std::string(piece));
       return !stop_requested();
     };
     const Reply reply = bridge_.ask(context_, question, how);
@@ -209,7 +211,8 @@ class Asker {
     return {"translated", reply, begin + reply.first_token_seconds};
   }
 
-  const CommandLine& command_;
+  const AskVerb& verb_;
+  bool shows_;
   const CacheBridge& bridge_;
   CacheBridge::Context context_;
 };
@@ -244,21 +247,20 @@ void dialogue(Asker& asker) {
 
 }  // namespace
 
-int ask(const CommandLine& command) {
+int AskVerb::run(const CommandLine& command) const {
   const bool asked_now = command.arguments.size() > 1;
   if (asked_now && command.arguments[1].find_first_not_of(" \t\n") == std::string::npos)
     throw usage("the question is empty", "kvlingua ask RECIPE --context TEXT \"question\"");
   if (!asked_now && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || !command.json.empty()))
     throw usage("no question", "kvlingua ask RECIPE --context TEXT \"question\"");
-  const std::string text = context_of_words(command.ask.context);
+  const std::string text = context_of_words(context);
   if (text.find_first_not_of(" \t\n\r") == std::string::npos)
     throw usage("the context is empty", "--context takes a text, a file or - for stdin");
 
-  const Asked asked = asked_of(command);
-  const RunContext context = context_of(command, asked.recipe);
-  const at::Device device(context.device);
-  const LoadedProjector loaded =
-      load_projector(asked.checkpoint, device, at::kFloat, command.stage);
+  const Asked asked = asked_of(command, *this);
+  const RunContext where = context_of(command, asked.recipe);
+  const at::Device device(where.device);
+  const LoadedProjector loaded = load_projector(asked.checkpoint, device, at::kFloat, stage);
   for (const std::string& skipped : loaded.skipped) log_warning(skipped);
   const OpenModel source = open_model(asked.recipe.pair.source, device);
   const OpenModel target = open_model(asked.recipe.pair.target, device);
@@ -266,7 +268,7 @@ int ask(const CommandLine& command) {
   log_info(cat(loaded.stage, " of ", loaded.path.string()));
   const CacheBridge bridge(source, target, *loaded.projector,
                            alignment_kind_from_name(asked.recipe.pair.alignment));
-  Asker asker(command, bridge);
+  Asker asker(*this, !command.json_on_stdout(), bridge);
   asker.read(text);
   if (!asked_now) {
     dialogue(asker);

@@ -53,17 +53,6 @@ RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   context.seed = command.seed;
   context.paths = run_paths(command.out, recipe.dataset_name(), recipe.run_name());
   context.verbosity = command.verbosity;
-  context.restart = command.restart;
-  context.resume = !command.restart;
-  context.dry_run = command.dry_run;
-  context.skip_bad = command.skip_bad;
-  context.limit = command.limit;
-  context.rehearsal = command.rehearsal;
-  context.stage = command.stage;
-  context.checkpoint = command.checkpoint;
-  context.compare = command.compare;
-  context.confirm = command.confirm;
-  context.seeds = command.seeds;
   return context;
 }
 

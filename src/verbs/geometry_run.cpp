@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/hub.h"
 
 namespace kvlingua::verbs {
 
@@ -23,9 +23,9 @@ bool names_recipe(const std::string& word) {
 
 std::vector<Scale> pair_of(const Recipe& recipe) {
   std::vector<Scale> models;
-  for (const std::string& name : {recipe.pair.source.name, recipe.pair.target.name})
-    if (!name.empty() && (models.empty() || models[0].model != name))
-      models.push_back({"custom", name, false, 0});
+  for (const ModelOptions* model : {&recipe.pair.source, &recipe.pair.target})
+    if (!model->name.empty() && (models.empty() || models[0].model != model->name))
+      models.push_back({"custom", model->name, model->weights == "nf4", 0});
   return models;
 }
 
@@ -41,9 +41,10 @@ void name_scales(std::vector<Scale>& models) {
 
 }  // namespace
 
-GeometryRun geometry_run(const CommandLine& command) {
+GeometryRun geometry_run(const CommandLine& command, const GeometryOptions& options,
+                         const std::vector<Scale>& scales) {
   GeometryRun run;
-  std::vector<std::string> named = command.models;
+  std::vector<std::string> named = options.models;
   for (const std::string& word : command.arguments) {
     if (!names_recipe(word)) {
       named.push_back(word);
@@ -56,23 +57,18 @@ GeometryRun geometry_run(const CommandLine& command) {
                    .expected = "one recipe, or models"});
     run.recipe = Recipe::load(find_recipe(word), command.set);
   }
-  for (const std::string& name : named) run.models.push_back({"custom", name, command.quantize, 0});
-  for (const std::string& key : command.scales) {
-    run.models.push_back(find_scale(key));
-    run.models.back().quantize = run.models.back().quantize || command.quantize;
-  }
-  if (command.all_scales)
-    run.models.insert(run.models.end(), known_scales().begin(), known_scales().end());
+  for (const std::string& name : named) run.models.push_back({"custom", name, options.quantize, 0});
+  run.models.insert(run.models.end(), scales.begin(), scales.end());
   if (run.models.empty() && run.recipe) run.models = pair_of(*run.recipe);
   name_scales(run.models);
   run.device = !command.device.empty() ? command.device
                : run.recipe            ? run.recipe->pair.device
                                        : "auto";
-  if (!command.dtype.empty()) run.dtype = command.dtype;
-  run.layer_streaming = command.layer_streaming;
-  run.resume = !command.restart;
-  run.input_only = command.input_only;
-  run.runs = command.runs;
+  if (!options.dtype.empty()) run.dtype = options.dtype;
+  run.layer_streaming = options.layer_streaming;
+  run.resume = !options.options.restart;
+  run.input_only = options.input_only;
+  run.runs = options.runs;
   run.verbosity = command.verbosity;
   run.results =
       (command.out.empty() ? project_root() : std::filesystem::path(command.out)) / "results";
@@ -91,19 +87,27 @@ GeometryRun geometry_run(const Recipe& recipe, const RunContext& context) {
   return run;
 }
 
+namespace {
+
+// NF4 where --quantize or the scale asks for it; else as the recipe says for a model of its pair.
+WeightOptions weights_of(const GeometryRun& run, const Scale& scale) {
+  if (run.recipe) {
+    for (const ModelOptions* model : {&run.recipe->pair.source, &run.recipe->pair.target})
+      if (model->name == scale.model && (!scale.quantize || model->weights == "nf4"))
+        return weight_options(model->weights, model->double_quantization);
+  }
+  return weight_options(scale.quantize ? "nf4" : "auto");
+}
+
+}  // namespace
+
 OpenedModel open_model(const GeometryRun& run, const Scale& scale) {
-  if (scale.quantize)
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "--quantize",
-                 .what = "4-bit weights cannot be read yet",
-                 .got = scale.model,
-                 .remedy = "leave --quantize away; --layer-streaming measures models larger than "
-                           "the device"});
-  const std::filesystem::path directory = resolve_model(resolve_path(scale.model));
+  const std::filesystem::path directory = locate_model({.name = scale.model});
   LoadOptions load;
   load.device = resolve_device(run.device);
   load.dtype = resolve_dtype(run.dtype, load.device);
   load.layer_streaming = run.layer_streaming;
+  load.weights = weights_of(run, scale);
   // Small models lose more to waiting for threads than they gain.
   if (std::getenv("OMP_NUM_THREADS") == nullptr &&
       ModelConfig::from_directory(directory).parameter_count() < 20'000'000)

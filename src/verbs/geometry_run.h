@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "eval/sweep/scales.h"
+#include "geometry_options.h"
 #include "kvlingua/model/causal_lm.h"
 #include "kvlingua/text/tokenizer.h"
 #include "verbs.h"
@@ -24,8 +25,9 @@ struct GeometryRun {
   std::filesystem::path results;  // the folder results/
 };
 
-// Models named by themselves, by --model, --scale and --all-scales; or a recipe's pair.
-GeometryRun geometry_run(const CommandLine& command);
+// Models named by themselves, by --model and as `scales`; or a recipe's pair.
+GeometryRun geometry_run(const CommandLine& command, const GeometryOptions& options,
+                         const std::vector<Scale>& scales = {});
 // The run that a recipe's part in quickstart means.
 GeometryRun geometry_run(const Recipe& recipe, const RunContext& context);
 

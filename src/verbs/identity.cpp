@@ -1,8 +1,13 @@
 #include <algorithm>
+#include <optional>
 
 #include "eval/geometry/page.h"
 #include "eval/identity/signatures.h"
+#include "eval/report/html_parts.h"
 #include "geometry_run.h"
+#include "identity.h"
+#include "identity_transfer.h"
+#include "identity_verb.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
@@ -24,19 +29,20 @@ struct SectionOnly {
   }
 };
 
-IdentityOptions options_of(const CommandLine& command, const GeometryRun& run) {
+IdentityOptions options_of(const CommandLine& command, const IdentityVerb& verb,
+                           const GeometryRun& run) {
   SectionOnly section;
   if (run.recipe)
     section.identity = run.recipe->identity;
   else
     for (const std::string& set : command.set) throw_first(set_option(visit_of(section), set));
   IdentityOptions& options = section.identity;
-  if (!command.personas.empty()) options.personas = command.personas;
-  if (!command.format.empty()) options.format = command.format;
+  if (!verb.personas.empty()) options.personas = verb.personas;
+  if (!verb.format.empty()) options.format = verb.format;
   if (command.seed) options.seed = *command.seed;
-  if (command.limit > 0) options.prompts_per_group = command.limit;
-  if (command.input_only) options.new_tokens = 0;
-  if (command.skip_permutation) options.permutations = 0;
+  if (verb.geometry.options.limit > 0) options.prompts_per_group = verb.geometry.options.limit;
+  if (verb.geometry.input_only) options.new_tokens = 0;
+  if (verb.skip_permutation) options.permutations = 0;
   return options;
 }
 
@@ -88,9 +94,43 @@ std::vector<Row> accuracy_rows(const Json& r) {
   std::vector<Row> rows;
   for (const auto& [name, row] : r["classification"]["rows"].items())
     rows.push_back({name, interval_text(row, 3)});
+  for (const auto& [name, row] : r["classification"]["extras"].items())
+    rows.push_back({"personas, " + name, interval_text(row, 3)});
   for (const auto& [name, row] : r["classification"]["above"].items())
     rows.push_back({"personas above " + name, interval_text(row, 3)});
   return rows;
+}
+const Row kTransferHead = {"condition", "written as the persona", "a style marker occurs", "n"};
+std::vector<Row> transfer_rows(const Json& r) {
+  std::vector<Row> rows;
+  const Json transfer = r.value("identity_transfer", Json::object());
+  const Json conditions = transfer.value("rows", Json::object());
+  for (const auto& [name, row] : conditions.items())
+    rows.push_back({name, interval_text(row, 3), interval_text(row["markers"], 3),
+                    std::to_string(row["n"].get<int64_t>())});
+  const Json above = transfer.value("above", Json::object());
+  for (const auto& [name, row] : above.items())
+    rows.push_back({"translated above " + name, interval_text(row, 3), "-", "-"});
+  if (transfer.contains("share_of_gap"))
+    rows.push_back(
+        {"share of the gap to full_text", interval_text(transfer["share_of_gap"], 3), "-", "-"});
+  return rows;
+}
+const Row kRecognitionHead = {"cache", "own label most likely", "n", "verdict"};
+std::vector<Row> recognition_rows(const Json& r) {
+  std::vector<Row> rows;
+  const Json conditions = r.value("self_recognition", Json::object()).value("rows", Json::object());
+  for (const auto& [name, row] : conditions.items())
+    rows.push_back({name, interval_text(row, 3), std::to_string(row["n"].get<int64_t>()),
+                    row["verdict"].get<std::string>()});
+  return rows;
+}
+std::string transfer_text(const Json& r) {
+  const Json transfer = r.value("identity_transfer", Json());
+  if (!transfer.is_object()) return {};
+  const std::string reason = transfer.value("reason", std::string());
+  return cat("identity transfer: ", transfer["verdict"].get<std::string>(),
+             reason.empty() ? "" : " (" + reason + ")");
 }
 const Row kPersonaHead = {"persona", "n", "mean key norm", "std", "cache tokens"};
 std::vector<Row> persona_rows(const Json& r) {
@@ -126,6 +166,11 @@ std::string body_markdown(const Json& r) {
   out += report::markdown_table(kRowHead, accuracy_rows(r)) +
          report::markdown_table(kPersonaHead, persona_rows(r)) +
          report::markdown_table(kPairHead, pair_rows(r));
+  if (const auto rows = recognition_rows(r); !rows.empty())
+    out += cat("## Self-recognition\n\n", report::markdown_table(kRecognitionHead, rows));
+  if (const std::string text = transfer_text(r); !text.empty())
+    out += cat("## Identity transfer\n\n", text, "\n\n",
+               report::markdown_table(kTransferHead, transfer_rows(r)));
   return out;
 }
 
@@ -151,25 +196,45 @@ std::string body_html(const Json& r, const IdentityDesign& design) {
   out += report::heading("Layers") + report::lines({series}, "layer", false);
   out += report::heading("Fingerprints") + report::html_table(kPersonaHead, persona_rows(r)) +
          report::heading("Pairs") + report::html_table(kPairHead, pair_rows(r));
+  if (const auto rows = recognition_rows(r); !rows.empty())
+    out += report::heading("Self-recognition",
+                           "How often the persona's own label gains most from its cache, of " +
+                               std::to_string(design.personas.size()) + ".") +
+           report::html_table(kRecognitionHead, rows);
+  if (const std::string text = transfer_text(r); !text.empty())
+    out += report::heading(
+               "Identity transfer",
+               "The target never reads a persona's text but under full_text; a classifier of "
+               "its own words, made of other wordings and other prompts, says whom it sounds "
+               "like.") +
+           cat("<p>", report::escape(text), "</p>\n") +
+           report::html_table(kTransferHead, transfer_rows(r));
   return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
 }
 
-int run_identity(const CommandLine& command, const GeometryRun& run, const Scale& scale) {
-  const IdentityOptions options = options_of(command, run);
+std::string plan_text(const GeometryRun& run, const Scale& scale, const IdentityOptions& options) {
   const IdentityDesign design = design_of(options);
-  if (command.dry_run) {
-    write_stdout(cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
-                     " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
-                     " prompts in ", design.groups.size(), " groups, ", options.new_tokens,
-                     " new tokens: ",
-                     static_cast<int64_t>(design.personas.size() + design.topics.size()) *
-                         design.wordings() * design.prompts(),
-                     " caches of ", scale.model, "\nresults: ", run.results.string(), "\n"));
-    return 0;
-  }
+  return cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
+             " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
+             " prompts in ", design.groups.size(), " groups, ", options.new_tokens, " new tokens: ",
+             static_cast<int64_t>(design.personas.size() + design.topics.size()) *
+                 design.wordings() * design.prompts(),
+             " caches of ", scale.model, "\nresults: ", run.results.string(), "\n");
+}
+
+// Caches of one model, and what it says of its own ones where there is no pair.
+struct Signatures {
+  MeasureResult measured;
+  Planned planned;
+  SystemTexts texts;
+  Json recognition;  // null: not asked of this model alone
+};
+Signatures measure_signatures(const GeometryRun& run, const Scale& scale,
+                              const IdentityOptions& options, const IdentityDesign& design) {
   const OpenedModel opened = open_model(run, scale);
-  const SystemTexts texts = system_texts(design, opened.tokenizer, options.equal_length);
-  const Planned planned = plan(design, texts, joiner(opened.tokenizer, options.format));
+  Signatures out;
+  out.texts = system_texts(design, opened.tokenizer, options.equal_length);
+  out.planned = plan(design, out.texts, joiner(opened.tokenizer, options.format));
   const std::string id = model_id(scale.model, scale.quantize);
   MeasureOptions how;
   how.new_tokens = options.new_tokens;
@@ -178,7 +243,23 @@ int run_identity(const CommandLine& command, const GeometryRun& run, const Scale
   how.file = run.results / cat("identity_signatures_", id, "_features.jsonl");
   how.label = "identity";
   how.resume = run.resume;
-  const MeasureResult measured = measure(opened.model, planned.requests, how);
+  out.measured = measure(opened.model, out.planned.requests, how);
+  if (!run.recipe && options.recognition)
+    out.recognition =
+        model_recognition(opened, design, options,
+                          run.results / cat("identity_recognition_", id, ".jsonl"), run.resume);
+  return out;
+}
+
+// `context` where a recipe was named: its run holds the projector of identity transfer.
+StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
+                          const IdentityOptions& options, const RunContext* context) {
+  const IdentityDesign design = design_of(options);
+  const std::string id = model_id(scale.model, scale.quantize);
+  const Signatures signatures = measure_signatures(run, scale, options, design);
+  const MeasureResult& measured = signatures.measured;
+  const Planned& planned = signatures.planned;
+  const SystemTexts& texts = signatures.texts;
   std::vector<Signature> personas, topics;
   Json failed = Json::array();
   for (size_t i = 0; i < measured.measurements.size(); ++i) {
@@ -221,6 +302,16 @@ int run_identity(const CommandLine& command, const GeometryRun& run, const Scale
          {{"shortest", texts.shortest}, {"longest", texts.longest}, {"equal", texts.equal}}},
         {"total_inferences", planned.requests.size()}}}};
   results.update(analyse_signatures(personas, topics, design, options));
+  Json more = signatures.recognition;
+  if (context != nullptr && (options.recognition || options.transfer))
+    more = recipe_transfer(run, *context, design, options,
+                           run.results / cat("identity_transfer_", run.recipe->name, ".jsonl"));
+  if (more.is_object()) {
+    for (const Json& reason : more["failed"])
+      failed.push_back({{"prompt", "identity transfer"}, {"reason", reason}});
+    more.erase("failed");
+    results.update(more);
+  }
   results["failed_prompts"] = failed;
   const report::ReportFiles files{run.results / cat("identity_signatures_", id, "_results.json"),
                                   run.results / cat("identity_signatures_", id, "_report.md"),
@@ -228,27 +319,52 @@ int run_identity(const CommandLine& command, const GeometryRun& run, const Scale
                                   {{run.results / cat("identity_signatures_", id, "_pairs.csv"),
                                     report::csv(kPairHead, pair_rows(results))},
                                    {run.results / cat("identity_signatures_", id, "_accuracy.csv"),
-                                    report::csv(kRowHead, accuracy_rows(results))}}};
+                                    report::csv(kRowHead, accuracy_rows(results))},
+                                   {run.results / cat("identity_signatures_", id, "_transfer.csv"),
+                                    report::csv(kTransferHead, transfer_rows(results))}}};
   const std::string sha =
       report::write_files(files, results, body_markdown(results), body_html(results, design));
   std::string text = verdict_text(results) + "\n";
   for (const Row& row : accuracy_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
+  for (const Row& row : recognition_rows(results))
+    text += cat("self-recognition, ", row[0], ": ", row[1], " ", row[3], "\n");
+  if (const std::string line = transfer_text(results); !line.empty()) text += line + "\n";
+  for (const Row& row : transfer_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
   for (const Json& f : failed)
     text += cat("  failed: ", f["prompt"].get<std::string>(), ": ", f["reason"].get<std::string>(),
                 "\n");
   text += cat("results: ", files.json.string(), "\nsha256: ", sha,
               "\nreport: ", files.html.string(), "\n");
-  put_result(command, text, results);
-  return static_cast<int>(failed.empty() ? ExitCode::kOk : ExitCode::kFailed);
+  return {text, results, failed.empty() ? ExitCode::kOk : ExitCode::kFailed};
 }
 
 }  // namespace
 
-int identity(const CommandLine& command) {
-  GeometryRun run = geometry_run(command);
-  if (!command.compare.empty()) not_in_this_version("identity --compare");
+StageOutcome identity_stage(const Recipe& recipe, const RunContext& context) {
+  const GeometryRun run = geometry_run(recipe, context);
+  IdentityOptions options = recipe.identity;
+  options.seed = context.seed_or(options.seed);
+  return run_identity(run, run.models.back(), options, &context);
+}
+
+int IdentityVerb::run(const CommandLine& command) const {
+  GeometryRun run = geometry_run(command, geometry);
+  if (!geometry.compare.empty()) not_in_this_version("identity --compare");
   if (run.models.empty()) run.models = {find_scale("0.6B")};
-  return run_identity(command, run, run.models.back());
+  const IdentityOptions options = options_of(command, *this, run);
+  if (geometry.options.dry_run) {
+    write_stdout(plan_text(run, run.models.back(), options));
+    return 0;
+  }
+  std::optional<RunContext> context;
+  if (run.recipe) {
+    context = context_of(command, *run.recipe);
+    geometry.options.apply(*context);
+  }
+  const StageOutcome outcome =
+      run_identity(run, run.models.back(), options, context ? &*context : nullptr);
+  put_result(command, outcome.text, outcome.json);
+  return static_cast<int>(outcome.code);
 }
 
 }  // namespace kvlingua::verbs

@@ -1,4 +1,4 @@
-#include "kvlingua/model/inspect.h"
+#include "inspect.h"
 
 #include <sstream>
 
@@ -6,17 +6,18 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/model/inspect.h"
 #include "verbs.h"
 
 namespace kvlingua::verbs {
 
-int inspect(const CommandLine& command) {
+int InspectVerb::run(const CommandLine& command) const {
   InspectOptions options;
   options.name = command.arguments[0];
   options.directory = locate_model({.name = options.name});
-  options.prompts = command.prompt;
-  if (!command.prompts.empty()) {
-    std::string text = read_text_file(command.prompts);
+  options.prompts = prompt;
+  if (!prompts.empty()) {
+    std::string text = read_text_file(prompts);
     if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // a byte order mark
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
@@ -25,14 +26,13 @@ int inspect(const CommandLine& command) {
     }
   }
   options.load.device = resolve_device(command.device.empty() ? "auto" : command.device);
-  options.load.dtype =
-      resolve_dtype(command.dtype.empty() ? "auto" : command.dtype, options.load.device);
-  options.load.layer_streaming = command.layer_streaming;
-  options.load.weights = weight_options(command.weights);
-  options.dump = command.dump;
-  options.determinism = command.determinism;
-  options.bench = command.bench;
-  if (command.limit > 0) options.bench_limit = command.limit;
+  options.load.dtype = resolve_dtype(dtype.empty() ? "auto" : dtype, options.load.device);
+  options.load.layer_streaming = layer_streaming;
+  options.load.weights = weight_options(weights);
+  options.dump = dump;
+  options.determinism = determinism;
+  options.bench = bench;
+  if (limit > 0) options.bench_limit = limit;
   const Json report = kvlingua::inspect(options);
   if (!command.out.empty()) write_json(command.out, inspect_metadata(report));
   put_result(command, inspect_table(report), report);

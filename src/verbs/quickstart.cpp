@@ -1,39 +1,43 @@
-// quickstart: preflight, generate, train, evaluate; what is done already is skipped.
+// quickstart: preflight, generate, train, evaluate, sweep, identity; what is done already is skipped.
 #include <algorithm>
 #include <memory>
 #include <string_view>
 
+#include "identity.h"
 #include "kvlingua/cache/process_group.h"
 #include "kvlingua/config/options_json.h"
-#include "rehearsal.h"
+#include "kvlingua/preflight/preflight.h"
+#include "quickstart.h"
 #include "stages.h"
+#include "sweep.h"
 #include "verbs.h"
 
 namespace kvlingua::verbs {
 
 // Everything in one go. Each stage finds what it has done already and goes on from there.
-int quickstart(const CommandLine& command) {
-  for (const std::string& part : command.parts) {
-    if (part == "sweep" || part == "identity") not_in_this_version(part);
-  }
+int QuickstartVerb::run(const CommandLine& command) const {
+  using NamedStage = std::pair<const char*, Stage>;
   const auto wanted = [&](std::string_view part) {
-    return command.parts.empty() ||
-           std::find(command.parts.begin(), command.parts.end(), part) != command.parts.end();
+    return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
   };
   const Recipe recipe = load_recipe(command);
   RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.rehearsal = rehearsal;
   context.limit = 0;  // --limit is for the evaluation: pairs and training are always whole
   Json results = Json::object();
   ExitCode code = ExitCode::kOk;
-  if (command.rehearsal == 0) {
-    Preflight plan = run_preflight(recipe, context, count_corpus);
-    const bool asked = !command.parts.empty() && wanted("preflight");
-    if (!command.dry_run)
+  if (rehearsal == 0) {
+    Preflight plan = run_preflight(recipe, context);
+    const bool asked = !parts.empty() && wanted("preflight");
+    // What a rehearsal times are pairs, training and evaluation.
+    const bool worth_it = asked || wanted("train") || wanted("validate");
+    if (!options.dry_run && worth_it)
       rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
     results["preflight"] = to_json(plan);
     // The plan: on stdout when it is what was asked for, else before the work.
     if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");
-    if (!plan.can_run() || command.dry_run) {
+    if (!plan.can_run() || options.dry_run) {
       if (!command.json.empty()) write_json(command.json, results);
       if (!plan.can_run()) throw cannot_run(plan);
       return 0;
@@ -44,7 +48,6 @@ int quickstart(const CommandLine& command) {
   if (!context.world.alone())
     others = ProcessGroup::join({.world = context.world, .folder = context.paths.run});
   if (wanted("train")) {
-    using NamedStage = std::pair<const char*, Stage>;
     for (const auto& [name, stage] :
          {NamedStage("generate", generate_stage), NamedStage("train", train_stage)}) {
       const StageOutcome outcome = stage(recipe, context);
@@ -54,7 +57,7 @@ int quickstart(const CommandLine& command) {
     }
   }
   if (wanted("validate")) {
-    context.limit = command.limit;
+    context.limit = options.limit;
     const StageOutcome outcome = evaluate_stage(recipe, context);
     results["evaluate"] = outcome.json;
     code = outcome.code;
@@ -63,6 +66,16 @@ int quickstart(const CommandLine& command) {
                    "next, on a machine with a GPU: scripts/phase2b_quickstart.sh --recipe "
                    "recipe/phase2b/qwen3-0.6b_qwen2.5-0.5b.yaml\n");
     }
+  }
+  // A rehearsal times the stages of training; these two are measured by themselves.
+  for (const auto& [name, stage] :
+       {NamedStage("sweep", sweep_stage), NamedStage("identity", identity_stage)}) {
+    if (!wanted(name) || rehearsal > 0 || !context.world.is_main()) continue;
+    const StageOutcome outcome = stage(recipe, context);
+    results[name] = outcome.json;
+    // A gate that was not met is news; that a part failed is worse news.
+    if (outcome.code != ExitCode::kOk) code = outcome.code;
+    if (!command.json_on_stdout()) write_stdout(outcome.text);
   }
   if (!command.json.empty()) write_json(command.json, results);
   return static_cast<int>(code);

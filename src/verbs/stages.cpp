@@ -2,7 +2,10 @@
 
 #include "datasets/generate.h"
 #include "eval/evaluate.h"
+#include "evaluate.h"
+#include "generate.h"
 #include "kvlingua/base/progress.h"
+#include "train.h"
 #include "trainers/train.h"
 
 namespace kvlingua::verbs {
@@ -13,20 +16,26 @@ std::string dry_run_text(const Recipe& recipe, const std::string& plan) {
   return recipe.to_yaml() + "\n" + plan;
 }
 
-std::string evaluation_plan(const Json& plan) {
+std::string plan_text(const EvaluationPlan& plan) {
   std::string conditions;
-  for (const auto& name : plan["conditions"])
-    conditions += (conditions.empty() ? "" : ", ") + name.get<std::string>();
-  return cat("evaluate: ", plan["items"].get<int64_t>(), " items under ", plan["conditions"].size(),
-             " conditions (", conditions, "): ", plan["answers"].get<int64_t>(), " answers into ",
-             plan["folder"].get<std::string>(), "\n");
+  for (const auto& name : plan.conditions) conditions += (conditions.empty() ? "" : ", ") + name;
+  const auto count = static_cast<int64_t>(plan.conditions.size());
+  return cat("evaluate: ", plan.items, " items under ", count, " conditions (", conditions,
+             "): ", plan.items * count, " answers into ", plan.folder.string(), "\n");
 }
 
-int run_stage(const CommandLine& command, Stage stage) {
-  Recipe recipe = load_recipe(command);
-  if (command.layer_streaming)
-    recipe.pair.source.layer_streaming = recipe.pair.target.layer_streaming = true;
-  const RunContext context = context_of(command, recipe);
+std::string verdict_text(const Report& report) {
+  std::string text;
+  for (const CriterionResult& one : report.criteria)
+    text +=
+        cat(one.name, ": ",
+            !report.confirmatory && one.verdict == Verdict::kPass ? "met" : to_string(one.verdict),
+            report.confirmatory ? " (confirmatory)\n" : " (exploratory)\n");
+  return text + report.verdict_line + "\n";
+}
+
+int run_stage(const CommandLine& command, const Recipe& recipe, const RunContext& context,
+              Stage stage) {
   const StageOutcome outcome = stage(recipe, context);
   // Processes that train or evaluate together have one result.
   const bool together = stage == train_stage && !context.world.is_main();
@@ -76,25 +85,43 @@ StageOutcome train_stage(const Recipe& recipe, const RunContext& context) {
 
 StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
   const EvaluateResult result = kvlingua::evaluate(recipe, context);
-  if (context.dry_run && context.world.is_main())
-    return {dry_run_text(recipe, evaluation_plan(result.report)), result.report};
+  if (result.plan && context.world.is_main())
+    return {dry_run_text(recipe, plan_text(*result.plan)), result.to_json()};
   std::string text;
-  if (result.judged && result.report.contains("criteria")) {
-    const bool confirmed = result.report.value("mode", std::string()) == "confirmatory";
-    for (const auto& [name, criterion] : result.report["criteria"].items()) {
-      const std::string verdict = criterion.value("verdict", std::string("?"));
-      text += cat(name, ": ", !confirmed && verdict == "pass" ? "met" : verdict,
-                  confirmed ? " (confirmatory)\n" : " (exploratory)\n");
-    }
-    text += result.report.value("verdict_line", std::string()) + "\n";
-  }
+  if (result.judged && result.report) text += verdict_text(*result.report);
   if (!result.folder.empty())
     text += cat("report: ", (result.folder / "report.html").string(), "\n");
   return {text, result.to_json(), result.exit_code()};
 }
 
-int generate(const CommandLine& command) { return run_stage(command, generate_stage); }
-int train(const CommandLine& command) { return run_stage(command, train_stage); }
-int evaluate(const CommandLine& command) { return run_stage(command, evaluate_stage); }
+int GenerateVerb::run(const CommandLine& command) const {
+  Recipe recipe = load_recipe(command);
+  if (layer_streaming)
+    recipe.pair.source.layer_streaming = recipe.pair.target.layer_streaming = true;
+  RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.skip_bad = skip_bad;
+  return run_stage(command, recipe, context, generate_stage);
+}
+
+int TrainVerb::run(const CommandLine& command) const {
+  const Recipe recipe = load_recipe(command);
+  RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.stage = stage;
+  context.checkpoint = checkpoint;
+  context.seeds = seeds;
+  return run_stage(command, recipe, context, train_stage);
+}
+
+int EvaluateVerb::run(const CommandLine& command) const {
+  const Recipe recipe = load_recipe(command);
+  RunContext context = context_of(command, recipe);
+  options.apply(context);
+  context.checkpoint = checkpoint;
+  context.compare = compare;
+  context.confirm = confirm;
+  return run_stage(command, recipe, context, evaluate_stage);
+}
 
 }  // namespace kvlingua::verbs

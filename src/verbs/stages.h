@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <string>
 
-#include "kvlingua/model/preflight.h"
 #include "verbs.h"
 
 namespace kvlingua::verbs {
@@ -21,11 +20,5 @@ using Stage = StageOutcome (*)(const Recipe&, const RunContext&);
 StageOutcome generate_stage(const Recipe& recipe, const RunContext& context);
 StageOutcome train_stage(const Recipe& recipe, const RunContext& context);
 StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context);
-
-// How many samples generation will find, and how long they are: from at most 256 of them, evenly
-// spread. `target` holds the target's tokenizer; empty: lengths are guessed from bytes.
-CorpusNumbers count_corpus(const Recipe& recipe, const std::filesystem::path& target);
-// Why this recipe cannot run here, with the exit code of the first reason.
-Error cannot_run(const Preflight& preflight);
 
 }  // namespace kvlingua::verbs

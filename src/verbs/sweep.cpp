@@ -1,10 +1,11 @@
 #include "sweep.h"
 
 #include <algorithm>
-#include <fstream>
+#include <optional>
 
 #include "eval/geometry/page.h"
 #include "eval/statistics/comparison.h"
+#include "eval/sweep/grid.h"
 #include "eval/sweep/modes.h"
 #include "eval/sweep/modes_report.h"
 #include "geometry_run.h"
@@ -14,6 +15,8 @@
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/json.h"
+#include "sweep_grid.h"
+#include "sweep_verb.h"
 
 namespace kvlingua::verbs {
 
@@ -28,11 +31,22 @@ struct SectionOnly {
   }
 };
 
-SweepOptions options_of(const CommandLine& command, GeometryRun& run) {
+// --scale and --all-scales.
+std::vector<Scale> scales_of(const SweepVerb& verb) {
+  std::vector<Scale> scales;
+  for (const std::string& key : verb.scales) {
+    scales.push_back(find_scale(key));
+    scales.back().quantize = scales.back().quantize || verb.geometry.quantize;
+  }
+  if (verb.all_scales) scales.insert(scales.end(), known_scales().begin(), known_scales().end());
+  return scales;
+}
+
+SweepOptions options_of(const CommandLine& command, const SweepVerb& verb, GeometryRun& run) {
   SweepOptions options;
   if (run.recipe) {
     options = run.recipe->sweep;
-    if (command.models.empty() && command.scales.empty() && !options.models.empty()) {
+    if (verb.geometry.models.empty() && verb.scales.empty() && !options.models.empty()) {
       run.models.clear();
       for (const std::string& name : options.models) {
         const bool key =
@@ -45,10 +59,11 @@ SweepOptions options_of(const CommandLine& command, GeometryRun& run) {
     for (const std::string& set : command.set) throw_first(set_option(visit_of(section), set));
     options = section.sweep;
   }
-  if (!command.prompts.empty()) options.prompts = command.prompts;
+  if (!verb.prompts.empty()) options.prompts = verb.prompts;
   if (command.seed) options.seed = *command.seed;
-  if (command.limit > 0) options.prompts_per_category = command.limit;
-  if (command.input_only) options.new_tokens = 0;
+  const GeometryOptions& geometry = verb.geometry;
+  if (geometry.options.limit > 0) options.prompts_per_category = geometry.options.limit;
+  if (geometry.input_only) options.new_tokens = 0;
   return options;
 }
 
@@ -179,18 +194,33 @@ StageOutcome run_modes(const GeometryRun& run, const SweepOptions& options,
   return outcome;
 }
 
+// Cognitive modes, then the projector grid; `context` is needed for the grid alone.
+StageOutcome run_both(const GeometryRun& run, const SweepOptions& options, const std::string& old,
+                      const RunContext* context) {
+  StageOutcome outcome;
+  outcome.json = Json::object();
+  if (options.modes) outcome = run_modes(run, options, old);
+  if (context == nullptr || !has_grid(*run.recipe)) return outcome;
+  StageOutcome grid = run_grid(*run.recipe, *context, run.results);
+  outcome.text += grid.text;
+  outcome.json["projectors"] = std::move(grid.json);
+  if (grid.code != ExitCode::kOk) outcome.code = grid.code;
+  return outcome;
+}
+
 }  // namespace
 
 StageOutcome sweep_stage(const Recipe& recipe, const RunContext& context) {
   GeometryRun run = geometry_run(recipe, context);
   CommandLine command;
   command.seed = context.seed;
-  return run_modes(run, options_of(command, run), "");
+  const SweepOptions options = options_of(command, SweepVerb(), run);
+  return run_both(run, options, "", &context);
 }
 
-int sweep(const CommandLine& command) {
-  GeometryRun run = geometry_run(command);
-  const SweepOptions options = options_of(command, run);
+int SweepVerb::run(const CommandLine& command) const {
+  GeometryRun run = geometry_run(command, geometry, scales_of(*this));
+  const SweepOptions options = options_of(command, *this, run);
   if (run.models.empty()) {
     write_stdout(
         "usage: kvlingua sweep RECIPE|MODEL... [--scale KEY] [--all-scales] [--model ID]\n"
@@ -199,12 +229,23 @@ int sweep(const CommandLine& command) {
       write_stdout(cat("  ", scale.key, "  ", scale.model, scale.quantize ? " (NF4)" : "", "\n"));
     return 0;
   }
-  if (command.dry_run) {
-    write_stdout(design_text(run, options, prompts_of(options)));
+  std::optional<RunContext> context;
+  if (run.recipe) {
+    context = context_of(command, *run.recipe);
+    geometry.options.apply(*context);
+  }
+  if (!run.recipe && !grid_pairs(options).empty())
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "sweep.sources",
+                 .what = "a projector grid needs a recipe to train each cell by",
+                 .remedy = "name a recipe: kvlingua sweep RECIPE"});
+  if (geometry.options.dry_run) {
+    if (options.modes) write_stdout(design_text(run, options, prompts_of(options)));
+    if (context && has_grid(*run.recipe)) write_stdout(grid_plan(*run.recipe));
     return 0;
   }
   const StageOutcome outcome =
-      run_modes(run, options, command.compare.empty() ? "" : command.compare[0]);
+      run_both(run, options, geometry.compare, context ? &*context : nullptr);
   put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }

@@ -1,10 +1,11 @@
-#include "datasets/pairs/verify.h"
+#include "verify.h"
 
 #include <filesystem>
 #include <vector>
 
 #include "checkpoints/load_projector.h"
 #include "checkpoints/store.h"
+#include "datasets/pairs/verify.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/manifest.h"
@@ -57,7 +58,7 @@ std::vector<std::filesystem::path> folders_of(const std::filesystem::path& named
 
 }  // namespace
 
-int verify(const CommandLine& command) {
+int VerifyVerb::run(const CommandLine& command) const {
   Json results = Json::array();
   bool clean = true;
   std::vector<std::filesystem::path> folders;

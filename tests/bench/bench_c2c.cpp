@@ -20,6 +20,7 @@
 #include "kvlingua/base/random.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/kernels/dense.h"
+#include "trainers/c2c/c2c_policy.h"
 #include "trainers/c2c/fusion_objective.h"
 #include "trainers/engine/trainer.h"
 
@@ -133,7 +134,7 @@ int main(int argc, char** argv) {
   how.accumulation = accumulation;
   how.total_steps = steps + 1;
   how.log_every = 1;
-  how.transformers_schedule = how.decay_all = true;
+  how.policy = c2c_policy();
   std::vector<double> seconds, losses;
   Observers observers;
   observers.push_back(std::make_unique<Clock>(seconds, losses));

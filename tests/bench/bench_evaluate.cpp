@@ -65,22 +65,21 @@ int run(int argc, char** argv) {
           0)};
   if (!prompts.empty()) write_prompts(prompts, reader, input.probes);
   const Evaluation result = run_evaluation(input);
-  nlohmann::ordered_json out{
-      {"model", directory.filename().string()},
-      {"items", options.items},
-      {"max_new_tokens", options.max_new_tokens},
-      {"threads", at::get_num_threads()},
-      {"seconds", result.report["run"]["seconds"]},
-      {"answers_per_second",
-       static_cast<double>(result.answers.size()) / result.report["run"]["seconds"].get<double>()}};
-  for (const auto& [name, condition] : result.report["conditions"].items()) {
+  nlohmann::ordered_json out{{"model", directory.filename().string()},
+                             {"items", options.items},
+                             {"max_new_tokens", options.max_new_tokens},
+                             {"threads", at::get_num_threads()},
+                             {"seconds", result.report.run.seconds},
+                             {"answers_per_second", static_cast<double>(result.answers.size()) /
+                                                        result.report.run.seconds}};
+  for (const ConditionNumbers& condition : result.report.conditions) {
     int64_t tokens = 0;
-    for (const auto& [family, cell] : condition["families"].items())
-      tokens += cell["tokens_generated"].get<int64_t>();
-    const double seconds = condition["seconds"].get<double>();
-    out["conditions"][name] = {{"answers_per_second", static_cast<double>(options.items) / seconds},
-                               {"tokens_generated", tokens},
-                               {"seconds", seconds}};
+    for (const FamilyNumbers& family : condition.families) tokens += family.cell.tokens_generated;
+    const double seconds = condition.seconds.value();
+    out["conditions"][condition.name] = {
+        {"answers_per_second", static_cast<double>(options.items) / seconds},
+        {"tokens_generated", tokens},
+        {"seconds", seconds}};
   }
   std::printf("%s\n", out.dump().c_str());
   return 0;

@@ -12,9 +12,9 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HASHES = """
-            a07c4ea55de03098 844d43767b9df060 75e0e19edab31c72 64ae6640011b6e8a
-            4388bb2590de022d 51afa1844f04b9df f84c74fc754970a7 dd4cfb6eb1e36d98
-            dd24f2cd66841b99 0759650eacf9b6cb 7b525e8d786e90bf 2ac699a84e8a4021
+            a07c4ea55de03098 bb8698df1d5ef2b4 75e0e19edab31c72 a56d4624574f384b
+            4388bb2590de022d 4a11cc9727755f7a f84c74fc754970a7 288eb9c47181f2ee
+            dd24f2cd66841b99 72e8ed94a2b51320 7b525e8d786e90bf 60703a19ebfbccee
             2d951034a660a88f d22292b6d0c4d174 3117fcff49a0f92e 631b496819c9c6dc
             653aa52970bd860c f63db60d30d3eb5f 075019159db39451 13ae77fa1cf53c04
             6f892d2fc99e93a4 fbe39db52fab3530 13fe7b6a7776c23e 32dcc4e2b795c617

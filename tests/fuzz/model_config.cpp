@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "../../src/model/gguf_model.cpp"
 #include "../../src/model/model_config.cpp"  // its layer links torch, it does not need it
 #include "kvlingua/base/error.h"
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "trainers/c2c/c2c_policy.h"
 #include "trainers/c2c/fusion_objective.h"
 #include "trainers/engine/observer.h"
 #include "trainers/engine/trainer.h"
@@ -67,7 +68,7 @@ struct C2cTrainingRun {
     options.accumulation = record["accumulation"];
     options.total_steps = record["total_steps"];
     options.log_every = 1;
-    options.transformers_schedule = options.decay_all = true;
+    options.policy = c2c_policy();
     return options;
   }
 

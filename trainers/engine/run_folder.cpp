@@ -86,7 +86,7 @@ void RunFolder::finish(TrainState& state) {
   OrderedJson validation = OrderedJson::object();
   for (const char* name :
        {"key_r2", "value_r2", "key_cosine", "value_cosine", "attention_output_cosine", "kl",
-        "kl_trained", "cross_entropy", "baselines", "per_layer", "ridge"}) {
+        "kl_trained", "cross_entropy", "baselines", "per_layer", kRidgeStage}) {
     if (state.validation.is_object() && state.validation.contains(name))
       validation[name] = state.validation[name];
   }

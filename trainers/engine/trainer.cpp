@@ -9,19 +9,17 @@
 #include <map>
 #include <utility>
 
-#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/system.h"
-#include "trainers/engine/schedule.h"
 
 namespace kvlingua {
 namespace {
 
-std::vector<bool> decay_flags(const NamedTensors& parameters, bool all) {
+std::vector<bool> decay_flags(const NamedTensors& parameters, const OptimizerPolicy& policy) {
   std::vector<bool> flags;
-  for (const auto& [name, tensor] : parameters) flags.push_back(all || decays(name));
+  for (const auto& [name, tensor] : parameters) flags.push_back(policy.decays(name));
   return flags;
 }
 
@@ -39,15 +37,6 @@ constexpr double kSuspicious = 3;
 constexpr double kAlike = 0.02;
 
 }  // namespace
-
-// What happened since the last report.
-struct Trainer::Meter {
-  double since = wall_seconds();
-  int64_t steps = 0, tokens = 0;
-  at::Tensor loss, gradient_norm;
-  double lr = 0;
-  std::vector<std::pair<std::string, at::Tensor>> parts;
-};
 
 bool decays(const std::string& name) {
   return !(name == "weight" || name == "base.weight" || name.ends_with("bias"));
@@ -76,10 +65,9 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
       options_(options),
       observers_(observers),
       save_(std::move(save)),
-      optimizer_(
-          trainable_parameters(projector, options.train_base),
-          decay_flags(trainable_parameters(projector, options.train_base), options.decay_all),
-          options.optimizer, options.master_copy) {
+      optimizer_(trainable_parameters(projector, options.train_base),
+                 decay_flags(trainable_parameters(projector, options.train_base), options.policy),
+                 options.optimizer, options.policy.master_copy) {
   // The same weights everywhere, whatever each process has read or drawn.
   if (options_.peers.alone()) return;
   options_.peers.broadcast(optimizer_.weights());
@@ -111,39 +99,55 @@ void Trainer::metered(const char* phase, double units, const Work& work) {
 }
 
 void Trainer::fit(TrainState& state) {
+  start(state);
+  while (step(state)) continue;
+  conclude(state);
+  finish(state);
+}
+
+void Trainer::start(TrainState& state) {
   projector_.set_training(true);
-  Meter meter;
-  bool first = true;
+  meter_ = Meter();
+  first_ = true;
   if (options_.keep_best && state.step == 0) validate(state);
   if (options_.range_test && !state.rate) find_rate(state);
   if (state.rate) options_.optimizer.lr = *state.rate;
-  while (!finished(state)) {
-    const bool last = state.step + 1 == options_.total_steps;
-    // The first step is slower: memory is touched and kernels are made for the first time.
-    metered(std::exchange(first, false) ? "first_step" : "steps", 1, [&] {
-      optimize(state, meter);
-      if (state.stopped.is_null() && (state.step % options_.log_every == 0 || last))
-        report(state, meter);
-    });
-    if (!state.stopped.is_null()) break;
-    const bool due = options_.validate_every > 0 && state.step % options_.validate_every == 0;
-    const bool suspicious =
-        options_.keep_best && state.step % options_.log_every == 0 &&
-        state.last_loss > kSuspicious * std::max(state.first_loss, state.start_score.value_or(0));
-    if (!last && (due || suspicious)) validate(state);
-    if (!state.stopped.is_null()) break;
-    if (options_.peers.alone() ? stop_requested() : stopping_) {
-      save(state);
-      throw stopped_error("saved " + last_saved_);
-    }
-    if (!last && options_.save_every > 0 && state.step % options_.save_every == 0) save(state);
+}
+
+bool Trainer::step(TrainState& state) {
+  if (finished(state)) return false;
+  const bool last = state.step + 1 == options_.total_steps;
+  // The first step is slower: memory is touched and kernels are made for the first time.
+  metered(std::exchange(first_, false) ? "first_step" : "steps", 1, [&] {
+    optimize(state, meter_);
+    if (state.stopped.is_null() && (state.step % options_.log_every == 0 || last))
+      report(state, meter_);
+  });
+  if (!state.stopped.is_null()) return false;
+  const bool due = options_.validate_every > 0 && state.step % options_.validate_every == 0;
+  const bool suspicious =
+      options_.keep_best && state.step % options_.log_every == 0 &&
+      state.last_loss > kSuspicious * std::max(state.first_loss, state.start_score.value_or(0));
+  if (!last && (due || suspicious)) validate(state);
+  if (!state.stopped.is_null()) return false;
+  if (options_.peers.alone() ? stop_requested() : stopping_) {
+    save(state);
+    throw stopped_error("saved " + last_saved_);
   }
+  if (!last && options_.save_every > 0 && state.step % options_.save_every == 0) save(state);
+  return true;
+}
+
+void Trainer::conclude(TrainState& state) {
   if (state.stopped.is_null()) validate(state);
   if (best_.defined() && (state.best_step != state.step || !state.stopped.is_null())) {
     optimizer_.set_weights(best_);
     validate(state);
   }
   projector_.set_training(false);
+}
+
+void Trainer::finish(TrainState& state) {
   state.stage_finished = true;
   save(state);
 }
@@ -225,8 +229,7 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
     refuse_divergence(state, loss);
   }
   meter.gradient_norm = optimizer_.clip(options_.optimizer.clip);
-  const auto rate = options_.transformers_schedule ? transformers_learning_rate : learning_rate;
-  meter.lr = rate(options_.optimizer, state.step, options_.total_steps);
+  meter.lr = options_.policy.rate(options_.optimizer, state.step, options_.total_steps);
   optimizer_.step(meter.lr);
   objective_.stepped(ordinal);
   meter.loss = loss;

@@ -1,4 +1,4 @@
-// Trainer: the loop of every gradient stage. Read fit() in trainer.cpp; it fits on a page.
+// Trainer: the loop of every gradient stage. Read step() in trainer.cpp; it fits on a page.
 //
 // Exact resume: a checkpoint holds weights, moments, schedule position, torch's generators and the
 // data stream's position, all taken between two steps. On the CPU a run that was stopped and
@@ -13,14 +13,18 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "checkpoints/checkpoint.h"
+#include "kvlingua/base/clock.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/train_options.h"
 #include "kvlingua/projector/projector.h"
 #include "trainers/engine/flat_adamw.h"
 #include "trainers/engine/objective.h"
 #include "trainers/engine/observer.h"
+#include "trainers/engine/optimizer_policy.h"
 #include "trainers/engine/peers.h"
 
 namespace kvlingua {
@@ -44,11 +48,8 @@ struct TrainerOptions {
   int64_t log_every = 10;
   bool train_base = true;  // of mlp: the ridge map too
   Peers peers;             // who trains together; gradients are averaged over all
-  // Cache-to-Cache's training (c2c_run.h).
-  bool transformers_schedule = false;  // transformers_learning_rate()
-  bool decay_all = false;              // weight decay on biases, norms and gates too
-  bool master_copy = true;             // float32 masters of half weights
-  StageMeter* meter = nullptr;         // told of steps, validations and checkpoints
+  OptimizerPolicy policy;
+  StageMeter* meter = nullptr;  // told of steps, validations and checkpoints
 };
 
 class Trainer {
@@ -72,11 +73,25 @@ class Trainer {
   // and last good checkpoint) and no better state is kept, kTerminated / kInterrupted after saving
   // when asked to stop.
   void fit(TrainState& state);
+  // The same in parts, as a stage is driven (stage.h): what comes before the first step, one step
+  // with what is due after it (false: that was the last), the last validation with the best state
+  // put back, and the checkpoint of the finished stage.
+  void start(TrainState& state);
+  bool step(TrainState& state);
+  void conclude(TrainState& state);
+  void finish(TrainState& state);
 
   int64_t training_bytes() const { return optimizer_.bytes(); }
 
  private:
-  struct Meter;
+  // What happened since the last report.
+  struct Meter {
+    double since = wall_seconds();
+    int64_t steps = 0, tokens = 0;
+    at::Tensor loss, gradient_norm;
+    double lr = 0;
+    std::vector<std::pair<std::string, at::Tensor>> parts;
+  };
   void find_rate(TrainState& state);
   // Gradients of one optimizer step, of all processes; its loss.
   at::Tensor accumulate(bool want_parts, int64_t& tokens, Meter& meter);
@@ -104,14 +119,14 @@ class Trainer {
   Observers& observers_;
   Save save_;
   FlatAdamW optimizer_;
+  Meter meter_;
+  bool first_ = true;      // no step has been taken yet
   bool stopping_ = false;  // somebody was asked to stop
   at::Tensor best_;        // flat weights of the best validation; only if keeps_best()
   std::string last_saved_;
 };
 
-// Which of a projector's parameters a stage trains, and which of those decay: the linear map is not
-// pulled to zero, nor are biases.
+// Which of a projector's parameters a stage trains.
 NamedTensors trainable_parameters(const Projector& projector, bool train_base);
-bool decays(const std::string& parameter_name);
 
 }  // namespace kvlingua

@@ -45,6 +45,9 @@ struct DistillationData {
   std::vector<DistillationItem> held_out = {};
 };
 
+// What is prepared of the items is kept where all of it fits in so much.
+constexpr int64_t kKeptItemBytes = int64_t{1} << 30;
+
 class DistillationObjective : public Objective {
  public:
   // `validation` may be null. Of every batch this process (`rank` of `world`) takes its share.
@@ -54,7 +57,7 @@ class DistillationObjective : public Objective {
                         const ChannelStatistics& target_statistics,
                         const DistillationOptions& options, uint64_t seed,
                         std::shared_ptr<const Validation> validation, int64_t rank = 0,
-                        int64_t world = 1, int64_t cache_bytes = int64_t{1} << 30);
+                        int64_t world = 1, int64_t cache_bytes = kKeptItemBytes);
 
   MicroBatch next(bool want_parts) override;
   // The score is the held-out items' KL; beside it kl_trained, that of items that were trained on.

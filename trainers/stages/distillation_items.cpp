@@ -50,7 +50,7 @@ FreshItems::FreshItems(const DistillationOptions& options, FamilyStyle style, ui
                        ValuePart part, const DistillationReader& source,
                        const DistillationReader& target, AlignmentKind alignment, Other other,
                        double share)
-    : families_(options.families, style, mix(seed, hash_name("distillation")), part),
+    : families_(options.families, style, mix(seed, hash_name(kDistillationStage)), part),
       seed_(mix(seed, hash_name("distillation items"))),
       source_(source),
       target_(target),

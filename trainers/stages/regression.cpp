@@ -47,7 +47,7 @@ RegressionObjective::RegressionObjective(const Projector& projector,
 
 MicroBatch RegressionObjective::next(bool want_parts) {
   const std::optional<TrainBatch> batch = data_->next();
-  if (!batch) throw Error({.where = "regression", .what = "the training data ended too early"});
+  if (!batch) throw Error({.where = kRegressionStage, .what = "the training data ended too early"});
   const auto here = [&](const CacheRows& rows) {
     return rows.to(projector_.device(), rows.keys_NLHD.scalar_type());
   };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvlingua/config/options.h"
+#include "kvlingua/config/stages.h"
 
 namespace kvlingua {
 
@@ -114,6 +115,16 @@ struct PartialOptions {
   }
 };
 
+// How a context may reach the target (eval/conditions/); what a stage makes is one of the ways.
+inline std::vector<std::string_view> condition_names() {
+  std::vector<std::string_view> names = {
+      "baseline", "full_text", "same_cache", "raw",        "raw_shifted", "raw_rerotated",
+      "noise",    "shuffled",  "averaged",   "wrong_text", "identity",    kRidgeControl};
+  for (const std::string_view stage : stage_conditions()) names.push_back(stage);
+  names.insert(names.end(), {"text_message", "wrong_source", "source_alone"});
+  return names;
+}
+
 struct EvalOptions {
   std::vector<std::string> families = {"identity", "counterfact", "needle"};
   std::vector<std::string> forms = {"question", "completion"};
@@ -152,10 +163,7 @@ struct EvalOptions {
     v.field("items", items, {.help = "items of each family and form", .min = 1, .max = 1e6});
     v.field("conditions", conditions,
             {.help = "how the context reaches the target",
-             .choices = {"baseline", "full_text", "same_cache", "raw", "raw_shifted",
-                         "raw_rerotated", "noise", "shuffled", "averaged", "wrong_text", "identity",
-                         "ridge_aligned", "ridge", "mlp", "distilled", "fused", "text_message",
-                         "wrong_source", "source_alone"},
+             .choices = condition_names(),
              .required = true});
     v.field("gated", gated,
             {.help = "the projector that the criteria judge; none: a table without a verdict"});

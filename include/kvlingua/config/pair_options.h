@@ -8,7 +8,7 @@
 namespace kvlingua {
 
 struct ModelOptions {
-  std::string name;  // directory, or a hub name that is in the local Hugging Face cache
+  std::string name;  // directory, .gguf file, or a hub name in the local Hugging Face cache
   std::string revision = "main";
   std::string dtype = "auto";
   std::string chat = "auto";
@@ -21,7 +21,8 @@ struct ModelOptions {
   template <class V>
   void visit(V& v) {
     v.field("name", name,
-            {.help = "directory, or hub name in the local Hugging Face cache", .required = true});
+            {.help = "directory, .gguf file, or hub name in the local Hugging Face cache",
+             .required = true});
     v.field("revision", revision, {.help = "branch, tag or commit of a hub name"});
     v.field(
         "dtype", dtype,
@@ -36,7 +37,8 @@ struct ModelOptions {
     v.field("thinking", thinking,
             {.help = "Qwen3: leave thinking on (default: the empty think block)"});
     v.field("layer_streaming", layer_streaming,
-            {.help = "keep one layer on the device at a time, for small cards"});
+            {.help = "keep two layers on the device at a time, one computed while the other "
+                     "comes, for small cards"});
     v.field("weights", weights,
             {.help = "how the layers' matrices are held: dense (the compute type), nf4 (4 bits, as "
                      "bitsandbytes), int8 (by rows); auto: as the files hold them",

@@ -5,7 +5,10 @@
 
 namespace kvlingua {
 
-// The exit code. Throws Error.
-int run_recipe_verb(const CommandLine& command);
+// Each gives the exit code. Throws Error.
+int list_recipes(const CommandLine& command);
+int show_recipe(const CommandLine& command);
+int check_recipes(const CommandLine& command);
+int explain_keys(const CommandLine& command);
 
 }  // namespace kvlingua

@@ -13,6 +13,9 @@ struct SweepOptions {
   std::vector<std::string> models;
   std::vector<std::string> sources;
   std::vector<std::string> targets;
+  std::vector<std::string> pairs;
+  std::vector<std::string> cell;
+  bool modes = true;
   std::string prompts;
   std::vector<std::string> categories;
   int64_t prompts_per_category = 0;
@@ -28,8 +31,14 @@ struct SweepOptions {
   void visit(V& v) {
     v.field("models", models,
             {.help = "models whose cognitive modes are measured, small to large; empty: the pair"});
-    v.field("sources", sources, {.help = "source models of the projector grid, small to large"});
-    v.field("targets", targets, {.help = "target models of the projector grid, small to large"});
+    v.field("modes", modes, {.help = "measure cognitive modes; false: the projector grid alone"});
+    v.field("sources", sources,
+            {.help = "source models of the projector grid: each is paired with each target, "
+                     "trained and evaluated by this recipe"});
+    v.field("targets", targets, {.help = "target models of the projector grid"});
+    v.field("pairs", pairs, {.help = "more cells of the grid, each as \"source -> target\""});
+    v.field("cell", cell,
+            {.help = "keys that are different in every cell, as --set takes them: a.b=c"});
     v.field(
         "prompts", prompts,
         {.help = "prompts by category (YAML or JSON); empty: the thirteen built-in categories"});

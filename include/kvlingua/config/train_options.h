@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvlingua/config/options.h"
+#include "kvlingua/config/stages.h"
 
 namespace kvlingua {
 
@@ -236,7 +237,7 @@ struct C2cTrainOptions {
 };
 
 struct TrainOptions {
-  std::vector<std::string> stages = {"ridge", "regression", "distillation"};
+  std::vector<std::string> stages = {kRidgeStage, kRegressionStage, kDistillationStage};
   int64_t seed = 1;
   int64_t log_every = 10;
   bool tensorboard = true;
@@ -250,7 +251,7 @@ struct TrainOptions {
   void visit(V& v) {
     v.field("stages", stages,
             {.help = "in this order; what is done is skipped",
-             .choices = {"ridge", "regression", "distillation", "c2c"},
+             .choices = stage_names(),
              .required = true});
     v.field("seed", seed,
             {.help = "initialisation, dropout and data order; --seed wins", .min = 0});
@@ -260,9 +261,9 @@ struct TrainOptions {
     v.field("shuffle_pairs", shuffle_pairs,
             {.help = "a control: every target gets the source of another text, so nothing can be "
                      "learnt and the gate must fail"});
-    v.section("regression", regression, "error on paired caches");
-    v.section("distillation", distillation, "through the frozen target");
-    v.section("c2c", c2c, "Cache-to-Cache's training");
+    v.section(kRegressionStage, regression, "error on paired caches");
+    v.section(kDistillationStage, distillation, "through the frozen target");
+    v.section(kC2cStage, c2c, "Cache-to-Cache's training");
   }
 };
 

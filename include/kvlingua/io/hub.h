@@ -17,7 +17,7 @@ namespace kvlingua {
 // XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub.
 std::filesystem::path hub_cache();
 
-// "dir/of/a/model" -> itself when that directory exists; "org/name" -> org/name, name or the name
+// "dir/of/a/model" or "file.gguf" -> itself when it exists; "org/name" -> org/name, name or the name
 // in lower case under KVLINGUA_MODELS when a model is there; else "org/name" or "org/name@revision"
 // -> its snapshot in the cache. A snapshot must hold config.json and weights, and none of its links
 // may dangle. Throws Error (kInput) that says what is missing and prints the `hf download` command.

@@ -27,7 +27,8 @@ namespace kvlingua {
 struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
-  // Keeps one layer at a time (and embedding and head): for models larger than the device's memory.
+  // Keeps two layers at a time (and embedding and head), one computed while the other comes: for
+  // models larger than the device's memory.
   // The same results bit for bit; every pass reads the files once, so decoding is slow. Not from
   // several threads at once.
   bool layer_streaming = false;

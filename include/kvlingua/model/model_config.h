@@ -1,4 +1,4 @@
-// ModelConfig: what kvlingua needs from a Hugging Face config.json.
+// ModelConfig: what kvlingua needs from a Hugging Face config.json or a GGUF file's metadata.
 #pragma once
 
 #include <cstdint>
@@ -41,12 +41,16 @@ struct ModelConfig {
   KvShape kv_shape() const { return {num_layers, num_kv_heads, head_dim}; }
   int64_t parameter_count() const;
 
-  // Throws Error naming file and key: kCorrupt for malformed JSON, kInput for what is unsupported.
+  // Of a path that is_gguf_path() from the file's metadata. Throws Error naming file and key:
+  // kCorrupt for malformed JSON, kInput for what is unsupported.
   static ModelConfig from_directory(const std::filesystem::path& directory);
   static ModelConfig from_json(std::string_view config_json,
                                std::string_view generation_config_json = {},
                                std::string where = "config.json");
   std::string to_json() const;  // a config.json that transformers reads
 };
+
+// Of a model's config.json, or of all that a GGUF file holds beside its weights' data.
+std::string config_sha256(const std::filesystem::path& model);
 
 }  // namespace kvlingua

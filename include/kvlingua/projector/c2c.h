@@ -14,6 +14,9 @@
 
 namespace kvlingua {
 
+ParameterCount count_parameters(const C2cOptions& options, const KvShape& source,
+                                const KvShape& target);
+
 class C2CProjector : public Projector {
  public:
   C2CProjector(KvShape source, KvShape target, const C2cOptions& options, uint64_t seed = 0);

@@ -13,6 +13,9 @@
 
 namespace kvlingua {
 
+ParameterCount count_parameters(const DenseLatentOptions& options, const KvShape& source,
+                                const KvShape& target);
+
 class DenseLatentProjector : public LayerwiseProjector {
  public:
   DenseLatentProjector(const KvShape& source, const KvShape& target,

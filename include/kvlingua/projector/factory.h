@@ -24,6 +24,10 @@ std::unique_ptr<Projector> projector_from_config(const nlohmann::json& config,
                                                  const std::string& where,
                                                  int64_t numbers_stored = -1);
 
+// What it would train; 0 of a kind that has nothing to train. Throws Error (kUsage) as it does.
+ParameterCount count_parameters(const ProjectorOptions& options, const KvShape& source,
+                                const KvShape& target);
+
 // Numbers that Cache-to-Cache's projector of these options holds at least.
 double least_c2c_numbers(int64_t target_layers, const C2cOptions& options);
 

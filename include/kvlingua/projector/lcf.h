@@ -13,6 +13,9 @@
 
 namespace kvlingua {
 
+ParameterCount count_parameters(const LcfOptions& options, const KvShape& source,
+                                const KvShape& target);
+
 class LcfProjector : public LayerwiseProjector {
  public:
   LcfProjector(const KvShape& source, const KvShape& target, const LcfOptions& options);

@@ -17,6 +17,9 @@
 
 namespace kvlingua {
 
+ParameterCount count_parameters(const RidgeOptions& ridge, const MlpOptions& mlp,
+                                const KvShape& source, const KvShape& target);
+
 class MlpProjector : public Projector {
  public:
   // Seeded by `seed`: Wi and W_j uniform in +-1/sqrt(fan_in), biases and Wo zero.

@@ -76,6 +76,15 @@ inline std::map<std::string, at::Tensor> by_name(const NamedTensors& tensors) {
   return {tensors.begin(), tensors.end()};
 }
 
+// How many numbers a kind trains, from shapes alone.
+struct ParameterCount {
+  int64_t map = 0;   // of a linear map that a stage may leave as it is
+  int64_t over = 0;  // of what stands over it, or of all
+  int64_t total() const { return map + over; }
+  // With the map itself or without; a map with nothing over it is trained itself.
+  int64_t trained(bool train_base) const { return train_base || over == 0 ? total() : over; }
+};
+
 class Projector {
  public:
   Projector(KvShape source, KvShape target) : source_shape_(source), target_shape_(target) {}

@@ -31,6 +31,11 @@ namespace kvlingua {
 // and all previous tokens.
 std::vector<int64_t> ridge_candidates(const RidgeOptions& options, const KvShape& source);
 
+// Which source blocks each target block reads, before layers are chosen by a solution.
+BlockPlan ridge_plan(const RidgeOptions& options, const KvShape& source, const KvShape& target);
+ParameterCount count_parameters(const RidgeOptions& options, const KvShape& source,
+                                const KvShape& target);
+
 class RidgeProjector : public Projector {
  public:
   // The zero map (predicts the target mean, here 0) until adopt() or load_state(). A plan with k <

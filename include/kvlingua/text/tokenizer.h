@@ -18,6 +18,8 @@
 
 namespace kvlingua {
 
+class GgufFile;
+
 struct Encoding {
   std::vector<int64_t> ids;
   // [begin, end) in code points of the text; equal for tokens the post-processor added.
@@ -28,9 +30,10 @@ struct Encoding {
 class Tokenizer {
  public:
   // Reads tokenizer.json and, when present, tokenizer_config.json and generation_config.json beside
-  // it. Throws Error: kInput for a missing file or an unsupported part (named), kCorrupt for
-  // malformed JSON.
+  // it; of a path that is_gguf_path() the tokenizer inside. Throws Error: kInput for a missing file
+  // or an unsupported part (named), kCorrupt for malformed JSON.
   static Tokenizer from_directory(const std::filesystem::path& directory);
+  static Tokenizer from_gguf(const GgufFile& file);
   // For tests and fuzzing: `json` is the text of tokenizer.json, `config` of tokenizer_config.json
   // (may be empty).
   static Tokenizer from_json(std::string_view json, std::string_view config = {},

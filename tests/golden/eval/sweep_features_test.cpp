@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "eval/geometry/measure.h"
+#include "eval/identity/classifiers.h"
 #include "eval/identity/signatures.h"
 #include "eval/statistics/agreement.h"
 #include "eval/statistics/normality.h"
@@ -130,6 +131,65 @@ TEST(SweepGolden, RidgeWithOneWordingLeftOut) {
     if (static_cast<double>(penalties[p]) == got.penalty) {
       EXPECT_EQ(got.predicted, want);
     }
+  }
+}
+
+TEST(SweepGolden, RankCorrelations) {
+  for (const json& row : golden()["spearman"]) {
+    const auto got = stats::spearman_exact(row["x"], row["y"]);
+    EXPECT_NEAR(got.statistic, row["rho"].get<double>(), 1e-6);
+    EXPECT_NEAR(got.p, row["p"].get<double>(), 1e-6) << row.dump();
+  }
+  for (const json& row : golden()["partial"])
+    EXPECT_NEAR(stats::partial_spearman(row["x"], row["y"], row["z"]), row["rho"].get<double>(),
+                1e-6);
+}
+
+// Over the same folds: closed and convex ones to the letter, the others within two standard errors of what
+// scikit-learn's accuracy is.
+TEST(SweepGolden, ClassifiersOfThreeDataSets) {
+  for (const json& set : golden()["classifiers"]) {
+    const auto x = set["x"].get<FeatureRows>();
+    const auto y = set["y"].get<std::vector<int64_t>>(),
+               fold = set["fold"].get<std::vector<int64_t>>();
+    for (const std::string& name : classifier_names()) {
+      std::vector<int64_t> predicted(x.size(), -1);
+      for (int64_t f = 0; f < 5; ++f) {
+        FeatureRows train, test;
+        std::vector<int64_t> labels;
+        std::vector<size_t> asked;
+        for (size_t i = 0; i < x.size(); ++i) {
+          if (fold[i] == f)
+            test.push_back(x[i]), asked.push_back(i);
+          else
+            train.push_back(x[i]), labels.push_back(y[i]);
+        }
+        const auto got = classify(name, train, labels, 3, test, {.trees = 100, .seed = 1});
+        for (size_t i = 0; i < asked.size(); ++i) predicted[asked[i]] = got[i];
+      }
+      const auto want = set["predicted"][name].get<std::vector<int64_t>>();
+      double ours = 0, theirs = 0;
+      const auto n = static_cast<double>(x.size());
+      for (size_t i = 0; i < x.size(); ++i) {
+        ours += (predicted[i] == y[i]) / n;
+        theirs += (want[i] == y[i]) / n;
+      }
+      EXPECT_NEAR(ours, theirs, 2 * std::sqrt(theirs * (1 - theirs) / n)) << set["name"] << name;
+      if (name == "lda" || name == "logistic_regression") {
+        EXPECT_EQ(predicted, want) << set["name"];
+      }
+    }
+  }
+}
+
+TEST(SweepGolden, PrincipalComponents) {
+  for (const json& set : golden()["classifiers"]) {
+    const PrincipalComponents got = principal_components(set["x"].get<FeatureRows>());
+    for (size_t c = 0; c < std::min<size_t>(got.explained.size(), set["explained"].size()); ++c)
+      EXPECT_NEAR(got.explained[c], set["explained"][c].get<double>(), 1e-6) << set["name"];
+    for (size_t r = 0; r < 20; ++r)
+      for (size_t c = 0; c < 3; ++c)
+        EXPECT_NEAR(std::abs(got.scores[r][c]), set["first_scores"][r][c].get<double>(), 1e-6);
   }
 }
 

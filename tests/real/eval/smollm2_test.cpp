@@ -9,7 +9,7 @@
 #include <cstdlib>
 
 #include "eval/evaluation.h"
-#include "eval/report/report.h"
+#include "eval/report/faces.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/hub.h"
 #include "kvlingua/projector/identity.h"
@@ -75,15 +75,14 @@ TEST(SmolLM2, PhaseTwoATableAndControls) {
                 static_cast<long long>(check.equal), static_cast<long long>(check.n));
     EXPECT_EQ(check.equal, check.n) << check.control;
   }
-  ASSERT_EQ(result.report["cases"].size(), 5u);
-  for (const auto& [id, cells] : result.report["cases"].items())
-    EXPECT_EQ(cells.size(), result.report["conditions"].size()) << id << ": an empty cell";
+  const auto report = result.report.to_json();
+  ASSERT_EQ(report["cases"].size(), 5u);
+  for (const auto& [id, cells] : report["cases"].items())
+    EXPECT_EQ(cells.size(), report["conditions"].size()) << id << ": an empty cell";
   const auto rate = [&](const char* condition, const char* family, const char* what) {
-    return result.report["conditions"][condition]["families"][family][what]["rate"].get<double>();
+    return report["conditions"][condition]["families"][family][what]["rate"].get<double>();
   };
-  const auto nll = [&](const char* condition) {
-    return result.report["retention"]["conditions"][condition]["nll"].get<double>();
-  };
+  const auto nll = [&](const char* condition) { return result.report.retained(condition)->nll; };
   // A 135M model seldom repeats an invented name and place whole, but having read them it finds the
   // gold answers far likelier: without that, nothing here could tell conditions apart.
   EXPECT_GT(nll("baseline") - nll("full_text"), 1);

@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "eval/evaluation.h"
-#include "eval/report/report.h"
+#include "eval/report/faces.h"
 #include "kvlingua/projector/identity.h"
 #include "support/temp_dir.h"
 
@@ -48,20 +48,19 @@ TEST(NanoTarget, LosslessTranslationPassesAndControlsDoNot) {
 
   for (const ControlCheck& check : check_controls(result.answers))
     EXPECT_EQ(check.equal, check.n) << check.control;
-  for (const auto& [name, criterion] : result.report["criteria"].items())
-    EXPECT_EQ(criterion["verdict"], "pass") << name << ": " << criterion.dump();
+  const Report& report = result.report;
+  for (const CriterionResult& criterion : report.criteria)
+    EXPECT_EQ(criterion.verdict, Verdict::kPass) << criterion.name << " " << criterion.statistic;
   EXPECT_TRUE(result.gate_met);
-  const auto rate = [&](const char* condition, const char* family, const char* what) {
-    return result.report["conditions"][condition]["families"][family][what]["rate"].get<double>();
+  const auto rate = [&](const char* condition, const char* family, Rate Cell::*what) {
+    return (report.cell(condition, family)->cell.*what).rate;
   };
-  EXPECT_GT(rate("full_text", "identity", "success"), 0.85);
-  EXPECT_GT(rate("full_text", "counterfact", "injected"), 0.7);
-  EXPECT_GT(rate("baseline", "counterfact", "parametric"), 0.9);
+  EXPECT_GT(rate("full_text", "identity", &Cell::success), 0.85);
+  EXPECT_GT(rate("full_text", "counterfact", &Cell::injected), 0.7);
+  EXPECT_GT(rate("baseline", "counterfact", &Cell::parametric), 0.9);
   for (const char* control : {"baseline", "noise", "shuffled", "averaged", "wrong_text"})
-    EXPECT_LT(rate(control, "identity", "success"), 0.03) << control;
-  const auto kl = [&](const char* condition) {
-    return result.report["retention"]["conditions"][condition]["kl"].get<double>();
-  };
+    EXPECT_LT(rate(control, "identity", &Cell::success), 0.03) << control;
+  const auto kl = [&](const char* condition) { return report.retained(condition)->kl; };
   EXPECT_GT(kl("raw_shifted_8"), 0.01);
   EXPECT_GT(kl("raw_shifted"), kl("raw_shifted_8"));
   EXPECT_LT(kl("raw_rerotated"), 1e-5);

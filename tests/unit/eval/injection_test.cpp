@@ -108,8 +108,8 @@ TEST_P(EveryArchitecture, ControlsSayNothingOfTheContext) {
       same += answer->ids == result.answers.find("full_text", answer->item)->ids;
     EXPECT_LT(same, 9) << name;
   }
-  for (const auto& finding : result.report["findings"])
-    EXPECT_FALSE(finding["withholds"].get<bool>()) << finding.dump();
+  for (const Finding& finding : result.report.findings)
+    EXPECT_FALSE(finding.withholds) << finding.name << ": " << finding.text;
   EXPECT_EQ(result.answers.of("text_message").size(), result.answers.of("full_text").size());
 }
 
@@ -117,6 +117,11 @@ INSTANTIATE_TEST_SUITE_P(Models, EveryArchitecture,
                          ::testing::Values(Architecture::kQwen2, Architecture::kQwen3,
                                            Architecture::kLlama),
                          [](const auto& info) { return to_string(info.param).substr(0, 5); });
+
+// A section of report.json, to compare or to print.
+std::string part_of(const Evaluation& result, const char* section) {
+  return result.report.to_json()[section].dump();
+}
 
 void expect_same_answers(const Answers& first, const Answers& second) {
   ASSERT_EQ(first.size(), second.size());
@@ -150,8 +155,8 @@ TEST(Scores, DoNotDependOnBatchOrOrder) {
     input.options.batch_size = batch;
     const Evaluation again = run_evaluation(input);
     expect_same_answers(reference.answers, again.answers);
-    EXPECT_EQ(again.report["criteria"]["identity"]["verdict"],
-              reference.report["criteria"]["identity"]["verdict"]);
+    EXPECT_EQ(again.report.criterion("identity")->verdict,
+              reference.report.criterion("identity")->verdict);
   }
   std::reverse(input.probes.begin(), input.probes.end());
   expect_same_answers(reference.answers, run_evaluation(input).answers);
@@ -189,11 +194,11 @@ TEST(Resume, GoesOnWhereItWasStopped) {
   EXPECT_GT(second.generated, 0);
   EXPECT_EQ(second.resumed + second.generated, static_cast<int64_t>(whole.answers.size()));
   expect_same_answers(whole.answers, second.answers);
-  EXPECT_EQ(second.report["criteria"], whole.report["criteria"]);
+  EXPECT_EQ(part_of(second, "criteria"), part_of(whole, "criteria"));
   const Evaluation third = run_evaluation(input);
   EXPECT_EQ(third.generated, 0);
-  EXPECT_EQ(third.report["criteria"], whole.report["criteria"]);
-  EXPECT_EQ(third.report["findings"], whole.report["findings"]);
+  EXPECT_EQ(part_of(third, "criteria"), part_of(whole, "criteria"));
+  EXPECT_EQ(part_of(third, "findings"), part_of(whole, "findings"));
 
   // Another setting that changes answers starts anew; one that does not, resumes.
   input.options.batch_size = 3;
@@ -216,7 +221,7 @@ TEST(Resume, OneProcessTakesOverWhatAnotherRankLeft) {
   const Evaluation rest = run_evaluation(input);
   EXPECT_EQ(rest.resumed, part.generated);
   expect_same_answers(whole.answers, rest.answers);
-  EXPECT_EQ(rest.report["criteria"], whole.report["criteria"]);
+  EXPECT_EQ(part_of(rest, "criteria"), part_of(whole, "criteria"));
   std::vector<std::string> left;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
     left.push_back(entry.path().filename().string());
@@ -284,17 +289,17 @@ Evaluation with_planted(const SelfPair& pair) {
 TEST(PlantedLeaks, BrokenControlsWithholdTheVerdict) {
   const SelfPair pair(Architecture::kQwen2);
   const auto finding = [](const Evaluation& result, const std::string& name) {
-    for (const auto& one : result.report["findings"])
-      if (one["name"] == name) return one["withholds"].get<bool>();
+    for (const Finding& one : result.report.findings)
+      if (one.name == name) return one.withholds;
     return false;
   };
   const Evaluation noise = with_planted<BrokenNoise>(pair);
-  EXPECT_TRUE(finding(noise, "control_imitates")) << noise.report["findings"].dump();
+  EXPECT_TRUE(finding(noise, "control_imitates")) << part_of(noise, "findings");
   EXPECT_FALSE(noise.gate_met);
-  EXPECT_EQ(noise.report["criteria"]["identity"]["verdict"], "inconclusive");
+  EXPECT_EQ(noise.report.criterion("identity")->verdict, Verdict::kInconclusive);
   const Evaluation same = with_planted<BrokenSameCache>(pair);
-  EXPECT_TRUE(finding(same, "same_cache_differs")) << same.report["findings"].dump();
-  EXPECT_EQ(same.report["criteria"]["stalling"]["verdict"], "inconclusive");
+  EXPECT_TRUE(finding(same, "same_cache_differs")) << part_of(same, "findings");
+  EXPECT_EQ(same.report.criterion("stalling")->verdict, Verdict::kInconclusive);
 }
 
 TEST(PlantedLeaks, ItemsTrainingHasSeen) {
@@ -322,11 +327,8 @@ TEST(PlantedLeaks, RepeatedItemsAreNamed) {
   EXPECT_EQ(duplicate_items(probes), std::vector<std::string>{"again"});
   const SelfPair pair(Architecture::kQwen2);
   const Evaluation result = run_evaluation(pair.input(probes, {"same_cache", "identity"}));
-  bool named = false;
-  for (const auto& finding : result.report["findings"])
-    named = named || finding["name"] == "duplicate_items";
-  EXPECT_TRUE(named) << result.report["findings"].dump();
-  EXPECT_EQ(result.report["criteria"]["identity"]["n"], 5);
+  EXPECT_TRUE(result.report.found("duplicate_items")) << part_of(result, "findings");
+  EXPECT_EQ(result.report.criterion("identity")->n, 5);
 }
 
 TEST(BadInput, ContextThatDoesNotFit) {
@@ -361,10 +363,7 @@ TEST(BadInput, NoItemsAreInconclusive) {
   input.options.families = {"identity"};
   const Evaluation result = run_evaluation(input);
   EXPECT_FALSE(result.gate_met);
-  bool named = false;
-  for (const auto& finding : result.report["findings"])
-    named = named || finding["name"] == "empty_family";
-  EXPECT_TRUE(named);
+  EXPECT_TRUE(result.report.found("empty_family"));
 }
 
 TEST(Partial, HandsOverOnlyWhatIsAsked) {

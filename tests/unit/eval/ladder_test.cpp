@@ -31,23 +31,24 @@ TEST(Ladder, NeighboursInOrderWithWhatWasGainedAndLost) {
   fill(answers, "distilled", 200, 150);
   fill(answers, "ridge", 200, 60);
   fill(answers, "ridge_aligned", 200, 20);
-  const auto result = ladder(answers, {});
-  EXPECT_EQ(result["rungs"], nlohmann::json({"ridge_aligned", "ridge", "distilled"}));
-  const auto& steps = result["families"]["counterfact"];
+  const Ladder result = ladder(answers, {}).value();
+  EXPECT_EQ(result.rungs, (std::vector<std::string>{"ridge_aligned", "ridge", "distilled"}));
+  ASSERT_NE(result.find("counterfact"), nullptr);
+  const auto& steps = result.find("counterfact")->steps;
   ASSERT_EQ(steps.size(), 2u);
-  EXPECT_EQ(steps[0]["lower"], "ridge_aligned");
-  EXPECT_EQ(steps[0]["upper"], "ridge");
-  EXPECT_EQ(steps[1]["lower"], "ridge");
-  EXPECT_EQ(steps[1]["upper"], "distilled");
-  EXPECT_DOUBLE_EQ(steps[0]["difference"].get<double>(), 0.2);
-  EXPECT_DOUBLE_EQ(steps[1]["difference"].get<double>(), 0.45);
-  EXPECT_EQ(steps[1]["only_upper"], 90);
-  EXPECT_EQ(steps[1]["only_lower"], 0);
-  for (const auto& step : steps) {
-    EXPECT_TRUE(step["rises"].get<bool>());
-    EXPECT_LT(step["low"].get<double>(), step["difference"].get<double>());
-    EXPECT_GT(step["high"].get<double>(), step["difference"].get<double>());
-    EXPECT_GE(step["p_holm"].get<double>(), step["p"].get<double>());
+  EXPECT_EQ(steps[0].lower, "ridge_aligned");
+  EXPECT_EQ(steps[0].upper, "ridge");
+  EXPECT_EQ(steps[1].lower, "ridge");
+  EXPECT_EQ(steps[1].upper, "distilled");
+  EXPECT_DOUBLE_EQ(steps[0].difference, 0.2);
+  EXPECT_DOUBLE_EQ(steps[1].difference, 0.45);
+  EXPECT_EQ(steps[1].only_upper, 90);
+  EXPECT_EQ(steps[1].only_lower, 0);
+  for (const LadderStep& step : steps) {
+    EXPECT_TRUE(step.rises);
+    EXPECT_LT(step.low, step.difference);
+    EXPECT_GT(step.high, step.difference);
+    EXPECT_GE(step.p_holm, step.p);
   }
 }
 
@@ -55,13 +56,13 @@ TEST(Ladder, EqualRungsAreNotShownToRise) {
   Answers answers;
   fill(answers, "ridge", 100, 50);
   fill(answers, "mlp", 100, 50);
-  const auto step = ladder(answers, {})["families"]["counterfact"][0];
-  EXPECT_EQ(step["difference"], 0.0);
-  EXPECT_FALSE(step["rises"].get<bool>());
+  const LadderStep step = ladder(answers, {}).value().find("counterfact")->steps.at(0);
+  EXPECT_EQ(step.difference, 0.0);
+  EXPECT_FALSE(step.rises);
   // No item differs: a bootstrap alone would say exactly 0.
-  EXPECT_LT(step["low"].get<double>(), -0.01);
-  EXPECT_GT(step["high"].get<double>(), 0.01);
-  EXPECT_EQ(step["p"], 1.0);
+  EXPECT_LT(step.low, -0.01);
+  EXPECT_GT(step.high, 0.01);
+  EXPECT_EQ(step.p, 1.0);
 }
 
 TEST(Ladder, ItemsOfOneGroupCountTogether) {
@@ -69,8 +70,8 @@ TEST(Ladder, ItemsOfOneGroupCountTogether) {
     Answers answers;
     fill(answers, "ridge", 200, 40, per_group);
     fill(answers, "mlp", 200, 80, per_group);
-    const auto step = ladder(answers, {})["families"]["counterfact"][0];
-    return step["high"].get<double>() - step["low"].get<double>();
+    const LadderStep step = ladder(answers, {}).value().find("counterfact")->steps.at(0);
+    return step.high - step.low;
   };
   // Twenty in step are one observation: the interval grows by about the root of twenty.
   EXPECT_GT(width(20), 3 * width(1));
@@ -80,12 +81,13 @@ TEST(Ladder, NeedsTwoRungsAndLeavesCasesOut) {
   Answers answers;
   fill(answers, "full_text", 10, 10);
   fill(answers, "mlp", 10, 5);
-  EXPECT_TRUE(ladder(answers, {}).is_null());
+  EXPECT_FALSE(ladder(answers, {}).has_value());
   fill(answers, "ridge", 10, 5, 1, "cases");
   fill(answers, "mlp", 10, 5, 1, "cases");
-  EXPECT_TRUE(ladder(answers, {})["families"].contains("counterfact") == false ||
-              ladder(answers, {})["families"]["counterfact"].empty());
-  EXPECT_FALSE(ladder(answers, {})["families"].contains("cases"));
+  const Ladder two = ladder(answers, {}).value();
+  const LadderFamily* counterfact = two.find("counterfact");
+  EXPECT_TRUE(counterfact == nullptr || counterfact->steps.empty());
+  EXPECT_EQ(two.find("cases"), nullptr);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "eval/report/report.h"
+#include "eval/report/faces.h"
 
 #include <gtest/gtest.h>
 
@@ -36,7 +36,8 @@ TEST(Report, HasTheContractsFields) {
   probes.back().id = "other";
   probes.back().context = "I am Zephyr.";
   probes.back().markers = {"Zephyr"};
-  const auto report = small_evaluation(probes).report;
+  const Report typed = small_evaluation(probes).report;
+  const auto report = typed.to_json();
   const auto& cell = report["conditions"]["identity"]["families"]["counterfact"];
   for (const char* key : {"success", "stalled", "injected", "parametric", "other"})
     for (const char* part : {"rate", "low", "high"})
@@ -58,7 +59,7 @@ TEST(Report, HasTheContractsFields) {
       EXPECT_TRUE(report["criteria"][name].contains(key)) << name;
   EXPECT_TRUE(report["quick_look"].get<bool>());
 
-  const std::string html = report_html(report), markdown = report_markdown(report);
+  const std::string html = report_html(typed), markdown = report_markdown(typed);
   EXPECT_EQ(html.find("<script"), std::string::npos);
   EXPECT_EQ(html.find("<Lyra>"), std::string::npos) << "text must be escaped";
   EXPECT_NE(html.find("&lt;Lyra&gt;"), std::string::npos);
@@ -78,8 +79,8 @@ TEST(Report, HasTheContractsFields) {
 }
 
 TEST(Report, SurvivesBytesThatAreNoText) {
-  auto report = small_evaluation(nano_probes("identity", 4)).report;
-  report["examples"][0]["answers"]["identity"]["text"] = "cut \xE2\x82 here";
+  Report report = small_evaluation(nano_probes("identity", 4)).report;
+  report.examples[0].answers[0].text = "cut \xE2\x82 here";
   const TempDir folder;
   write_report(report, folder.path());
   for (const char* name : {"report.json", "report.md", "report.html"})

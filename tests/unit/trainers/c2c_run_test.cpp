@@ -1,7 +1,5 @@
 // Stage c2c on two tiny random models: it learns, resumes to the same bits wherever it is stopped,
 // runs a Cache-to-Cache recipe as it is, and goes on from a Cache-to-Cache folder.
-#include "trainers/c2c/c2c_run.h"
-
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,6 +18,7 @@
 #include "support/temp_dir.h"
 #include "support/tiny_pair.h"
 #include "trainers/c2c/fusion_batches.h"
+#include "trainers/train.h"
 
 namespace kvlingua {
 namespace {

@@ -1,0 +1,48 @@
+#include "eval/geometry/yaml_texts.h"
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/io/json.h"
+
+namespace kvlingua {
+
+namespace {
+
+bool blank(const std::string& text) {
+  return text.find_first_not_of(" \t\r\n") == std::string::npos;
+}
+
+}  // namespace
+
+void TextFile::refuse(const YAML::Mark& mark, std::string what, std::string expected) const {
+  throw Error(
+      {.code = ExitCode::kInput,
+       .where = mark.is_null() ? where : cat(where, ":", mark.line + 1, ":", mark.column + 1),
+       .what = std::move(what),
+       .expected = std::move(expected),
+       .remedy = cat("see ", example, " for the form")});
+}
+
+YAML::Node TextFile::load() const {
+  const std::string text = read_text_file(where);
+  try {
+    return YAML::Load(text);
+  } catch (const YAML::Exception& error) {
+    refuse(error.mark, "not readable as YAML: " + printable(error.msg), "YAML or JSON");
+  }
+}
+
+std::vector<std::string> TextFile::texts(const YAML::Node& node, const std::string& whose) const {
+  std::vector<std::string> out;
+  if (node.IsScalar() && !blank(node.Scalar())) out.push_back(node.Scalar());
+  if (node.IsMap()) refuse(node.Mark(), whose + " is not a list", "texts");
+  if (node.IsSequence())
+    for (const auto& entry : node) {
+      if (!entry.IsScalar() || blank(entry.Scalar()))
+        refuse(entry.Mark(), "an entry of " + whose + " is no text", "words");
+      out.push_back(entry.Scalar());
+    }
+  if (out.empty()) refuse(node.Mark(), whose + " has no texts", "one at least");
+  return out;
+}
+
+}  // namespace kvlingua

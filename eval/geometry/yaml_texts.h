@@ -1,0 +1,26 @@
+// Lists of texts in the YAML (or JSON) files that sweep and identity read.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace kvlingua {
+
+// A file of texts: its place in errors and the shipped file that shows its form.
+struct TextFile {
+  std::string where;    // as errors name it
+  std::string example;  // "eval/probes/identity.yaml"
+
+  // Throws Error (kInput) with where:line:column.
+  [[noreturn]] void refuse(const YAML::Mark& mark, std::string what, std::string expected) const;
+  // The document. Throws Error (kInput) where it cannot be read as YAML.
+  YAML::Node load() const;
+  // The texts of a list, or the one text. Throws Error (kInput): an entry that is no text or holds
+  // no words, nothing at all. `whose`: "category coding".
+  std::vector<std::string> texts(const YAML::Node& node, const std::string& whose) const;
+};
+
+}  // namespace kvlingua

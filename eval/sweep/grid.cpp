@@ -1,0 +1,184 @@
+#include "eval/sweep/grid.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "eval/sweep/scales.h"
+#include "eval/sweep/trend.h"
+#include "kvlingua/base/error.h"
+
+namespace kvlingua {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string trimmed(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t"), end = text.find_last_not_of(" \t");
+  return begin == std::string::npos ? std::string() : text.substr(begin, end - begin + 1);
+}
+
+// A scale's key stands for its model.
+std::string model_of(const std::string& name) {
+  for (const Scale& scale : known_scales())
+    if (scale.key == name && !scale.quantize) return scale.model;
+  return name;
+}
+
+GridPair pair_from(const std::string& text) {
+  const size_t arrow = text.find("->");
+  const auto refuse = [&] {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "sweep.pairs",
+                 .what = "not a pair of models",
+                 .got = printable(text, 80),
+                 .expected = "source -> target"});
+  };
+  if (arrow == std::string::npos) refuse();
+  GridPair pair{model_of(trimmed(text.substr(0, arrow))),
+                model_of(trimmed(text.substr(arrow + 2)))};
+  if (pair.source.empty() || pair.target.empty()) refuse();
+  return pair;
+}
+
+Json interval_from(const Json& from) {
+  return {{"estimate", from.value("statistic", Json())},
+          {"low", from.value("low", Json())},
+          {"high", from.value("high", Json())}};
+}
+
+// Where the figure lies in a cell; null where it has none.
+Json number_at(const Json& figures, const std::string& path) {
+  const Json::json_pointer at("/" + path);
+  if (!figures.is_object() || !figures.contains(at)) return nullptr;
+  const Json& found = figures.at(at);
+  return found.is_number() && std::isfinite(found.get<double>()) ? found : Json();
+}
+
+struct Figure {
+  const char* name;
+  const char* path;
+};
+// Those that trends are looked for in.
+constexpr Figure kTrendFigures[] = {
+    {"share of the gap, identity", "share/identity/exact/estimate"},
+    {"share of the gap, counterfact", "share/counterfact/exact/estimate"},
+    {"share of the gap, needle", "share/needle/exact/estimate"},
+    {"KL to the full text", "retention/kl"},
+    {"attention output cosine", "fidelity/attention_output_cosine"},
+    {"key R2", "fidelity/key_r2"},
+    {"value R2", "fidelity/value_r2"},
+    {"projector parameters", "projector/parameters"},
+    {"translation FLOPs by prefill FLOPs", "cost/translate_by_prefill_flops"},
+    {"key rank kept, length-free", "geometry/keys/rho_length_free/estimate"}};
+
+// One model fixed, the figure against the other's size.
+void add_trends(const std::vector<GridCell>& cells, bool over_sources, Json& out) {
+  std::map<std::string, std::vector<const GridCell*>> lines;
+  for (const GridCell& cell : cells)
+    if (cell.error.empty()) lines[over_sources ? cell.target : cell.source].push_back(&cell);
+  for (auto& [fixed, line] : lines) {
+    if (line.size() < 2) continue;
+    const auto size = [&](const GridCell* cell) {
+      return over_sources ? cell->source_billions : cell->target_billions;
+    };
+    std::ranges::stable_sort(line, {}, size);
+    for (const Figure& figure : kTrendFigures) {
+      std::vector<double> sizes, values;
+      for (const GridCell* cell : line) {
+        const Json value = number_at(cell->figures, figure.path);
+        if (!value.is_number()) continue;
+        sizes.push_back(size(cell));
+        values.push_back(value);
+      }
+      if (values.size() < 2) continue;
+      Json trend = trend_over_scales(figure.name, sizes, values);
+      trend["axis"] = over_sources ? "source" : "target";
+      trend["fixed"] = fixed;
+      out.push_back(std::move(trend));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<GridPair> grid_pairs(const SweepOptions& options) {
+  if (options.sources.empty() != options.targets.empty())
+    throw Error({.code = ExitCode::kUsage,
+                 .where = options.sources.empty() ? "sweep.sources" : "sweep.targets",
+                 .what = "the projector grid has one side only",
+                 .expected = "models on both, or sweep.pairs"});
+  std::vector<GridPair> pairs;
+  std::set<std::pair<std::string, std::string>> seen;
+  const auto add = [&](GridPair pair) {
+    if (seen.emplace(pair.source, pair.target).second) pairs.push_back(std::move(pair));
+  };
+  for (const std::string& source : options.sources)
+    for (const std::string& target : options.targets)
+      if (model_of(source) != model_of(target)) add({model_of(source), model_of(target)});
+  for (const std::string& text : options.pairs) add(pair_from(text));
+  return pairs;
+}
+
+Json cell_figures(const Json& report, const Json& projector, const Json& seconds) {
+  const std::string gated = report.value("gated", std::string());
+  Json figures = {{"gated", gated},
+                  {"gate_met", report.value("gate_met", false)},
+                  {"verdict_line", report.value("verdict_line", std::string())}};
+  Json verdicts = Json::object(), share = Json::object();
+  const Json criteria = report.value("criteria", Json::object());
+  for (const auto& [name, criterion] : criteria.items()) {
+    verdicts[name] = interval_from(criterion);
+    verdicts[name]["verdict"] = criterion.value("verdict", Json());
+  }
+  const Json families =
+      report.value("attribution", Json::object()).value("families", Json::object());
+  for (const auto& [family, kinds] : families.items())
+    for (const char* kind : {"exact", "nll"}) {
+      const Json::json_pointer at(cat("/", kind, "/conditions/", gated, "/share"));
+      if (kinds.contains(at) && kinds.at(at).is_object())
+        share[family][kind] = interval_from(kinds.at(at));
+    }
+  figures["criteria"] = verdicts;
+  figures["share"] = share;
+  const Json retention = report.value("retention", Json::object());
+  figures["retention"] = {{"nll", retention.value("nll", Json())},
+                          {"kl", retention.value("kl", Json())}};
+  const Json::json_pointer mean(cat("/fidelity/conditions/", gated, "/mean"));
+  figures["fidelity"] = report.contains(mean) ? report.at(mean) : Json::object();
+  figures["projector"] = projector;
+  figures["cost"] = {{"seconds", seconds}};
+  const Json latency = report.value("latency", Json());
+  if (latency.is_object()) {
+    for (const char* key : {"bytes", "tokens", "translate_ms", "prefill_ms", "ttft_ratio"})
+      figures["cost"][key] = latency.value(key, Json());
+    const double read = latency.value("prefill_flops", 0.0);
+    if (read > 0)
+      figures["cost"]["translate_by_prefill_flops"] = latency.value("translate_flops", 0.0) / read;
+  }
+  return figures;
+}
+
+Json analyse_grid(const std::vector<GridCell>& cells) {
+  Json rows = Json::array(), failed = Json::array(), trends = Json::array();
+  for (const GridCell& cell : cells) {
+    Json row = {{"id", cell.id},
+                {"source", cell.source},
+                {"target", cell.target},
+                {"source_billions", cell.source_billions},
+                {"target_billions", cell.target_billions}};
+    if (cell.error.empty())
+      row["figures"] = cell.figures;
+    else
+      row["error"] = cell.error;
+    if (!cell.error.empty()) failed.push_back({{"cell", cell.id}, {"reason", cell.error}});
+    rows.push_back(std::move(row));
+  }
+  add_trends(cells, true, trends);
+  add_trends(cells, false, trends);
+  return {{"cells", rows}, {"trends", trends}, {"failed", failed}};
+}
+
+}  // namespace kvlingua

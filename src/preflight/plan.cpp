@@ -1,0 +1,51 @@
+#include "kvlingua/preflight/plan.h"
+
+#include "datasets/generation/generate_cost.h"
+#include "eval/evaluation_cost.h"
+#include "trainers/engine/training_cost.h"
+#include "trainers/stages.h"
+
+namespace kvlingua {
+
+std::vector<std::pair<std::string, StageCost>> costs_of(const Recipe& recipe) {
+  std::vector<std::pair<std::string, StageCost>> costs{{"generate", generate_cost()}};
+  for (const std::string& stage : recipe.train.stages) costs.emplace_back(stage, cost_of(stage));
+  costs.emplace_back("evaluate", evaluate_cost());
+  return costs;
+}
+
+Plan make_plan(const PlanInputs& in) {
+  Plan plan;
+  plan.bytes_per_token = in.pair_bytes_per_token();
+  plan.dataset_tokens = stored_tokens(in);
+  plan.dataset_bytes = plan.dataset_tokens * plan.bytes_per_token;
+  plan.projector_parameters = static_cast<int64_t>(in.projector_parameters());
+  for (const auto& [name, cost] : costs_of(in.recipe)) {
+    if (name == "generate" && in.recipe.data.online) continue;
+    plan.stages.push_back(cost.plan(in));
+  }
+  total_up(plan, in.machine);
+  return plan;
+}
+
+std::map<std::string, PhaseUnits> planned_units(const PlanInputs& in) {
+  std::map<std::string, PhaseUnits> stages;
+  for (const auto& [name, cost] : costs_of(in.recipe)) stages[name] = cost.units(in);
+  // The first stage reads what all of them validate on.
+  const std::string& first = in.recipe.train.stages.front();
+  if (find_stage(first)->from == LearnsFrom::kPairs) stages[first]["held_out"] = held_out_rows(in);
+  return stages;
+}
+
+void total_up(Plan& plan, const MachineNumbers& machine) {
+  plan.fits_memory = true;
+  plan.seconds = plan.disk = 0;
+  for (const StagePlan& stage : plan.stages) {
+    plan.fits_memory = plan.fits_memory && stage.fits;
+    plan.seconds += stage.seconds;
+    plan.disk += stage.disk;
+  }
+  plan.fits_disk = machine.disk_free < 0 || plan.disk <= machine.disk_free;
+}
+
+}  // namespace kvlingua

@@ -1,0 +1,117 @@
+#include "kvlingua/preflight/preflight.h"
+
+#include "datasets/generation/generate_cost.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/bridge/open_model.h"
+#include "kvlingua/model/published_config.h"
+
+namespace kvlingua {
+namespace {
+
+void find_problems(Preflight& p, const RunContext& context) {
+  for (const ModelCheck* model : {&p.source, &p.target}) {
+    if (!model->problem.empty()) p.problems.push_back(model->problem);
+    if (p.source.name == p.target.name) break;
+  }
+  if (!p.facts.driver.empty() && !p.device.is_cuda() && context.device_asked != "cpu") {
+    p.problems.push_back(cat(
+        "a GPU with driver ", p.facts.driver, " is here, but this libtorch (CUDA ",
+        p.facts.cuda_runtime.empty() ? "none" : p.facts.cuda_runtime,
+        ") cannot use it; scripts/setup.sh picks one that the driver runs, or use --device cpu"));
+  }
+  const auto too_long = [&](const ModelCheck& model) {
+    if (!model.known || model.config.max_position_embeddings >= p.recipe.data.max_length) return;
+    p.problems.push_back(cat("data.max_length ", p.recipe.data.max_length, " is past the ",
+                             model.config.max_position_embeddings, " positions of ", model.name));
+  };
+  too_long(p.source);
+  too_long(p.target);
+}
+
+}  // namespace
+
+void find_misfits(Preflight& p) {
+  for (const StagePlan& stage : p.plan.stages) {
+    if (stage.fits) continue;
+    std::string line = cat(stage.name, " needs ", bytes_text(stage.memory), " of memory, ",
+                           bytes_text(p.machine.memory), " are there; ");
+    if (stage.largest_batch > 0) {
+      line += cat("--set ", stage.batch_key, "=", stage.largest_batch, " fits");
+    } else if (!stage.remedy.empty()) {
+      line += stage.remedy;
+    } else {
+      line +=
+          cat("not even one item fits: try data.sequential or layer_streaming, a smaller "
+              "projector, or a larger ",
+              p.device.is_cuda() ? "GPU" : "machine");
+    }
+    p.problems.push_back(line);
+  }
+  if (!p.plan.fits_disk) {
+    p.problems.push_back(
+        cat("disk: ", bytes_text(p.plan.disk), " are needed in ", p.out.string(), ", ",
+            bytes_text(p.machine.disk_free),
+            " are free; lower data.max_tokens, store data.storage_dtype int8, or use --out"));
+  }
+}
+
+Error cannot_run(const Preflight& preflight) {
+  const bool models = !preflight.source.problem.empty() || !preflight.target.problem.empty();
+  const ExitCode code = models                        ? ExitCode::kInput
+                        : !preflight.plan.fits_memory ? ExitCode::kDevice
+                        : !preflight.plan.fits_disk   ? ExitCode::kDiskFull
+                                                      : ExitCode::kFailed;
+  const size_t others = preflight.problems.size() - 1;
+  return Error(
+      {.code = code,
+       .where = preflight.recipe.name,
+       .what = "cannot run here",
+       .remedy = preflight.problems.front() + (others > 0 ? cat(" (and ", others, " more)") : "")});
+}
+
+ModelCheck check_model(const ModelOptions& options) {
+  ModelCheck check;
+  check.name = options.name;
+  try {
+    const std::filesystem::path directory = locate_model(options);
+    check.config = ModelConfig::from_directory(directory);
+    check.known = check.present = true;
+    check.directory = directory.string();
+  } catch (const Error& error) {
+    check.problem = error.what();
+    try {
+      check.config = published_config(options.name);
+      check.known = true;
+    } catch (const Error&) {  // the shapes stay unknown, and `problem` says why
+    }
+  }
+  return check;
+}
+
+PlanInputs Preflight::inputs() const {
+  const PairOptions& pair = recipe.pair;
+  return {recipe, numbers_of(source.config, compute_bytes(pair.source, device)),
+          numbers_of(target.config, compute_bytes(pair.target, device)), corpus, machine};
+}
+
+Preflight run_preflight(const Recipe& recipe, const RunContext& context) {
+  Preflight p;
+  p.recipe = recipe;
+  p.out = context.paths.out;
+  p.device = at::Device(context.device);
+  p.facts = device_facts(p.device);
+  p.source = check_model(recipe.pair.source);
+  p.target = check_model(recipe.pair.target);
+  p.machine = measure_machine(p.device, resolve_dtype(recipe.pair.target.dtype, p.device), p.out);
+  try {
+    p.corpus = count_corpus(recipe, p.target.directory);
+  } catch (const Error& error) {
+    p.problems.push_back(error.what());
+  }
+  if (p.source.known && p.target.known) p.plan = make_plan(p.inputs());
+  find_problems(p, context);
+  find_misfits(p);
+  return p;
+}
+
+}  // namespace kvlingua

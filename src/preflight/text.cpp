@@ -1,0 +1,146 @@
+#include <torch/version.h>
+
+#include <iomanip>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "kvlingua/base/progress.h"
+#include "kvlingua/preflight/preflight.h"
+
+namespace kvlingua {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string shape_text(const ModelConfig& c) {
+  return cat(to_string(c.architecture), ", ", c.num_layers, " layers, ", c.num_kv_heads,
+             " KV heads of ", c.head_dim, ", ",
+             count_text(static_cast<double>(c.parameter_count())), " parameters");
+}
+
+Json model_json(const ModelCheck& model) {
+  Json json = {{"name", model.name},
+               {"present", model.present},
+               {"directory", model.directory},
+               {"problem", model.problem}};
+  if (model.known) {
+    json["architecture"] = to_string(model.config.architecture);
+    json["num_layers"] = model.config.num_layers;
+    json["num_kv_heads"] = model.config.num_kv_heads;
+    json["head_dim"] = model.config.head_dim;
+    json["parameters"] = model.config.parameter_count();
+  }
+  return json;
+}
+
+}  // namespace
+
+Json to_json(const Preflight& p) {
+  Json stages = Json::array();
+  for (const StagePlan& stage : p.plan.stages) {
+    stages.push_back({{"stage", stage.name},
+                      {"peak_memory_bytes", stage.memory},
+                      {"seconds", stage.seconds},
+                      {"rehearsed", !stage.rehearsed.empty()},
+                      {"disk_bytes", stage.disk},
+                      {"fits", stage.fits},
+                      {"batch_key", stage.batch_key},
+                      {"batch", stage.batch},
+                      {"largest_batch", stage.largest_batch}});
+  }
+  return {{"recipe", p.recipe.name},
+          {"recipe_sha256", p.recipe.recipe_sha256()},
+          {"can_run", p.can_run()},
+          {"problems", p.problems},
+          {"device",
+           {{"name", p.facts.name},
+            {"kind", p.device.str()},
+            {"memory_bytes", p.facts.memory},
+            {"bfloat16", p.facts.bfloat16},
+            {"compute_capability", p.facts.capability},
+            {"driver", p.facts.driver},
+            {"cuda_runtime", p.facts.cuda_runtime},
+            {"threads", p.facts.threads},
+            {"flops", p.machine.flops},
+            {"bandwidth", p.machine.bandwidth}}},
+          {"libtorch", TORCH_VERSION},
+          {"models", {{"source", model_json(p.source)}, {"target", model_json(p.target)}}},
+          {"disk",
+           {{"path", p.out.string()},
+            {"free_bytes", p.machine.disk_free},
+            {"needed_bytes", p.plan.disk},
+            {"write_rate", p.machine.disk_rate}}},
+          {"bytes_per_token", p.plan.bytes_per_token},
+          {"dataset",
+           {{"samples", p.corpus.samples},
+            {"tokens_per_sample", p.corpus.tokens_per_sample},
+            {"tokens", p.plan.dataset_tokens},
+            {"bytes", p.plan.dataset_bytes}}},
+          {"projector_parameters", p.plan.projector_parameters},
+          {"rehearsal", {{"seconds", p.rehearsal_seconds}, {"problem", p.rehearsal_problem}}},
+          {"stages", stages},
+          {"seconds", p.plan.seconds}};
+}
+
+std::string to_text(const Preflight& p) {
+  std::ostringstream out;
+  const auto row = [&](std::string_view name) -> std::ostream& {
+    return out << std::left << std::setw(12) << name;
+  };
+  row("recipe") << p.recipe.name << "  (" << p.recipe.file.string() << ")\n";
+  row("device") << p.device.str() << "  " << p.facts.name << ", "
+                << bytes_text(static_cast<double>(p.facts.memory))
+                << (p.device.is_cuda()
+                        ? ""
+                        : " available, " + std::to_string(p.facts.threads) + " threads")
+                << (p.facts.capability.empty() ? "" : ", compute capability " + p.facts.capability)
+                << ", bfloat16 " << (p.facts.bfloat16 ? "native" : "not native") << "\n";
+  row("") << count_text(p.machine.flops / 1e9) << " GFLOP/s measured, "
+          << bytes_text(p.machine.bandwidth) << "/s\n";
+  row("software") << "libtorch " << TORCH_VERSION
+                  << (p.facts.cuda_runtime.empty() ? ", no CUDA" : ", CUDA " + p.facts.cuda_runtime)
+                  << (p.facts.driver.empty() ? ", no NVIDIA driver" : ", driver " + p.facts.driver)
+                  << "\n";
+  for (const auto& [role, model] :
+       {std::pair("source", &p.source), std::pair("target", &p.target)}) {
+    row(role) << model->name << (model->present ? "" : "  NOT HERE")
+              << (model->known ? "  " + shape_text(model->config) : "") << "\n";
+  }
+  row("disk") << bytes_text(p.machine.disk_free) << " free in " << p.out.string() << ", "
+              << bytes_text(p.plan.disk) << " needed\n";
+  if (!p.plan.stages.empty()) {
+    row("pairs") << count_text(static_cast<double>(p.corpus.samples)) << " samples, "
+                 << count_text(p.plan.dataset_tokens) << " tokens, "
+                 << count_text(p.plan.bytes_per_token) << " bytes a token, "
+                 << bytes_text(p.plan.dataset_bytes) << "\n";
+    row("projector") << p.recipe.projector.kind << ", "
+                     << count_text(static_cast<double>(p.plan.projector_parameters))
+                     << " parameters\n\n";
+    out << std::left << std::setw(14) << "stage" << std::right << std::setw(12) << "peak memory"
+        << std::setw(16) << "time" << std::setw(12) << "disk"
+        << "   largest batch that fits\n";
+    for (const StagePlan& stage : p.plan.stages) {
+      out << std::left << std::setw(14) << stage.name << std::right << std::setw(12)
+          << bytes_text(stage.memory) << std::setw(16) << duration_text(stage.seconds)
+          << std::setw(12) << bytes_text(stage.disk);
+      if (!stage.batch_key.empty()) {
+        out << "   " << stage.batch_key << " "
+            << count_text(static_cast<double>(stage.largest_batch)) << " (recipe: " << stage.batch
+            << ")";
+      }
+      out << (stage.fits ? "" : "   DOES NOT FIT") << "\n";
+    }
+    out << std::left << std::setw(14) << "all" << std::right << std::setw(12) << "" << std::setw(16)
+        << duration_text(p.plan.seconds) << std::setw(12) << bytes_text(p.plan.disk) << "\n";
+  }
+  if (p.rehearsal_seconds > 0) {
+    out << "\nmeasured: every stage ran small, in " << duration_text(p.rehearsal_seconds) << "\n";
+  } else if (!p.rehearsal_problem.empty() && !p.plan.stages.empty()) {
+    out << "\ncomputed from shapes alone: " << p.rehearsal_problem << "\n";
+  }
+  out << "\n" << (p.can_run() ? "can run\n" : "cannot run:\n");
+  for (const std::string& problem : p.problems) out << "  " << problem << "\n";
+  return out.str();
+}
+
+}  // namespace kvlingua

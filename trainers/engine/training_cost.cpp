@@ -1,0 +1,136 @@
+#include "trainers/engine/training_cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/projector/factory.h"
+
+namespace kvlingua {
+namespace {
+
+double d(int64_t value) { return static_cast<double>(value); }
+
+// One row in float32, the source's tokens before it too.
+double row_bytes(const PlanInputs& in) {
+  const double previous =
+      2.0 * d(in.recipe.projector.ridge.previous_tokens) * d(in.source.kv_channels());
+  return in.source.kv_bytes(4) + in.target.kv_bytes(4) + 4 * previous;
+}
+
+}  // namespace
+
+RowCounts rows_of(const PlanInputs& in) {
+  const DataOptions& data = in.recipe.data;
+  const double kept = data.tokens_per_sample > 0
+                          ? std::min(d(data.tokens_per_sample), in.corpus.tokens_per_sample)
+                          : in.corpus.tokens_per_sample;
+  const double all = d(in.corpus.samples) * kept;
+  const double held =
+      std::min({all * data.validation, d(kValidationRows), d(kValidationBytes) / row_bytes(in)});
+  return {in.known_train_rows > 0 ? in.known_train_rows : all * (1 - data.validation), held};
+}
+
+double held_out_rows(const PlanInputs& in) {
+  const RowCounts rows = rows_of(in);
+  return std::min(d(kTokenMeanRows), rows.train) + rows.held_out;
+}
+
+double reading_bytes(const PlanInputs& in) {
+  const double loader = 256 << 20;
+  const double element = storage_element_bytes(in.recipe.data.storage_dtype);
+  const double stored =
+      in.span_tokens() * (in.source.kv_bytes(element) + in.target.kv_bytes(element));
+  const double row = row_bytes(in);
+  const double held = std::min({4096.0, loader / row, in.span_tokens()}) * row;
+  return in.machine.cuda ? held : held + std::min(stored, loader);
+}
+
+double training_state_bytes(const PlanInputs& in, double parameters,
+                            const OptimizerOptions& optimizer) {
+  const double copies = 4 + (optimizer.ema > 0 ? 1 : 0) +
+                        (in.recipe.checkpoint.background && !in.machine.cuda ? 3 : 0);
+  return parameters * 4 * copies;
+}
+
+double kept_checkpoint_bytes(const PlanInputs& in, double parameters) {
+  return parameters * 4 * 3 * d(in.recipe.checkpoint.keep_last + in.recipe.checkpoint.keep_best);
+}
+
+double steps_of(const BatchOptions& batch, double micro_batches_per_epoch) {
+  if (batch.steps > 0) return d(batch.steps);
+  return std::max(1.0, std::ceil(batch.epochs * std::max(1.0, std::floor(micro_batches_per_epoch)) /
+                                 d(batch.accumulation)));
+}
+
+PhaseUnits training_units(double steps, int64_t validate_every, double validated,
+                          int64_t save_every) {
+  const auto times = [&](int64_t every) {
+    return 1 + (every > 0 ? std::floor((steps - 1) / d(every)) : 0);
+  };
+  return {{"steps", steps},
+          {"validate", validated * times(validate_every)},
+          {"save", times(save_every)}};
+}
+
+int64_t small_steps(const PlanInputs& in, const BatchOptions& batch, double flops_per_item) {
+  const double fit = kSmallSeconds * in.machine.flops_float32 /
+                     (flops_per_item * d(batch.size * batch.accumulation));
+  return std::clamp<int64_t>(static_cast<int64_t>(fit), 3, 16);
+}
+
+void add_training(StagePlan& plan, const PlanInputs& in, const BatchOptions& batch, double steps,
+                  bool train_base) {
+  const ParameterCount count =
+      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
+  plan.steps = static_cast<int64_t>(steps);
+  plan.step_size = batch.size * batch.accumulation;
+  plan.parameters = count.trained(train_base);
+  // Weights, and of what is trained masters or moments in float32.
+  plan.checkpoint_bytes = 4 * d(count.total()) + 12 * d(plan.parameters);
+}
+
+StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
+  const ProjectorOptions& projector = in.recipe.projector;
+  const BatchOptions& batch = training.batch;
+  const double parameters = in.projector_parameters(), context = training.length;
+  const double answer = std::min<double>(d(in.recipe.train.distillation.max_answer), context);
+  const double read_per_item = 24 + answer;  // a question and its frame
+  const double layers = d(in.target.layers), networks = 2 * layers;
+  const double kept_layers = training.recompute ? 1 + std::sqrt(layers) : layers;
+  const double width = projector.kind == "c2c"
+                           ? 12.0 * d(projector.c2c.hidden_dim)
+                           : 4.0 * d(projector.mlp.hidden) + 6.0 * d(in.target.kv_channels());
+  const double constant = resident_weights(in, false) +
+                          training_state_bytes(in, parameters, training.optimizer) + training.pairs;
+  const auto memory = [&](double items) {
+    const double caches = items * context * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
+    const double logits =
+        3 * items * answer * d(in.target.vocab) * 4;  // student, teacher, gradient
+    return constant + caches + items * context * networks * width * 4 +
+           items * read_per_item * kept_layers * in.target.saved_bytes_per_token() + logits +
+           in.source.activation_bytes(items * context);
+  };
+  StagePlan plan = affine_plan(in, training.stage, memory,
+                               cat("train.", training.stage, ".batch.size"), batch.size);
+  const double items = d(batch.size * batch.accumulation);
+  const double steps =
+      batch.steps > 0 ? d(batch.steps) : std::max(1.0, batch.epochs * d(in.corpus.samples) / items);
+  const double target_flops = in.target.flops_per_token(context) + 2 * d(in.target.head_parameters);
+  const double flops =
+      items * context *
+          (in.source.flops_per_token(context) + in.target.flops_per_token(context)) +  // contexts
+      items * read_per_item * target_flops *
+          (training.recompute ? 4 : 3) +  // teacher, student, gradient to its past
+      items * context * 6 * parameters;
+  const double launches = d(batch.accumulation) *
+                          (in.source.operations() + 4 * in.target.operations()) *
+                          in.machine.launch_seconds;
+  plan.products = steps * flops;
+  plan.seconds = steps * (std::max(flops / in.machine.flops, launches) +
+                          parameters * 4 * 6 / in.machine.bandwidth);
+  plan.disk = kept_checkpoint_bytes(in, parameters);
+  return plan;
+}
+
+}  // namespace kvlingua

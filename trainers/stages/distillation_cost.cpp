@@ -1,0 +1,99 @@
+// What stage distillation costs: its items are prepared once where they are kept, else whenever they
+// are drawn.
+#include <algorithm>
+#include <cmath>
+
+#include "trainers/engine/training_cost.h"
+#include "trainers/stages/distillation.h"
+
+namespace kvlingua {
+namespace {
+
+double d(int64_t value) { return static_cast<double>(value); }
+
+// What is prepared of its items: of each the source's rows, the target's own and what the teacher
+// says of the answer. Kept while all fit in kKeptItemBytes.
+struct PreparedItems {
+  double items = 0, bytes = 0;  // of all
+  bool kept() const { return bytes <= d(kKeptItemBytes); }
+};
+
+PreparedItems prepared_items(const PlanInputs& in) {
+  constexpr double kGoldAnswer = 8;  // tokens, about, of a built-in item's
+  const DistillationOptions& o = in.recipe.train.distillation;
+  // Of items drawn without end only those are kept that choose the best state.
+  const double asked = d(o.held_out + (o.endless() ? 0 : o.items)),
+               continued = o.endless() ? 0 : d(std::min(o.continuations, in.corpus.samples));
+  const double length = in.length(), most = d(o.max_answer);
+  const double answers =
+      asked * std::min(kGoldAnswer, most) + continued * std::min(length / 2, most);
+  const double previous = d(in.recipe.projector.ridge.previous_tokens);  // by their first layer
+  const double token =
+      in.source.kv_bytes(4) + in.target.kv_bytes(4) + 8.0 * previous * d(in.source.kv_channels());
+  const double items = asked + continued;
+  return {items, items * length * token + answers * d(in.target.vocab) * 4};
+}
+
+StagePlan plan(const PlanInputs& in) {
+  const DistillationOptions& o = in.recipe.train.distillation;
+  const PreparedItems prepared = prepared_items(in);
+  StagePlan plan =
+      frozen_plan(in, {.stage = kDistillationStage,
+                       .batch = o.batch,
+                       .optimizer = o.optimizer,
+                       .length = in.length(),
+                       .recompute = o.checkpoint_activations,
+                       .pairs = reading_bytes(in) + (prepared.kept() ? prepared.bytes : 0)});
+  plan.unit = "contexts";
+  add_training(plan, in, o.batch, steps_of(o.batch, d(o.items) / d(o.batch.size)), o.train_base);
+  return plan;
+}
+
+PhaseUnits units(const PlanInputs& in) {
+  const DistillationOptions& o = in.recipe.train.distillation;
+  const PreparedItems prepared = prepared_items(in);
+  const double items = prepared.items, held = d(o.held_out);
+  const double steps = steps_of(o.batch, items / d(o.batch.size));
+  // Beside what is held out as many that were trained on, 64 at most.
+  const double validated = held + std::min(64.0, held);
+  PhaseUnits units = training_units(steps, o.validate_every, validated, in.recipe.checkpoint.every);
+  if (o.keep_best) units["validate"] += validated;
+  // Kept when all fit: then each is prepared once, when first drawn or near to it. Else
+  // whenever it is drawn.
+  const double drawn = steps * d(o.batch.size * o.batch.accumulation);
+  if (o.endless()) {
+    const double once = prepared.kept() ? held : held * units["validate"] / validated;
+    units["prepare"] = drawn + once + std::min(64.0, held) * units["validate"] / validated;
+  } else if (prepared.kept()) {
+    // A draw prepares the sixteen items around it.
+    const double blocks = std::ceil(items / 16);
+    units["prepare"] = items * (1 - std::pow(1 - 1 / blocks, drawn + held)) + held;
+  } else {
+    units["prepare"] = drawn + units["validate"];
+  }
+  return units;
+}
+
+void cut(Recipe& small, const PlanInputs& in) {
+  DistillationOptions& o = small.train.distillation;
+  const double length = in.length();
+  const double token = in.source.flops_per_token(length) + in.target.flops_per_token(length);
+  const double item = length * (6 * in.projector_parameters() + 2 * token);
+  o.batch.steps = small_steps(in, o.batch, item);
+  o.validate_every = 0;
+  o.patience = 0;
+  o.held_out = std::min<int64_t>(o.held_out, 16);
+  // Every step of a small run prepares the items around those it draws: nearly all there are.
+  const double prepared = kSmallSeconds / 8 * in.machine.flops / (length * token);
+  const int64_t parts = 2 * static_cast<int64_t>(o.families.size());
+  const int64_t whole = o.items, fewest = std::min<int64_t>(o.items, 8 * parts);
+  o.items = std::clamp<int64_t>(static_cast<int64_t>(prepared), fewest,
+                                std::max<int64_t>(fewest, std::min<int64_t>(o.items, 320)));
+  o.continuations = o.continuations * o.items / whole;
+}
+
+}  // namespace
+
+StageCost distillation_cost() { return {.plan = plan, .units = units, .cut = cut}; }
+
+}  // namespace kvlingua

@@ -1,0 +1,240 @@
+// Stage ridge: one pass over the pairs into sums, and the closed-form solution (ridge_fit.h).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "kvlingua/base/clock.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
+#include "kvlingua/base/stop_signal.h"
+#include "kvlingua/cache/tensor_file.h"
+#include "kvlingua/config/paths.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/system.h"
+#include "trainers/engine/train_run.h"
+#include "trainers/stages/ridge_cost.h"
+#include "trainers/stages/ridge_fit.h"
+
+namespace kvlingua {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kSmallestBlock = 64;
+constexpr double kWorthMoreRows = 0.01;  // of held-out R2
+
+class RidgeStage : public Stage {
+ public:
+  explicit RidgeStage(TrainRun& run) : Stage(run, kRidgeStage), pairs_(run.pairs()) {}
+  PairIdentity pair() const override { return pairs_.pair(); }
+  std::string data_sha256() const override { return pairs_.sha256(); }
+  std::vector<Line> data_lines() const override { return pairs_.lines(); }
+  StagePlan plan(const MachineNumbers& machine) const override {
+    return ridge_cost().plan(pairs_.plan_inputs(machine));
+  }
+
+  void begin(TrainState& state, const StageStart& start) override;
+  bool step(TrainState& state) override;
+  void validate(TrainState& state) override;
+  void finish(TrainState& state) override;
+
+ private:
+  void gather(TrainState& state);
+  void add_earlier();
+  void solve();
+  double keep_sums() const;
+  void save_control() const;
+  void report_rows(TrainState& state) const;
+
+  const RidgeOptions& options() const { return run_.recipe().projector.ridge; }
+  const KvShape& source() const { return pairs_.source_shape(); }
+  const KvShape& target() const { return pairs_.target_shape(); }
+
+  PairData& pairs_;
+  double begin_ = 0;
+  std::optional<RidgeSumsPair> sums_;
+  RidgeSolution solution_;
+  std::unique_ptr<RidgeProjector> projector_;  // of process 0
+};
+
+void RidgeStage::begin(TrainState& state, const StageStart&) {
+  begin_ = wall_seconds();
+  const uint64_t available = run_.device().is_cpu() ? available_memory_bytes() : 0;
+  sums_.emplace(make_ridge_sums(source(), target(), options(), run_.device(), available));
+  if (run_.peers().main()) add_earlier();
+  for (auto& observer : run_.folder().observers()) observer->begin(state, false);
+}
+
+// The one there is: the pass and its solution.
+bool RidgeStage::step(TrainState& state) {
+  gather(state);
+  if (!run_.peers().main()) return false;  // process 0 solves, the others wait for its checkpoint
+  state.tokens = pairs_.train_rows();
+  solve();
+  state.step = state.total_steps = 1;
+  ++state.global_step;
+  state.seconds += wall_seconds() - begin_;
+  return false;
+}
+
+void RidgeStage::gather(TrainState& state) {
+  const Peers& peers = run_.peers();
+  const int64_t all = pairs_.train_rows();
+  Progress progress(kRidgeStage, all / peers.size(), "rows");
+  // Blocks of a size that does not depend on the number of processes: a block's products are
+  // rounded to float32, and so all of them together are the same sums.
+  const int64_t set = std::max(all, run_.context().rehearsal);  // a rehearsal adds like the run
+  const int64_t block = std::clamp<int64_t>(set / 32, kSmallestBlock, kRidgeBlock);
+  const auto rows =
+      pairs_.source(LoadUnit::kRows, LoadUse::kTrain, block * peers.size(), 1, false, true);
+  const auto timer = run_.meter().time("gather", static_cast<double>(all));
+  gather_ridge_sums(*rows, options(), *sums_, [&](int64_t n) {
+    progress.advance(n);
+    state.tokens += n;
+    // Sums of part of the data are not worth keeping: the pass starts again.
+    if (stop_requested())
+      throw stopped_error("nothing of the ridge stage is kept; it starts again");
+  });
+  progress.finish();
+  if (peers.alone()) return;
+  for (RidgeSums* part : {&sums_->train, &sums_->heldout})
+    part->sum_over([&](at::Tensor& tensor) { peers.sum(tensor); });
+}
+
+void RidgeStage::solve() {
+  auto solving = run_.meter().time("solve");
+  solution_ =
+      solve_ridge(sums_->train, sums_->heldout.count() > 0 ? &sums_->heldout : nullptr, options());
+  for (const std::string& note : solution_.notes) log_warning(note);
+  projector_ = std::make_unique<RidgeProjector>(source(), target(), options());
+  projector_->to(run_.device(), at::kFloat);
+  projector_->adopt(solution_);
+  save_control();
+  solving.stop();
+  auto keeping = run_.meter().time("keep");
+  keeping.stop(keep_sums());
+}
+
+void RidgeStage::validate(TrainState& state) {
+  if (!run_.peers().main()) return;
+  const auto held = pairs_.validation(projector_->target_statistics());
+  if (held->rows() == 0) return;
+  const auto timer = run_.meter().time("validate", static_cast<double>(held->rows()));
+  state.validation = held->run(*projector_);
+  state.last_loss =
+      1 -
+      (state.validation["key_r2"].get<double>() + state.validation["value_r2"].get<double>()) / 2;
+  state.first_loss = 1;  // the zero map predicts the mean
+  for (auto& observer : run_.folder().observers()) observer->validation(state, state.validation);
+}
+
+void RidgeStage::finish(TrainState& state) {
+  const std::optional<RidgeSumsPair> done = std::exchange(sums_, std::nullopt);
+  if (!run_.peers().main()) return;
+  report_rows(state);
+  state.stage_finished = true;
+  run_.folder().finish(state);
+  for (auto& observer : run_.folder().observers()) observer->before_save(state);
+  run_.folder().save(run_.checkpoint_of(*projector_, state, *this));
+}
+
+// Whether there were rows enough for what is read of each: what more rows would give.
+void RidgeStage::report_rows(TrainState& state) const {
+  const RidgeSolution& solution = solution_;
+  nlohmann::json numbers = {{"rows", solution.rows},
+                            {"features", solution.features},
+                            {"rows_per_feature", solution.rows_per_feature()}};
+  std::string text = cat("ridge: ", solution.rows, " rows for ", solution.features, " features, ",
+                         solution.rows_per_feature(), " rows a feature");
+  if (!solution.heldout_r2.defined()) {
+    state.validation[kRidgeStage] = numbers;
+    run_.folder().remark(text);
+    return;
+  }
+  double most = 0;
+  std::string held, doubled;
+  for (int64_t part = 0; part < 2; ++part) {
+    const std::string name = part == 0 ? "key" : "value", mark = part == 0 ? " K " : " V ";
+    const auto mean = [&](const at::Tensor& r2) { return r2[part].mean().item<double>(); };
+    numbers["fitted_" + name + "_r2"] = mean(solution.fitted_r2);
+    numbers["heldout_" + name + "_r2"] = mean(solution.heldout_r2);
+    numbers["doubled_" + name + "_r2"] = mean(solution.doubled_r2);
+    most = std::max(most, mean(solution.doubled_r2) - mean(solution.heldout_r2));
+    held += cat(mark, mean(solution.heldout_r2));
+    doubled += cat(mark, mean(solution.doubled_r2));
+  }
+  state.validation[kRidgeStage] = numbers;
+  run_.folder().remark(cat(text, ", lambda ", solution.lambda.min().item<double>(), " to ",
+                           solution.lambda.max().item<double>(), "; held-out R2", held,
+                           ", with twice the rows about", doubled));
+  if (most > kWorthMoreRows) {
+    log_warning(cat("ridge: too few rows for what it reads (", solution.rows_per_feature(),
+                    " a feature; twice as many would raise the held-out R2 by ", most,
+                    "): add documents, or read less (projector.ridge.candidate_layers, "
+                    "previous_tokens)"));
+  }
+}
+
+void RidgeStage::add_earlier() {
+  for (const std::string& earlier : options().add_sums) {
+    const fs::path folder = resolve_path(earlier);
+    for (const auto& [file, into] : {std::pair{"train.safetensors", &sums_->train},
+                                     {"heldout.safetensors", &sums_->heldout}}) {
+      RidgeSums more(into->source_shape(), target(), into->joint(), run_.device(),
+                     into->candidates());
+      more.load(read_tensors(folder / file), (folder / file).string());
+      into->merge(more);
+    }
+  }
+}
+
+// So that more data can be added later (projector.ridge.add_sums). Returns the bytes written.
+double RidgeStage::keep_sums() const {
+  const fs::path folder = run_.context().paths.run / "ridge-sums";
+  make_directories(folder);
+  double bytes = 0;
+  for (const auto& [file, part] :
+       {std::pair{"train.safetensors", &sums_->train}, {"heldout.safetensors", &sums_->heldout}}) {
+    write_tensors(folder / file, part->tensors());
+    bytes += static_cast<double>(fs::file_size(folder / file));
+  }
+  return bytes;
+}
+
+// The map from the one layer at the same relative depth: known to fail on behaviour, so evaluation
+// shows it as a control.
+void RidgeStage::save_control() const {
+  RidgeOptions options = this->options();
+  options.source_layers = 1;
+  options.selection = "aligned";
+  options.previous_tokens = 0;
+  RidgeProjector control(source(), target(), options);
+  const auto solve = [&](const RidgeSums& train, const RidgeSums& heldout) {
+    control.adopt(solve_ridge(train, heldout.count() > 0 ? &heldout : nullptr, options));
+  };
+  if (pairs_.previous_tokens() == 0) {
+    solve(sums_->train, sums_->heldout);
+  } else {
+    const int64_t layers = source().layers;
+    solve(sums_->train.first_layers(layers), sums_->heldout.first_layers(layers));
+  }
+  TrainState state;
+  state.stage = kRidgeControl;
+  state.stage_finished = true;
+  const fs::path temporary = run_.context().paths.run / cat(".", kRidgeControl, ".tmp");
+  std::error_code ignored;
+  fs::remove_all(temporary, ignored);
+  make_directories(temporary);
+  write_checkpoint(run_.checkpoint_of(control, state, *this), temporary);
+  publish_directory(temporary, run_.context().paths.run / kRidgeControl);
+}
+
+}  // namespace
+
+std::unique_ptr<Stage> make_ridge_stage(TrainRun& run) { return std::make_unique<RidgeStage>(run); }
+
+}  // namespace kvlingua
