@@ -98,6 +98,35 @@ std::optional<ProvenanceDifference> recipe_difference(const json& made_by, const
   return std::nullopt;
 }
 
+std::optional<ProvenanceDifference> data_difference(const std::string& pairs_recipe,
+                                                    const Recipe& asked) {
+  constexpr std::array kDecides = {
+      "kind",       "text_field",        "synthetic",     "passage",          "split",
+      "validation", "shuffle",           "chat",          "queries",          "min_length",
+      "max_length", "tokens_per_sample", "storage_dtype", "attention_outputs"};
+  const auto flat = [](Recipe recipe) {  // visit() is not const
+    json all = json::object();
+    flatten(options_to_json(visit_of(recipe)), "", all);
+    return all;
+  };
+  json made;
+  try {
+    made = flat(Recipe::from_yaml(pairs_recipe, "recipe of the pairs"));
+  } catch (const Error&) {
+    return std::nullopt;  // of another version
+  }
+  const json now = flat(asked);
+  for (const auto& [key, value] : now.items()) {
+    const bool decides = std::any_of(kDecides.begin(), kDecides.end(), [&](const char* name) {
+      return within(key, cat("data.", name));
+    });
+    const auto was = made.find(key);
+    if (decides && was != made.end() && *was != value)
+      return ProvenanceDifference{key, text_of(*was), text_of(value)};
+  }
+  return std::nullopt;
+}
+
 std::optional<ProvenanceDifference> provenance_difference(const json& made_by,
                                                           const Provenance& asked, bool growing) {
   if (!made_by.is_object()) return std::nullopt;

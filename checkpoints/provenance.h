@@ -46,4 +46,11 @@ std::optional<ProvenanceDifference> recipe_difference(const nlohmann::json& made
                                                       const nlohmann::json& asked,
                                                       bool growing = false);
 
+// The first key of the data section that decides what pairs hold and in which a recipe differs from
+// that of the pair set (its text, as the set keeps it). Where files lie and how fast they are read is
+// no difference, nor are budgets and seeds, which `generate` takes from the command line too. None
+// when the text cannot be read.
+std::optional<ProvenanceDifference> data_difference(const std::string& pairs_recipe,
+                                                    const Recipe& asked);
+
 }  // namespace kvlingua

@@ -34,11 +34,24 @@ bool no_links_here(const std::error_code& error) {
          error == std::errc::function_not_supported;
 }
 
+// Copied with its links followed, a run has folders where its links were. They are checkpoints that
+// somebody may still want: moved aside, not removed.
+void make_way(const fs::path& link) {
+  std::error_code ignored;
+  if (fs::is_symlink(link, ignored) || !fs::is_directory(link, ignored)) return;
+  fs::path aside;
+  for (int n = 1; n == 1 || fs::exists(aside, ignored); ++n)
+    aside = link.parent_path() / cat(link.filename().string(), ".copy-", n);
+  if (file_ops::rename(link, aside) != 0) file_ops::fail(link, "cannot be moved aside", errno);
+  log_warning(cat(link.string(), " was a folder, not a link: moved to ", aside.string()));
+}
+
 // A link that points at its target or at the one before, never nowhere.
 void point(const fs::path& link, const std::string& target) {
   const fs::path temporary = link.parent_path() / ("." + link.filename().string() + ".link");
   file_ops::remove(temporary);
-  if (file_ops::step() != 0) file_ops::fail(link, "cannot be written", ENOSPC);
+  make_way(link);
+  if (const int failed = file_ops::step()) file_ops::fail(link, "cannot be written", failed);
   std::error_code error;
   fs::create_symlink(target, temporary, error);
   if (error && !no_links_here(error)) file_ops::fail(link, "cannot be written", error.value());
@@ -47,7 +60,8 @@ void point(const fs::path& link, const std::string& target) {
     return;
   }
   if (file_ops::rename(temporary, link) != 0) file_ops::fail(link, "cannot be written", errno);
-  file_ops::sync_directory(link.parent_path());
+  if (file_ops::sync_directory(link.parent_path()) != 0)
+    file_ops::fail(link, "cannot be flushed to the disk", errno);
 }
 
 // Renamed first: a half-removed folder must not look like a damaged checkpoint.

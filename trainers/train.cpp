@@ -1,8 +1,12 @@
 #include "trainers/train.h"
 
+#include <algorithm>
 #include <cstdio>
 
+#include "checkpoints/provenance.h"
+#include "datasets/pairs/pair_manifest.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "trainers/engine/train_run.h"
 
@@ -35,7 +39,25 @@ std::string TrainResult::summary() const {
   return text;
 }
 
+namespace {
+
+// Pairs are trained on as they are; that they were made otherwise than the recipe says is said.
+void warn_of_other_pairs(const Recipe& recipe, const RunContext& context) {
+  const auto& order = recipe.train.stages;
+  if (context.stage == kC2cStage || std::find(order.begin(), order.end(), kC2cStage) != order.end())
+    return;  // it reads conversations
+  const auto pairs = load_pair_manifest(context.paths.dataset);
+  const auto difference = pairs ? data_difference(pairs->info.recipe_yaml, recipe) : std::nullopt;
+  if (!difference) return;
+  log_warning(cat(context.paths.dataset.string(), " was made with ", difference->field, " ",
+                  difference->made_with, ", the recipe says ", difference->asked,
+                  ": training takes the pairs as they are; generate --restart makes them anew"));
+}
+
+}  // namespace
+
 TrainResult train(const Recipe& recipe, const RunContext& context) {
+  warn_of_other_pairs(recipe, context);
   return TrainRun(recipe, context).execute();
 }
 

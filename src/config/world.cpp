@@ -82,12 +82,15 @@ World World::from_environment(const Get& get) {
         integer(get, "MASTER_PORT", 1, 65535)
             .value_or(20000 + integer(get, "SLURM_JOB_ID", 0, INT64_MAX).value_or(9500) % 20000);
     // sbatch gives its script these variables too, with SLURM_PROCID 0; a step is srun's alone.
-    if (world.size > 1 && text("SLURM_STEP_ID").empty() && text("SLURM_STEPID").empty() &&
-        text("SLURM_STEP_NUM_TASKS").empty()) {
-      world.note = cat("Slurm's variables say process ", world.rank, " of ", world.size,
-                       ", but no srun started it (no SLURM_STEP_ID): it does its share alone and "
-                       "waits for the others; start it with srun, or for one process set RANK=0 "
-                       "WORLD_SIZE=1");
+    const bool step = !text("SLURM_STEP_ID").empty() || !text("SLURM_STEPID").empty() ||
+                      !text("SLURM_STEP_NUM_TASKS").empty();
+    if (world.size > 1 && !step && world.rank == 0) {
+      const int64_t tasks_said = world.size;
+      world = World{};
+      world.note =
+          cat("Slurm's variables say ", tasks_said,
+              " tasks, but no srun started this program (no SLURM_STEP_ID): it works alone "
+              "and does all of it; start it with srun to share the work");
     }
   }
   if (world.rank >= world.size) {

@@ -196,7 +196,7 @@ void publish_directory(const fs::path& temporary, const fs::path& final_name) {
     remove_tree(temporary);  // it holds the old content now
     return;
   }
-  if (errno == ENOSPC || errno == EDQUOT)
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP && errno != EPERM)
     file_ops::fail(final_name, "cannot be renamed into place", errno);
   // No atomic exchange on this file system: for a moment the old folder is under another name.
   const fs::path aside =

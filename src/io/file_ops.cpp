@@ -18,10 +18,12 @@
 namespace kvlingua::file_ops {
 namespace {
 
-enum class Fault { kNone, kKill, kFull, kShort };
+enum class Fault { kNone, kKill, kError, kShort };
 
 struct State {
   std::atomic<Fault> fault = Fault::kNone;
+  std::atomic<int> failure = 0;    // of kError: what errno says
+  std::atomic<bool> once = false;  // of kError: that operation alone, not those after it too
   std::atomic<int64_t> at = 0;
   std::atomic<int64_t> count = 0;
 
@@ -33,22 +35,27 @@ struct State {
     fault = Fault::kNone;
     if (spec.empty()) return;
     const size_t split = spec.find('@');
-    const std::string_view name = spec.substr(0, split);
+    std::string_view name = spec.substr(0, split);
     const std::string_view number = split == std::string_view::npos ? "" : spec.substr(split + 1);
     int64_t n = 0;
     const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), n);
-    const Fault kind = name == "kill"     ? Fault::kKill
-                       : name == "enospc" ? Fault::kFull
-                       : name == "short"  ? Fault::kShort
-                                          : Fault::kNone;
+    constexpr std::string_view kOnce = "-once";
+    const bool failing = name.starts_with("enospc") || name.starts_with("eio");
+    once = failing && name.ends_with(kOnce);
+    if (once) name.remove_suffix(kOnce.size());
+    const Fault kind = name == "kill"                      ? Fault::kKill
+                       : name == "enospc" || name == "eio" ? Fault::kError
+                       : name == "short"                   ? Fault::kShort
+                                                           : Fault::kNone;
     if (kind == Fault::kNone || error != std::errc() || end != number.data() + number.size() ||
         n < 1) {
       throw Error({.code = ExitCode::kUsage,
                    .where = "KVLINGUA_FAULT",
                    .what = "not a fault",
                    .got = printable(spec),
-                   .expected = "kill@n, enospc@n or short@n"});
+                   .expected = "kill@n, enospc@n, eio@n, enospc-once@n, eio-once@n or short@n"});
     }
+    failure = name == "eio" ? EIO : ENOSPC;
     at = n;
     fault = kind;
   }
@@ -65,7 +72,7 @@ Fault next() {
   const int64_t n = ++s.count;
   const Fault fault = s.fault;
   if (fault == Fault::kNone || n < s.at) return Fault::kNone;
-  if (fault == Fault::kFull) return fault;
+  if (fault == Fault::kError && !s.once) return fault;
   return n == s.at ? fault : Fault::kNone;
 }
 
@@ -74,17 +81,17 @@ Fault next() {
   for (;;) ::pause();
 }
 
-// For operations that need no space: only death applies.
-void pass() {
-  if (next() == Fault::kKill) die();
-}
+enum class Needs { kSpace, kNoSpace };
 
-// For operations that need space. False: fail with ENOSPC.
-bool has_space() {
+// False: the operation fails, errno says how. A full disk stops only what needs space.
+bool may_go_on(Needs needs) {
   const Fault fault = next();
   if (fault == Fault::kKill) die();
-  if (fault == Fault::kFull) errno = ENOSPC;
-  return fault != Fault::kFull;
+  if (fault != Fault::kError) return true;
+  const int error = state().failure;
+  if (error == ENOSPC && needs == Needs::kNoSpace) return true;
+  errno = error;
+  return false;
 }
 
 template <class Call>
@@ -97,8 +104,8 @@ auto repeat(Call call) {
 template <class Write>
 ssize_t write_with_faults(size_t size, Write write) {
   const Fault fault = next();
-  if (fault == Fault::kFull) {
-    errno = ENOSPC;
+  if (fault == Fault::kError) {
+    errno = state().failure;
     return -1;
   }
   if (fault == Fault::kKill) {
@@ -127,7 +134,7 @@ bool write_until_done(size_t size, Write write) {
 }  // namespace
 
 int open(const std::filesystem::path& path, int flags, mode_t mode) {
-  if ((flags & O_CREAT) != 0 && !has_space()) return -1;
+  if ((flags & O_CREAT) != 0 && !may_go_on(Needs::kSpace)) return -1;
   return repeat([&] { return ::open(path.c_str(), flags | O_CLOEXEC, mode); });
 }
 
@@ -140,37 +147,37 @@ ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
 }
 
 int sync(int fd) {
-  if (!has_space()) return -1;  // delayed allocation: a full disk may show here first
+  if (!may_go_on(Needs::kSpace)) return -1;  // delayed allocation: a full disk may show here first
   return repeat([&] { return ::fsync(fd); });
 }
 
 int truncate(int fd, off_t size) {
-  pass();
+  if (!may_go_on(Needs::kNoSpace)) return -1;
   return repeat([&] { return ::ftruncate(fd, size); });
 }
 
 int rename(const std::filesystem::path& from, const std::filesystem::path& to) {
-  if (!has_space()) return -1;
+  if (!may_go_on(Needs::kSpace)) return -1;
   return ::rename(from.c_str(), to.c_str());
 }
 
 int exchange(const std::filesystem::path& a, const std::filesystem::path& b) {
-  if (!has_space()) return -1;
+  if (!may_go_on(Needs::kSpace)) return -1;
   return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE);
 }
 
 int remove(const std::filesystem::path& path) {
-  pass();
+  if (!may_go_on(Needs::kNoSpace)) return -1;
   return ::remove(path.c_str());
 }
 
 int make_directory(const std::filesystem::path& path) {
-  if (!has_space()) return -1;
+  if (!may_go_on(Needs::kSpace)) return -1;
   return ::mkdir(path.c_str(), 0777);
 }
 
 int sync_directory(const std::filesystem::path& folder) {
-  pass();
+  if (!may_go_on(Needs::kNoSpace)) return -1;
   const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return -1;
   const int result = repeat([&] { return ::fsync(fd); });
@@ -194,7 +201,7 @@ bool pwrite_all(int fd, const void* data, size_t size, off_t offset) {
   });
 }
 
-int step() { return has_space() ? 0 : ENOSPC; }
+int step() { return may_go_on(Needs::kSpace) ? 0 : errno; }
 
 int64_t count() { return state().count; }
 
@@ -218,6 +225,9 @@ void fail(const std::filesystem::path& path, std::string what, int error, uint64
              error == ENOTDIR) {
     parts.code = ExitCode::kInput;
     parts.remedy = "choose a folder that exists and can be written, for example with --out";
+  } else if (error == EIO) {
+    parts.remedy =
+        "the disk or the connection to it fails: look at the system's log, then run again";
   }
   throw Error(std::move(parts));
 }

@@ -68,6 +68,8 @@ struct Tokenizer::Impl {
         decoder(text::Decoder::read(json.find("decoder"))) {
     json.only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                "post_processor", "decoder", "model"});
+    if (const auto version = json.find("version"); version && version->string() != "1.0")
+      version->unsupported(printable(version->string(), 40), "version 1.0");
     // truncation and padding are what somebody's last call asked for; transformers sets both anew for
     // every call, and so neither changes what a text's tokens are.
     if (model.unk_id()) unk = *model.unk_id();

@@ -65,6 +65,10 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     said = run("train", "tiny.yaml", "--out", "p", "-q", code=4).text
     assert "other pairs" in said, said
     assert tree(tiny) == before, "a refusal changed the run"
+    # Pairs made otherwise than the recipe says: said, and nothing was trained, so the run keeps its recipe.
+    said = run("train", "tiny.yaml", "--out", "o", "--set", "data.max_length=64").text
+    assert "data.max_length 128" in said, said
+    assert tree(tiny) == before, "a run that trained nothing changed its folder"
     run("train", "tiny.yaml", "--out", "o", "-q")
     # Judged by another recipe, or unfinished: the report says so.
     run("evaluate", "tiny.yaml", "--out", "o", "-q", "--set", "projector.mlp.hidden=32", code=None)
@@ -83,6 +87,7 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     shutil.move(folder / "o", folder / "moved/o")
     said = run("evaluate", "tiny.yaml", "--out", folder / "moved" / "." / "o", "--set", "projector.mlp.hidden=32", code=None).text
     assert "another evaluation" not in said, said
+    assert "moved/o/checkpoints/tiny/ridge" in run("train", "tiny.yaml", "--out", "moved/o", "-q").text
     assert (folder / "moved/o/checkpoints/tiny/eval/generations.jsonl").read_bytes() == answers
     run("evaluate", "tiny.yaml", "--out", "moved/o", "-q", "--set", "eval.items=3", code=None)
     aside = folder / "moved/o/checkpoints/tiny/eval/generations.other-1.jsonl"

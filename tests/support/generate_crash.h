@@ -122,23 +122,25 @@ class CrashLab {
     }
     check_and_finish(out.path(), what);
   }
-  // The disk is full from operation 1, 1 + step, ... on.
-  void full_disk_at_every(int64_t step) const {
-    int tried = 0, full = 0;
+  // The disk is full, or fails, at operation 1, 1 + step, ...: once or from then on, as `fault` says.
+  void bad_disk_at_every(int64_t step, const std::string& fault) const {
+    const bool full = fault.starts_with("enospc");
+    int tried = 0, failed = 0;
     for (int64_t n = 1; n <= operations_; n += step) {
       const TempDir out;
       ++tried;
-      file_ops::set_fault(cat("enospc@", n));
+      file_ops::set_fault(cat(fault, "@", n));
       try {
         run(out.path());
       } catch (const Error& e) {
-        EXPECT_EQ(e.code(), ExitCode::kDiskFull) << n << ": " << e.what();
-        ++full;
+        EXPECT_EQ(e.code(), full ? ExitCode::kDiskFull : ExitCode::kFailed)
+            << n << ": " << e.what();
+        ++failed;
       }
       file_ops::set_fault("");
-      check_and_finish(out.path(), cat("disk full from operation ", n));
+      check_and_finish(out.path(), cat(fault, " at operation ", n));
     }
-    EXPECT_GT(full, tried / 2);
+    EXPECT_GT(failed, tried / 2);
   }
   // Operation n, if a write, writes half of what it was given.
   void short_write_at_every(int64_t step) const {

@@ -11,8 +11,9 @@ namespace kvlingua {
 
 class TempDir {
  public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "kvlingua-XXXXXX").string();
+  TempDir() : TempDir(std::filesystem::temp_directory_path()) {}
+  explicit TempDir(const std::filesystem::path& parent) {
+    std::string name = (parent / "kvlingua-XXXXXX").string();
     path_ = ::mkdtemp(name.data());
   }
   ~TempDir() {
@@ -33,6 +34,12 @@ class TempDir {
  private:
   std::filesystem::path path_;
 };
+
+// For tests that flush thousands of files: a disk of memory where there is one.
+inline std::filesystem::path memory_folder() {
+  const std::filesystem::path memory = "/dev/shm";
+  return std::filesystem::exists(memory) ? memory : std::filesystem::temp_directory_path();
+}
 
 inline std::string bytes_of(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);

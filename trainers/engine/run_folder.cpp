@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
@@ -41,7 +42,6 @@ void RunFolder::refuse_other(const Checkpoint& checkpoint, const std::string& wh
 
 void RunFolder::begin() {
   const fs::path& run = context_.paths.run;
-  write_file_atomic(run / "recipe.yaml", recipe_.to_yaml());
   observers_.push_back(make_console_observer());
   observers_.push_back(make_json_lines_observer(run));
   if (recipe_.train.tensorboard) observers_.push_back(make_tensorboard_observer(run));
@@ -105,6 +105,7 @@ void RunFolder::finish(TrainState& state) {
 void RunFolder::adopt(const Checkpoint& finished, const std::string& where) {
   remark(cat(finished.state.stage, ": done already, ", where));
   results_.push_back(OrderedJson::parse(finished.state.results.back().dump()));
+  results_.back()["checkpoint"] = (context_.paths.run / finished.state.stage).string();  // moved?
 }
 
 void RunFolder::measured(const OrderedJson& took) {
@@ -113,6 +114,8 @@ void RunFolder::measured(const OrderedJson& took) {
 
 std::string RunFolder::save(const Checkpoint& checkpoint) {
   const fs::path path = store_->save(checkpoint);
+  if (!std::exchange(recipe_written_, true))
+    write_file_atomic(context_.paths.run / "recipe.yaml", recipe_.to_yaml());
   // A stop exits next: what it names must be there. Other processes wait for it too.
   if (stop_requested() || !context_.world.alone()) store_->wait();
   return path.string();

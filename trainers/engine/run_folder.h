@@ -26,7 +26,7 @@ class RunFolder {
   // all). Throws Error when another process trains there. Without this call (other processes of a
   // run) nothing is written.
   void open(const std::vector<std::string>& stages);
-  // Writes recipe.yaml and attaches the observers: what is there fits the recipe.
+  // Attaches the observers: what is there fits the recipe.
   void begin();
   // Throws Error (kInput) naming the field that differs when this checkpoint was made from another
   // recipe, other pairs or another start than `asked`.
@@ -44,7 +44,8 @@ class RunFolder {
   void adopt(const Checkpoint& finished, const std::string& where);
   // Adds what the last finished stage took (stage_meter.h) to its line for --json.
   void measured(const nlohmann::ordered_json& took);
-  // Writes a checkpoint, in the background where nothing waits for it; returns its folder.
+  // Writes a checkpoint, in the background where nothing waits for it; returns its folder. The first
+  // one writes recipe.yaml too, so that it is always of something that was trained.
   std::string save(const Checkpoint& checkpoint);
 
   void wait();  // for checkpoints that are being written
@@ -57,6 +58,7 @@ class RunFolder {
   std::unique_ptr<CheckpointStore> store_;
   Observers observers_;
   nlohmann::ordered_json results_ = nlohmann::ordered_json::array();
+  bool recipe_written_ = false;
 };
 
 }  // namespace kvlingua

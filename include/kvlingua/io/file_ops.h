@@ -5,6 +5,8 @@
 // Test instrumentation, inert unless asked for: KVLINGUA_FAULT in the environment, or set_fault(),
 //   kill@n     the process kills itself (SIGKILL) at operation n; a write is half done by then
 //   enospc@n   operation n and every later one that needs space fails with ENOSPC
+//   eio@n      operation n and every later one fails with EIO
+//   enospc-once@n, eio-once@n   operation n alone
 //   short@n    operation n, if a write, writes only half of what it was given
 // Operations are counted from 1 over the whole process.
 #pragma once

@@ -16,7 +16,10 @@ TEST(GenerateCrash, KilledAtEveryFileOperation) {
   for (int64_t n = 1; n <= lab().operations(); ++n) lab().kill_at(n);
 }
 
-TEST(GenerateCrash, AFullDiskAtEveryOperation) { lab().full_disk_at_every(1); }
+TEST(GenerateCrash, ABadDiskAtEveryOperation) {
+  for (const char* fault : {"enospc", "enospc-once", "eio", "eio-once"})
+    lab().bad_disk_at_every(1, fault);
+}
 
 TEST(GenerateCrash, AShortWriteAtEveryOperation) { lab().short_write_at_every(1); }
 

@@ -108,6 +108,25 @@ TEST(Description, CannotAskForMoreThanTheWeightsBesideIt) {
   EXPECT_EQ(load_projector(dir.path()).stage, "regression");
 }
 
+TEST(PairsRecipe, NamesWhatDecidesWhatPairsHold) {
+  const auto recipe = [](const std::string& data) {
+    return Recipe::from_yaml(
+        "name: x\npair: {source: {name: a}, target: {name: b}}\ndata: {" + data + "}\n", "r.yaml");
+  };
+  const std::string made = recipe("max_length: 128, seed: 3, workers: 2").to_yaml();
+  const auto difference = data_difference(made, recipe("max_length: 64"));
+  ASSERT_TRUE(difference);
+  EXPECT_EQ(difference->field, "data.max_length");
+  EXPECT_EQ(difference->made_with, "128");
+  EXPECT_EQ(difference->asked, "64");
+  // Budgets, seeds, places and threads: no difference; nor a text that nobody can read any more.
+  EXPECT_FALSE(data_difference(
+      made, recipe("max_length: 128, seed: 4, max_samples: 5, workers: 1, files: [c.jsonl]")));
+  EXPECT_FALSE(data_difference("data: {unknown: 1}", recipe("max_length: 64")));
+  EXPECT_EQ(data_difference(made, recipe("max_length: 128, synthetic: {documents: 7}"))->field,
+            "data.synthetic.documents");
+}
+
 TEST(Weights, ThatAreNotFiniteAreNeitherSavedNorLoaded) {
   const TempDir dir;
   Checkpoint c = small();

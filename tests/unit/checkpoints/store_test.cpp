@@ -156,6 +156,28 @@ TEST(Store, OneProcessARun) {
   EXPECT_EQ(WEXITSTATUS(status), 7);
 }
 
+// As cp -rL, zip and cloud drives copy a run.
+TEST(Store, FoldersInPlaceOfLinksAreMovedAside) {
+  const TempDir dir;
+  {
+    CheckpointStore store(dir / "run", keep(2));
+    store.save(make(1, true));
+  }
+  for (const char* link : {"latest", "regression"}) {
+    fs::remove(dir / "run" / link);
+    fs::copy(dir / "run" / "step-000001", dir / "run" / link, fs::copy_options::recursive);
+  }
+  for (int64_t step : {2, 3}) {
+    CheckpointStore store(dir / "run", keep(2));
+    store.save(make(step, true));
+  }
+  for (const char* link : {"latest", "regression"}) {
+    EXPECT_EQ(fs::read_symlink(dir / "run" / link), "step-000003");
+    expect_equal(read_checkpoint(dir / "run" / (std::string(link) + ".copy-1")), make(1, true));
+    EXPECT_FALSE(fs::exists(dir / "run" / (std::string(link) + ".copy-2")));
+  }
+}
+
 TEST(Store, AnUnwritableFolderIsOneLine) {
   if (::geteuid() == 0) {
     const TempDir dir;
@@ -234,32 +256,60 @@ TEST(Store, SurvivesDeathAtEveryOperation) {
   EXPECT_GT(new_found, 3);
 }
 
-TEST(Store, AFullDiskLeavesTheOldCheckpoint) {
-  for (int64_t n = 1;; ++n) {
-    ASSERT_LT(n, 400);
-    const TempDir dir;
-    CheckpointStore store(dir / "run", keep(1, 0, n % 2 == 0));
+// A full or failing disk at operation n, once or from then on.
+class StoreOnABadDisk : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(StoreOnABadDisk, KeepsTheOldCheckpointOrHasTheNew) {
+  const bool full = std::string(GetParam()).starts_with("enospc");
+  int64_t operations = 0, failures = 0;
+  {
+    const TempDir dir(memory_folder());
+    CheckpointStore store(dir / "run", keep(1));
     store.save(make(1));
-    store.wait();
-    file_ops::set_fault("enospc@" + std::to_string(n));
-    bool failed = false;
-    try {
-      store.save(make(2));
-      store.wait();
-    } catch (const Error& error) {
-      failed = true;
-      EXPECT_EQ(error.code(), ExitCode::kDiskFull) << error.what();
-    }
     file_ops::set_fault("");
-    const auto found = find_checkpoint(dir / "run");
-    ASSERT_TRUE(found) << n;
-    EXPECT_TRUE(found->skipped.empty()) << n;
-    if (!failed) break;
-    store.save(make(3));
-    store.wait();
-    EXPECT_EQ(find_checkpoint(dir / "run")->path.filename(), "step-000003");
+    store.save(make(2));
+    operations = file_ops::count();
   }
+  for (int64_t n = 1; n <= operations; ++n) {
+    ASSERT_LT(n, 400);
+    const TempDir dir(memory_folder());
+    bool failed = false;
+    {
+      CheckpointStore store(dir / "run", keep(1, 0, n % 2 == 0));
+      store.save(make(1));
+      store.wait();
+      file_ops::set_fault(cat(GetParam(), "@", n));
+      try {
+        store.save(make(2));
+        store.wait();
+      } catch (const Error& error) {
+        failed = true;
+        EXPECT_EQ(error.code(), full ? ExitCode::kDiskFull : ExitCode::kFailed) << error.what();
+      }
+      file_ops::set_fault("");
+      const auto found = find_checkpoint(dir / "run");
+      ASSERT_TRUE(found) << n;
+      EXPECT_TRUE(found->skipped.empty()) << n << ": " << found->skipped[0];
+      const bool is_new = found->path.filename() == "step-000002";
+      EXPECT_TRUE(is_new || failed) << "lost without a word at operation " << n;
+      expect_equal(read_checkpoint(found->path), make(is_new ? 2 : 1));
+      failures += failed;
+    }
+    // The same process, or the next one, goes on as if nothing had been.
+    CheckpointStore store(dir / "run", keep(1));
+    store.save(make(3));
+    EXPECT_EQ(names(dir / "run"), std::vector<std::string>{"step-000003"}) << n;
+    EXPECT_EQ(fs::read_symlink(dir / "run" / "latest"), "step-000003");
+    for (const auto& entry : fs::directory_iterator(dir / "run")) {
+      const std::string name = entry.path().filename().string();
+      EXPECT_TRUE(name == ".lock" || !name.starts_with(".")) << name << " after " << n;
+    }
+  }
+  EXPECT_GT(failures, 20);
 }
+
+INSTANTIATE_TEST_SUITE_P(Faults, StoreOnABadDisk,
+                         ::testing::Values("enospc", "enospc-once", "eio", "eio-once"));
 
 TEST(LoadProjector, FromARunAStageOrACheckpoint) {
   const TempDir dir;

@@ -57,10 +57,11 @@ TEST(World, Slurm) {
   EXPECT_TRUE(world_of({{"SLURM_NTASKS", "2"}}).alone());
 }
 
-// sbatch sets SLURM_PROCID for its script too: a lone process must not pass for one of many unsaid.
+// sbatch sets SLURM_PROCID for its script too: a lone process must not pass for one of many.
 TEST(World, SlurmWithoutSrunIsSaid) {
   std::map<std::string, std::string> slurm{{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}};
-  EXPECT_THAT(world_of(slurm).note, ::testing::HasSubstr("process 0 of 4, but no srun"));
+  EXPECT_THAT(world_of(slurm).note, ::testing::HasSubstr("4 tasks, but no srun"));
+  EXPECT_TRUE(world_of(slurm).alone());  // all of the work, not a quarter of it
   slurm["SLURM_STEP_ID"] = "0";
   EXPECT_EQ(world_of(slurm).note, "");
   EXPECT_EQ(world_of({{"SLURM_NTASKS", "1"}, {"SLURM_PROCID", "0"}}).note, "");

@@ -1,4 +1,4 @@
-// Generation dies at file operations and random moments, meets full disks and short writes:
+// Generation dies at file operations and random moments, meets full and failing disks and short writes:
 // afterwards the same command ends with the pair set of an uninterrupted run. All moments:
 // tests/slow/datasets.
 #include "support/generate_crash.h"
@@ -21,7 +21,10 @@ TEST(GenerateCrash, KilledAtFileOperations) {
 
 TEST(GenerateCrash, KilledAtRandomMoments) { lab().kill_at_random_moments(8, 1); }
 
-TEST(GenerateCrash, AFullDiskAtSomeOperations) { lab().full_disk_at_every(7); }
+TEST(GenerateCrash, ABadDiskAtSomeOperations) {
+  for (const char* fault : {"enospc", "enospc-once", "eio", "eio-once"})
+    lab().bad_disk_at_every(19, fault);
+}
 
 TEST(GenerateCrash, AShortWriteAtSomeOperations) { lab().short_write_at_every(7); }
 

@@ -146,9 +146,12 @@ TEST(PairShard, AnotherShapeIsNamed) {
   }
 }
 
-// Whichever write inside HDF5 finds the disk full: the writer says so, and the process can go on
-// and write elsewhere.
-TEST(PairShard, FullDiskIsToldAsSuchAndHarmless) {
+// Whichever write inside HDF5 finds the disk full or failing, once or from then on: the writer says
+// so, and the process can go on and write elsewhere.
+class PairShardOnABadDisk : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PairShardOnABadDisk, IsToldAsSuchAndHarmless) {
+  const bool full = std::string(GetParam()).starts_with("enospc");
   const TempDir dir;
   const PairSetInfo info = small_info();
   file_ops::set_fault("");
@@ -156,20 +159,25 @@ TEST(PairShard, FullDiskIsToldAsSuchAndHarmless) {
   const int64_t operations = file_ops::count();
   ASSERT_GT(operations, 5);
   for (int64_t n = 1; n <= operations; ++n) {
-    file_ops::set_fault(cat("enospc@", n));
+    file_ops::set_fault(cat(GetParam(), "@", n));
     std::optional<ExitCode> code;
     try {
-      write_shard(dir / "full.h5", info, 30);
+      write_shard(dir / "bad.h5", info, 30);
     } catch (const Error& e) {
       code = e.code();
     }
     file_ops::set_fault("");
     // The last operation may be the truncation to a smaller size, which needs no space.
-    EXPECT_TRUE(code == ExitCode::kDiskFull || (n == operations && !code)) << n;
+    EXPECT_TRUE(code == (full ? ExitCode::kDiskFull : ExitCode::kFailed) ||
+                (full && n == operations && !code))
+        << n;
     write_shard(dir / "after.h5", info, 30);
     EXPECT_EQ(ShardFile(dir / "after.h5", info).index().samples(), 30);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Faults, PairShardOnABadDisk,
+                         ::testing::Values("enospc", "enospc-once", "eio", "eio-once"));
 
 TEST(PairCodec, ErrorsAreWithinTheTypesPrecision) {
   const at::Tensor x = testing::seeded({50, 3, 2, 8}, 9, 4.0);

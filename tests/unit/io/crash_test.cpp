@@ -1,6 +1,6 @@
 // All or nothing: a child process dies at its n-th file operation, n = 1, 2, 3 ... until it gets
-// through, and the parent looks at what is left. The same with a disk that is full from the n-th
-// operation on, and with short writes.
+// through, and the parent looks at what is left. The same with a disk that is full or fails at the
+// n-th operation, once or from then on, and with short writes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -57,6 +57,7 @@ struct Scenario {
   std::function<void(const TempDir&)> work;     // from the state before to the state after
   std::function<int(const TempDir&)> state;     // 0 before, 1 after, else something in between
   int least_operations;
+  bool once = false;  // the work adds to what is there, so it is not done again
 };
 
 void survives_death_everywhere(const Scenario& scenario) {
@@ -78,27 +79,41 @@ void survives_death_everywhere(const Scenario& scenario) {
   EXPECT_GT(n - 1, scenario.least_operations);
 }
 
-void survives_a_full_disk(const Scenario& scenario) {
-  for (int n = 1;; ++n) {
-    ASSERT_LT(n, 200);
-    const TempDir dir;
+void survives_a_bad_disk(const Scenario& scenario, const std::string& fault) {
+  int64_t operations = 0;
+  {
+    const TempDir dir(memory_folder());
     scenario.prepare(dir);
-    file_ops::set_fault("enospc@" + std::to_string(n));
+    file_ops::set_fault("");
+    scenario.work(dir);
+    operations = file_ops::count();
+    EXPECT_GE(operations, scenario.least_operations);
+  }
+  for (int64_t n = 1; n <= operations; ++n) {
+    ASSERT_LT(n, 200);
+    const TempDir dir(memory_folder());
+    scenario.prepare(dir);
+    file_ops::set_fault(fault + "@" + std::to_string(n));
     bool failed = false;
     try {
       scenario.work(dir);
     } catch (const Error& error) {
       failed = true;
-      EXPECT_EQ(error.code(), ExitCode::kDiskFull) << error.what();
+      EXPECT_EQ(error.code(), fault.starts_with("eio") ? ExitCode::kFailed : ExitCode::kDiskFull)
+          << error.what();
     }
     file_ops::set_fault("");
     const int state = scenario.state(dir);
-    EXPECT_TRUE(state == 0 || state == 1) << "disk full at operation " << n;
-    if (!failed) {
-      EXPECT_EQ(state, 1);
-      return;
-    }
+    EXPECT_TRUE(state == 1 || (failed && state == 0)) << fault << " at operation " << n;
+    if (scenario.once) continue;
+    scenario.work(dir);  // the next run gets there
+    EXPECT_EQ(scenario.state(dir), 1) << fault << " at operation " << n;
   }
+}
+
+void survives_bad_disks(const Scenario& scenario) {
+  for (const char* fault : {"enospc", "enospc-once", "eio", "eio-once"})
+    survives_a_bad_disk(scenario, fault);
 }
 
 void survives_short_writes(const Scenario& scenario) {
@@ -114,7 +129,7 @@ void survives_short_writes(const Scenario& scenario) {
 
 void survives_everything(const Scenario& scenario) {
   survives_death_everywhere(scenario);
-  survives_a_full_disk(scenario);
+  survives_bad_disks(scenario);
   survives_short_writes(scenario);
 }
 
@@ -235,19 +250,20 @@ TEST(Crash, JsonLinesOnAFullDiskStayWhole) {
 }
 
 TEST(Crash, DurableLine) {
-  survives_a_full_disk({.prepare = [](const TempDir&) {},
-                        .work = [](const TempDir& dir) { append_line_durable(dir / "f", "line"); },
-                        .state =
-                            [](const TempDir& dir) {
-                              return fs::exists(dir / "f")
-                                         ? which(bytes_of(dir / "f"), "", "line\n")
-                                         : 0;
-                            },
-                        .least_operations = 3});
+  survives_bad_disks({.prepare = [](const TempDir&) {},
+                      .work = [](const TempDir& dir) { append_line_durable(dir / "f", "line"); },
+                      .state =
+                          [](const TempDir& dir) {
+                            return fs::exists(dir / "f") ? which(bytes_of(dir / "f"), "", "line\n")
+                                                         : 0;
+                          },
+                      .least_operations = 3,
+                      .once = true});
 }
 
 TEST(Fault, UnknownIsRefused) {
-  for (const char* spec : {"kill", "kill@", "kill@0", "kill@x", "explode@1", "@1"})
+  for (const char* spec :
+       {"kill", "kill@", "kill@0", "kill@x", "explode@1", "@1", "kill-once@1", "eio-twice@1"})
     EXPECT_THROW(file_ops::set_fault(spec), Error) << spec;
   file_ops::set_fault("");
 }

@@ -132,6 +132,7 @@ TEST(Tokenizer, RefusesByNameWhatItDoesNotSupport) {
   named("/post_processor", {{"type", "BertProcessing"}}, "post-processor BertProcessing");
   named("/decoder", {{"type", "WordPiece"}}, "decoder WordPiece");
   named("/model/type", "Unigram", "model Unigram");
+  named("/version", "2.0", "version: not supported: 2.0");
   named("/model/dropout", 0.1, "model.dropout: not supported");
   named("/model/continuing_subword_prefix", "##", "continuing_subword_prefix");
   named("/model/end_of_word_suffix", "</w>", "end_of_word_suffix");
