@@ -144,9 +144,10 @@ Json work_on(const Cell& cell) {
   timed("train", [&] { return train(cell.recipe, cell.context); });
   const EvaluateResult judged =
       timed("evaluate", [&] { return evaluate(cell.recipe, cell.context); });
-  const std::string gated = judged.report.value("gated", std::string());
+  const Json report = judged.to_json();
+  const std::string gated = report.value("gated", std::string());
   const Judged projector = timed("geometry", [&] { return look_at_projector(cell, gated); });
-  Json figures = cell_figures(judged.report, projector.projector, seconds);
+  Json figures = cell_figures(report, projector.projector, seconds);
   if (!projector.geometry.is_null()) figures["geometry"] = projector.geometry;
   return figures;
 }
