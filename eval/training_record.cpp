@@ -86,8 +86,9 @@ TrainingRecord training_record_of(const std::string& condition, const LoadedProj
                    .losses = losses_of(trained, loaded.stage),
                    .seed = trained.train.seed,
                    .data = trained.data.kind,
-                   .families = loaded.stage == kDistillationStage ? trained.train.distillation.families
-                                                              : std::vector<std::string>{},
+                   .families = loaded.stage == kDistillationStage
+                                   ? trained.train.distillation.families
+                                   : std::vector<std::string>{},
                    .same_training = differing.empty()};
   if (!differing.empty())
     findings.push_back({"trained_by_another_recipe",
