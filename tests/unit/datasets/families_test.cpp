@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <set>
 
 #include "datasets/corpus/synthetic_language.h"
@@ -40,6 +41,16 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+// "rede" does not state that something is red.
+bool has_word(const std::string& text, const std::string& word) {
+  for (size_t at = text.find(" " + word); at != std::string::npos;
+       at = text.find(" " + word, at + 1)) {
+    const size_t end = at + 1 + word.size();
+    if (end == text.size() || std::isalpha(static_cast<unsigned char>(text[end])) == 0) return true;
+  }
+  return false;
+}
+
 TEST_P(Families, ItemsAreWellFormed) {
   for (bool completion : {false, true}) {
     for (const auto& item : make(Split::kHeldOut, 600, completion)) {
@@ -57,8 +68,8 @@ TEST_P(Families, ItemsAreWellFormed) {
       }
       EXPECT_EQ(item.parametric.empty(), item.family != "counterfact");
       for (const auto& known : item.parametric) {
-        EXPECT_FALSE(contains(item.context, " " + known)) << "the context states the truth";
-        EXPECT_FALSE(contains(item.answer, " " + known));
+        EXPECT_FALSE(has_word(item.context, known)) << "the context states the truth";
+        EXPECT_FALSE(has_word(item.answer, known));
       }
       EXPECT_FALSE(contains(item.context, "{"));
     }
