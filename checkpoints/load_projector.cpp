@@ -6,6 +6,7 @@
 
 #include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/sha256.h"
 #include "kvlingua/projector/factory.h"
 
 namespace kvlingua {
@@ -83,6 +84,16 @@ LoadedProjector load_projector(const fs::path& named, at::Device device, at::Sca
   loaded.step = checkpoint.state.step;
   loaded.total_steps = checkpoint.state.total_steps;
   return loaded;
+}
+
+std::string tensors_sha256(const Projector& projector) {
+  Sha256 hash;
+  for (const auto& [name, tensor] : projector.state()) {
+    const at::Tensor bytes = tensor.to(at::kCPU).contiguous();
+    hash.update(name);
+    hash.update(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  return hash.hex();
 }
 
 }  // namespace kvlingua

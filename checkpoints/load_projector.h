@@ -36,4 +36,8 @@ struct LoadedProjector {
 LoadedProjector load_projector(const std::filesystem::path& path, at::Device device = at::kCPU,
                                at::ScalarType dtype = at::kFloat, const std::string& stage = {});
 
+// Of the names and bytes of all its tensors, in the order of state(): what tells two projectors
+// apart wherever they lie.
+std::string tensors_sha256(const Projector& projector);
+
 }  // namespace kvlingua

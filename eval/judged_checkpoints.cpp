@@ -126,14 +126,9 @@ JudgedCheckpoints checkpoints_of_run(const CheckpointSearch& search, EvalOptions
 
 void JudgedCheckpoints::add(const std::string& condition, std::unique_ptr<Projector> projector,
                             const std::string& where) {
-  Sha256 hash;
-  for (const auto& [name, tensor] : projector->state()) {
-    const at::Tensor bytes = tensor.to(at::kCPU).contiguous();
-    hash.update(name);
-    hash.update(bytes.const_data_ptr(), bytes.numel() * bytes.element_size());
-  }
-  hash_of[condition] = hash.hex();
-  hashes += condition + ":" + hash.hex() + ";";
+  const std::string hash = tensors_sha256(*projector);
+  hash_of[condition] = hash;
+  hashes += condition + ":" + hash + ";";
   named[condition] = {projector.get(), where};
   owned.push_back(std::move(projector));
 }

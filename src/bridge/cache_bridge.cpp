@@ -45,11 +45,6 @@ void check_room(const char* what, const char* role, const Reader& reader, int64_
                .remedy = "shorten it"});
 }
 
-Reader reader_of(const OpenModel& opened) {
-  return Reader::make(opened.model, opened.tokenizer(),
-                      chat_frame_of(opened.files.options, opened.tokenizer()));
-}
-
 // Work that was queued on a GPU is counted where it was asked for.
 double seconds_after(const at::Tensor& result) {
   if (result.is_cuda()) result.flatten().narrow(0, 0, 1).item();
@@ -57,6 +52,11 @@ double seconds_after(const at::Tensor& result) {
 }
 
 }  // namespace
+
+Reader reader_of(const OpenModel& opened) {
+  return Reader::make(opened.model, opened.tokenizer(),
+                      chat_frame_of(opened.files.options, opened.tokenizer()));
+}
 
 CacheBridge::CacheBridge(const OpenModel& source, const OpenModel& target,
                          const Projector& projector, AlignmentKind alignment)

@@ -4,8 +4,7 @@
 
 #include "checkpoints/load_projector.h"
 #include "kvlingua/base/log.h"
-#include "kvlingua/bridge/open_model.h"
-#include "kvlingua/io/sha256.h"
+#include "kvlingua/bridge/cache_bridge.h"
 #include "stages.h"
 
 namespace kvlingua::verbs {
@@ -29,21 +28,6 @@ std::optional<LoadedProjector> find_projector(const Recipe& recipe, const RunCon
     }
   }
   return std::nullopt;
-}
-
-std::string hash_of(const Projector& projector) {
-  Sha256 hash;
-  for (const auto& [name, tensor] : projector.state()) {
-    const at::Tensor bytes = tensor.to(at::kCPU).contiguous();
-    hash.update(name);
-    hash.update(bytes.const_data_ptr(),
-                static_cast<size_t>(bytes.numel()) * static_cast<size_t>(bytes.element_size()));
-  }
-  return hash.hex();
-}
-
-Reader reader_of(const OpenModel& opened, const ModelOptions& options) {
-  return Reader::make(opened.model, opened.tokenizer(), chat_frame_of(options, opened.tokenizer()));
 }
 
 Json judged(const TransferInput& input) {
@@ -86,13 +70,13 @@ Json recipe_transfer(const GeometryRun& run, const RunContext& context,
   }
   const at::Device device(context.device);
   const OpenModel target = open_model(recipe.pair.target, device);
-  const Reader continues = reader_of(target, recipe.pair.target);
+  const Reader continues = reader_of(target);
   std::optional<OpenModel> source;
   if (loaded) {
     source.emplace(open_model(recipe.pair.source, device));
     loaded->check_models(source->model, target.model);
   }
-  const Reader reads = source ? reader_of(*source, recipe.pair.source) : continues;
+  const Reader reads = source ? reader_of(*source) : continues;
   const SystemTexts texts = system_texts(design, target.tokenizer(), options.equal_length);
   Json out =
       judged({.source = reads,
@@ -104,10 +88,10 @@ Json recipe_transfer(const GeometryRun& run, const RunContext& context,
               .texts = texts,
               .options = options,
               .file = file,
-              .fingerprint =
-                  cat(reads.model->fingerprint(), continues.model->fingerprint(),
-                      at::toString(target.model.dtype()), loaded ? hash_of(*loaded->projector) : "",
-                      recipe.pair.alignment, continues.frame.before, reads.frame.before),
+              .fingerprint = cat(reads.model->fingerprint(), continues.model->fingerprint(),
+                                 at::toString(target.model.dtype()),
+                                 loaded ? tensors_sha256(*loaded->projector) : "",
+                                 recipe.pair.alignment, continues.frame.before, reads.frame.before),
               .resume = run.resume});
   if (loaded) {
     out["identity_transfer"]["checkpoint"] = loaded->path.string();

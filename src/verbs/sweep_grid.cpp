@@ -7,7 +7,6 @@
 #include "datasets/generate.h"
 #include "eval/evaluate.h"
 #include "eval/geometry/page.h"
-#include "eval/reader.h"
 #include "eval/sweep/grid.h"
 #include "eval/sweep/kept_geometry.h"
 #include "eval/sweep/prompts.h"
@@ -15,7 +14,7 @@
 #include "geometry_run.h"
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/log.h"
-#include "kvlingua/bridge/open_model.h"
+#include "kvlingua/bridge/cache_bridge.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/atomic_file.h"
@@ -117,11 +116,7 @@ Judged look_at_projector(const Cell& cell, const std::string& gated) {
                    {"parameters", loaded.projector->parameter_count()}};
   const SweepOptions& options = cell.recipe.sweep;
   if (options.geometry_prompts == 0) return out;
-  const auto reader = [](const OpenModel& opened, const ModelOptions& as) {
-    return Reader::make(opened.model, opened.tokenizer(), chat_frame_of(as, opened.tokenizer()));
-  };
-  const Reader reads = reader(source, cell.recipe.pair.source),
-               continues = reader(target, cell.recipe.pair.target);
+  const Reader reads = reader_of(source), continues = reader_of(target);
   out.geometry =
       judge_kept(kept_ranks(reads, continues, *loaded.projector,
                             alignment_kind_from_name(cell.recipe.pair.alignment), texts_of(options),
