@@ -182,9 +182,8 @@ JudgedCheckpoints judged_checkpoints(const CheckpointSearch& search, EvalOptions
 
 void load_replicas(const CheckpointSearch& search, const EvalOptions& options,
                    JudgedCheckpoints& checkpoints) {
-  std::string stage;
-  for (const StageFacts& one : stages())
-    if (one.condition == options.gated) stage = one.name;
+  const StageFacts* judged = stage_of_condition(options.gated);
+  const std::string stage = judged != nullptr ? judged->name : "";
   for (const auto& folder : seed_folders(search.context.paths.run)) {
     const std::string name = cat(options.gated, "@", folder.filename().string());
     if (checkpoints.load(name, folder, stage, search)) checkpoints.replicas.push_back(name);

@@ -29,6 +29,12 @@ const StageFacts* find_stage(std::string_view name) {
   return nullptr;
 }
 
+const StageFacts* stage_of_condition(std::string_view condition) {
+  for (const StageFacts& stage : stages())
+    if (stage.condition == condition) return &stage;
+  return nullptr;
+}
+
 std::vector<std::string_view> stage_names() {
   std::vector<std::string_view> names;
   for (const StageFacts& stage : stages()) names.emplace_back(stage.name);

@@ -27,7 +27,7 @@ struct AskVerb {
     list.flag("--beside", beside,
               "the target's answers with the context as text and without it, with the time to the "
               "first token and the bytes moved");
-    list.text("--stage", stage, "NAME", "of this stage: ridge, regression, distillation, c2c");
+    list.text("--stage", stage, "NAME", "of this stage: " + listed_stages());
     list.text("--checkpoint", checkpoint, "DIR", "this checkpoint instead of the run's latest");
     list.number("--limit", limit, "at most N tokens of answer (256)");
   }

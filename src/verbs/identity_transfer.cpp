@@ -5,6 +5,7 @@
 #include "checkpoints/load_projector.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/bridge/cache_bridge.h"
+#include "kvlingua/config/stages.h"
 #include "stages.h"
 
 namespace kvlingua::verbs {
@@ -14,12 +15,8 @@ namespace {
 // The judged stage's projector, else the newest there is; none where the run has no checkpoint.
 std::optional<LoadedProjector> find_projector(const Recipe& recipe, const RunContext& context,
                                               std::string& why) {
-  const std::string& gated = recipe.eval.gated;
-  const std::string stage = gated == "distilled" ? "distillation"
-                            : gated == "mlp"     ? "regression"
-                            : gated == "ridge"   ? "ridge"
-                                                 : std::string();
-  for (const std::string& wanted : {stage, std::string()}) {
+  const StageFacts* judged = stage_of_condition(recipe.eval.gated);
+  for (const std::string wanted : {judged != nullptr ? judged->name : "", ""}) {
     try {
       return load_projector(context.paths.run, at::Device(context.device), at::kFloat, wanted);
     } catch (const Error& error) {

@@ -3,6 +3,7 @@
 
 #include "kvlingua/config/command_line.h"
 #include "kvlingua/config/run_context.h"
+#include "kvlingua/config/stages.h"
 
 namespace kvlingua::verbs {
 
@@ -34,6 +35,14 @@ inline void declare_streaming(OptionList& list, bool& streaming) {
 }
 inline void declare_dtype(OptionList& list, std::string& dtype) {
   list.text("--dtype", dtype, "TYPE", "compute type", {"auto", "float32", "bfloat16", "float16"});
+}
+
+// "ridge, regression, ...", for a help line.
+inline std::string listed_stages() {
+  std::string text;
+  for (const std::string_view name : stage_names())
+    text.append(text.empty() ? "" : ", ").append(name);
+  return text;
 }
 
 }  // namespace kvlingua::verbs

@@ -17,6 +17,7 @@
 #include "kvlingua/bridge/cache_bridge.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
+#include "kvlingua/config/stages.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
@@ -94,11 +95,10 @@ std::vector<std::string> texts_of(const SweepOptions& options) {
   return texts;
 }
 
+// The folder of a control's checkpoint has the control's name.
 std::string stage_of(const std::string& gated) {
-  return gated == "distilled" ? "distillation"
-         : gated == "mlp"     ? "regression"
-         : gated == "fused"   ? "c2c"
-                              : gated;
+  const StageFacts* stage = stage_of_condition(gated);
+  return stage != nullptr ? stage->name : gated;
 }
 
 // The judged projector's size, and whether it keeps the geometry of the prompts' caches.

@@ -1,7 +1,6 @@
 // train: the stages of a recipe.
 #pragma once
 
-#include "kvlingua/config/stages.h"
 #include "run_options.h"
 
 namespace kvlingua::verbs {
@@ -19,13 +18,9 @@ struct TrainVerb {
   void declare(OptionList& list) {
     declare_recipe(list);
     options.declare(list);
-    std::vector<std::string> names;
-    std::string all;
-    for (const std::string_view name : stage_names()) {
-      names.emplace_back(name);
-      all += (all.empty() ? "" : ", ") + names.back();
-    }
-    list.text("--stage", stage, "NAME", "only this one: " + all, names);
+    const std::vector<std::string_view> names = stage_names();
+    list.text("--stage", stage, "NAME", "only this one: " + listed_stages(),
+              {names.begin(), names.end()});
     list.text("--checkpoint", checkpoint, "DIR",
               "start from this checkpoint instead of the run's latest");
     list.number("--seeds", seeds,

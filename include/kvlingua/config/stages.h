@@ -33,6 +33,8 @@ struct StageFacts {
 const std::vector<StageFacts>& stages();
 // Null for another name.
 const StageFacts* find_stage(std::string_view name);
+// The stage whose result evaluation calls so; null for another condition.
+const StageFacts* stage_of_condition(std::string_view condition);
 // Literals.
 std::vector<std::string_view> stage_names();
 std::vector<std::string_view> stage_conditions();
