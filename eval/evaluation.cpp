@@ -8,6 +8,7 @@
 #include "eval/fidelity.h"
 #include "eval/judgement.h"
 #include "eval/ladder.h"
+#include "eval/recital.h"
 #include "eval/runner.h"
 #include "eval/shown.h"
 #include "eval/source_alone.h"
@@ -147,6 +148,8 @@ std::vector<Finding> findings_on(const EvaluationInput& input, const RunnerResul
   const bool half = dtype == at::kHalf || dtype == at::kBFloat16;
   for (Finding& finding : check_answers(run.answers, run.control_distance, half))
     findings.push_back(std::move(finding));
+  if (const auto recitals = find_recitals(run.answers, input.probes, input.options.gated))
+    findings.push_back(*recitals);
   for (const auto& family : input.options.families)
     if (run.answers.of("full_text", family).empty())
       findings.push_back(

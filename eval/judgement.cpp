@@ -106,6 +106,16 @@ void find_controls(const JudgeInput& input, bool fuses, const std::vector<Criter
     }
 }
 
+// Families that are judged and that the checkpoint was not distilled on: there its templates are new to it.
+std::vector<std::string> left_out(const JudgeInput& input, const CriterionResult& result) {
+  std::vector<std::string> names;
+  if (input.trained_families.empty() || result.name == "stalling") return names;
+  for (const auto& family : result.families)
+    if (!contains(input.trained_families, family) && !input.answers.of("full_text", family).empty())
+      names.push_back(family);
+  return names;
+}
+
 // The verdict in one sentence: how it was looked for, what it speaks of, what it does not.
 std::string line_of(const JudgeInput& input, bool fuses, const Judgement& judgement) {
   std::vector<std::string> said, judged, untrained, silent;
@@ -118,13 +128,12 @@ std::string line_of(const JudgeInput& input, bool fuses, const Judgement& judgem
       if (one.name != "stalling" && !contains(judged, family) &&
           !input.answers.of("full_text", family).empty())
         judged.push_back(family);
+    for (const auto& family : left_out(input, one))
+      if (!contains(untrained, family)) untrained.push_back(family);
   }
   for (const auto& family : input.answers.families("full_text")) {
     if (family == "cases") continue;
     if (!contains(judged, family)) silent.push_back(family);
-    if (!input.trained_families.empty() && contains(judged, family) &&
-        !contains(input.trained_families, family))
-      untrained.push_back(family);
   }
   const auto seeds = 1 + input.replicas.size();
   std::string line =
@@ -225,6 +234,10 @@ Judgement judge(const JudgeInput& input, std::vector<Finding>& findings) {
       judgement.met = judgement.met && result.verdict == Verdict::kPass;
     }
     add_power(input, result, judgement);
+    const auto untrained = left_out(input, result);
+    if (!untrained.empty())
+      result.notes.push_back(cat("left out of distillation: ", joined(untrained),
+                                 " (its phrasings were never trained on, not only its values)"));
   }
   judgement.judging = Judging{.gated = input.options.gated,
                               .replicas = input.replicas,
