@@ -57,15 +57,18 @@ void head(const Report& r, std::string& out) {
 // What was confirmed, what was explored, what is not claimed: before any number.
 void standing(const Report& r, std::string& out) {
   const bool confirmed = r.confirmatory;
+  // The line opens with the word that the banner says in bold.
+  const size_t colon = r.verdict_line.find(": ");
+  const size_t said = colon == std::string::npos ? 0 : colon + 2;
   out += cat("<div class=\"banner", confirmed ? " plain" : "", "\"><strong>",
-             confirmed ? "Confirmatory look" : "Exploratory run", "</strong>. ",
-             escape(r.verdict_line),
+             confirmed ? "Confirmatory look" : "Exploratory run",
+             "</strong>: ", escape(r.verdict_line.substr(said)),
              confirmed ? " Items, number, gates and settings were written down before the first "
                          "answer; the seed had not been used before."
                        : " Nothing is confirmed here: items and settings may have been looked at "
                          "before. <code>kvlingua evaluate --confirm</code> takes one look at fresh "
                          "items, by several training seeds.",
-             "</div>\n");
+             "</div>\n<p class=\"soft\">", escape(not_claimed(r)), "</p>\n");
   if (r.one_model)
     out += "<div class=\"banner plain\">Source and target are the same model.</div>\n";
 }
@@ -91,9 +94,9 @@ void card_numbers(const Report& r, const CriterionResult& c, std::string& out) {
   const double from = points ? std::min(-10.0, std::floor(low)) : 0,
                to = points ? std::max(15.0, std::ceil(high)) : std::max(1.2, std::min(2.0, high));
   out += cat(
-      "<section class=\"card\"><h3>", escape(title(c.name)), "</h3><span class=\"chip ",
-      to_string(c.verdict), "\">", mark_of(c.verdict), verdict_word(r, c.verdict),
-      "</span> <span class=\"value\">",
+      "<section class=\"card\"><h3>", escape(title(c.name)), "</h3><p class=\"soft\">",
+      escape(meaning(c.name)), "</p><span class=\"chip ", to_string(c.verdict), "\">",
+      mark_of(c.verdict), verdict_word(r, c.verdict), "</span> <span class=\"value\">",
       points ? number(scale * known(c.statistic), 1) + " points" : percent(c.statistic) + " %",
       "</span>",
       gate_svg(low, scale * known(c.statistic), high, threshold, from, to, points ? " pt" : ""),

@@ -141,21 +141,21 @@ std::string gate_svg(double low, double value, double high, double threshold, do
     return std::string(text) + unit;
   };
   return cat(
-      "<svg class=\"plot\" viewBox=\"0 0 300 52\" role=\"img\" aria-label=\"interval ", label(low),
+      "<svg class=\"plot\" viewBox=\"0 0 300 56\" role=\"img\" aria-label=\"interval ", label(low),
       " to ", label(high), ", threshold ", label(threshold), "\">",
       "<line x1=\"10\" x2=\"290\" y1=\"30\" y2=\"30\" stroke=\"var(--line)\" stroke-width=\"2\"/>",
       "<line x1=\"", shortest(x(threshold)), "\" x2=\"", shortest(x(threshold)),
-      "\" y1=\"14\" y2=\"40\" stroke=\"var(--bad)\" stroke-width=\"1.5\" stroke-dasharray=\"4 "
+      "\" y1=\"17\" y2=\"41\" stroke=\"var(--bad)\" stroke-width=\"1.5\" stroke-dasharray=\"4 "
       "3\"/>",
-      "<text x=\"", shortest(std::clamp(x(threshold), 30.0, 270.0)),
-      "\" y=\"10\" font-size=\"11\" text-anchor=\"middle\" fill=\"var(--soft)\">threshold ",
+      "<text x=\"", shortest(std::clamp(x(threshold), 50.0, 250.0)),
+      "\" y=\"12\" font-size=\"14\" text-anchor=\"middle\" fill=\"var(--soft)\">threshold ",
       label(threshold), "</text>", "<line x1=\"", shortest(x(low)), "\" x2=\"", shortest(x(high)),
       "\" y1=\"30\" y2=\"30\" stroke=\"var(--accent)\" stroke-width=\"5\" "
       "stroke-linecap=\"round\"/>",
       "<circle cx=\"", shortest(x(value)),
       "\" cy=\"30\" r=\"5\" fill=\"var(--card)\" stroke=\"var(--accent)\" stroke-width=\"2.5\"/>",
-      "<text x=\"10\" y=\"50\" font-size=\"11\" fill=\"var(--soft)\">", label(from),
-      "</text><text x=\"290\" y=\"50\" font-size=\"11\" text-anchor=\"end\" fill=\"var(--soft)\">",
+      "<text x=\"10\" y=\"54\" font-size=\"14\" fill=\"var(--soft)\">", label(from),
+      "</text><text x=\"290\" y=\"54\" font-size=\"14\" text-anchor=\"end\" fill=\"var(--soft)\">",
       label(to), "</text></svg>");
 }
 

@@ -49,7 +49,11 @@ void verdicts(const Report& r, std::string& out) {
     out +=
         "Exploratory: nothing is confirmed. `kvlingua evaluate --confirm` takes one look at fresh "
         "items, by several training seeds.\n\n";
-  out += cat("| criterion | verdict | statistic | ", level(r),
+  out += cat(not_claimed(r), "\n\n");
+  for (const CriterionResult& c : r.criteria)
+    if (c.verdict != Verdict::kNotApplicable)
+      out += cat("- ", title(c.name), ": ", meaning(c.name), "\n");
+  out += cat("\n| criterion | verdict | statistic | ", level(r),
              " interval | gate | n (groups) |\n| --- | --- | --- | --- | --- | --- |\n");
   for (const CriterionResult& c : r.criteria)
     out += cat("| ", title(c.name), " | **", verdict_word(r, c.verdict), "** | ",

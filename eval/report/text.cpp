@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 
 namespace kvlingua::report {
 
@@ -80,7 +81,36 @@ std::string flops(double value) {
 std::string title(const std::string& name) {
   std::string text = name;
   std::replace(text.begin(), text.end(), '_', ' ');
+  if (const size_t at = text.find('@'); at != std::string::npos)
+    text.replace(at, 1, ", training seed ");
   return text;
+}
+
+std::string meaning(const std::string& criterion) {
+  static const std::map<std::string, std::string> kMeanings{
+      {"identity", "Does the target state a name and a place that only the source has read?"},
+      {"stalling",
+       "Does the target break off, echo the question or go round in circles more often than with "
+       "the text?"},
+      {"parametric_knowledge",
+       "Where the text contradicts what the target knows by heart, does it say what the text "
+       "says?"},
+      {"needle", "Does the target find one stated fact among others?"},
+      {"fused_gain",
+       "Does the target, which reads the text too, answer better with the source's cache fused "
+       "in?"}};
+  const auto found = kMeanings.find(criterion);
+  return found == kMeanings.end() ? "" : found->second;
+}
+
+std::string not_claimed(const Report& report) {
+  std::string text =
+      "Not claimed: anything about other models, other kinds of questions, or longer texts than "
+      "these";
+  if (!report.confirmatory) text += "; that the same would come out on fresh items";
+  if (!report.confirmatory && report.judging && report.judging->replicas.empty())
+    text += " or with another training seed";
+  return text + "; that nothing else was lost on the way.";
 }
 
 }  // namespace kvlingua::report

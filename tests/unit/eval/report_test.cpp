@@ -68,6 +68,11 @@ TEST(Report, HasTheContractsFields) {
   EXPECT_EQ(html.find("https://"), std::string::npos);
   EXPECT_NE(html.find("A quick look"), std::string::npos);
   EXPECT_NE(markdown.find("A quick look"), std::string::npos);
+  for (const std::string& face : {html, markdown}) {
+    EXPECT_NE(face.find("a name and a place that only the source has read"), std::string::npos);
+    EXPECT_NE(face.find("Not claimed: "), std::string::npos);
+    EXPECT_NE(face.find("fresh items or with another training seed"), std::string::npos);
+  }
   for (const char* tag : {"<div", "<svg", "<table", "<section", "<summary", "<details"}) {
     size_t opened = 0, closed = 0;
     const std::string end = "</" + std::string(tag + 1);
