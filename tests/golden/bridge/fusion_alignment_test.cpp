@@ -68,7 +68,7 @@ TEST(FusionAlignment, RefusesWhatCannotBeAligned) {
   const Tokenizer t = tokenizer("qwen");
   EXPECT_THROW(TokenAligner(t, t, AlignmentKind::kLastChar), Error);
   TokenAligner aligner(t, t, AlignmentKind::kFirst);
-  const ChatReader reader{&t, ChatFamily::kQwen3};
+  const TextReader reader{.tokenizer = &t, .family = ChatFamily::kQwen3};
   EXPECT_THROW(aligned_chat_sample({{"user", ""}, {"assistant", "x"}}, reader, reader, aligner),
                Error);
 }
