@@ -9,18 +9,12 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 namespace {
 
 std::vector<int32_t> narrowed(const std::vector<int64_t>& ids) { return {ids.begin(), ids.end()}; }
-
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpace = " \t\n\r\f\v";
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
-}
 
 // As the reference prepares OpenHermes: no system turns, the user's text without white space around
 // it. Trailing turns that are not the assistant's teach nothing.

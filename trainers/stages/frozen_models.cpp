@@ -24,8 +24,10 @@ std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const Pai
                                                   {},
                                                   {}});
   const auto reader = [&](const OpenModel& opened) {
-    return TextReader::of(opened.tokenizer(), opened.files.options, opened.model.config(),
-                          recipe.data.chat ? Framing::kOneTurn : Framing::kNone);
+    return Reader::make(
+        opened.model,
+        TextReader::of(opened.tokenizer(), opened.files.options, opened.model.config(),
+                       recipe.data.chat ? Framing::kOneTurn : Framing::kNone));
   };
   models->source_reader = reader(models->source);
   models->target_reader = reader(models->target);

@@ -6,15 +6,14 @@
 #include <memory>
 
 #include "datasets/pairs/pair_reader.h"
-#include "kvlingua/bridge/open_model.h"
-#include "kvlingua/bridge/text_reader.h"
+#include "kvlingua/bridge/reader.h"
 #include "kvlingua/config/recipe.h"
 
 namespace kvlingua {
 
 struct FrozenModels {
   OpenModel source, target;
-  TextReader source_reader, target_reader;
+  Reader source_reader, target_reader;
 };
 
 // Throws Error (kInput) when a model is not the one that the pair set was generated with.
