@@ -77,12 +77,12 @@ LoadedProjector load_projector(const fs::path& named, at::Device device, at::Sca
   loaded.pair = checkpoint.pair;
   loaded.stage = checkpoint.state.stage;
   loaded.global_step = checkpoint.state.global_step;
-  loaded.validation = checkpoint.state.validation;
   loaded.recipe_yaml = checkpoint.recipe_yaml;
   loaded.made_by = checkpoint.made_by;
   loaded.stage_finished = checkpoint.state.stage_finished;
   loaded.step = checkpoint.state.step;
   loaded.total_steps = checkpoint.state.total_steps;
+  loaded.tokens = checkpoint.state.tokens;
   return loaded;
 }
 

@@ -18,13 +18,13 @@ struct LoadedProjector {
   PairIdentity pair;
   std::string stage;  // that it comes from
   int64_t global_step = 0;
-  nlohmann::json validation;         // of the checkpoint, or null
   std::filesystem::path path;        // the checkpoint's folder
   std::vector<std::string> skipped;  // newer checkpoints that were damaged, one line each
   std::string recipe_yaml;
   nlohmann::json made_by;  // Provenance::to_json(); null: not known
   bool stage_finished = false;
   int64_t step = 0, total_steps = 0;  // of that stage
+  int64_t tokens = 0;                 // target tokens (rows) that it has seen
 
   // Throws Error (kInput) naming both shapes, or both fingerprints, when these are not the models
   // it was trained for. Weights and tokenizer are compared when `strict`.

@@ -20,8 +20,6 @@ void each_field(State& s, F&& f) {
   f("best_step", s.best_step);
   f("validations_without_gain", s.validations_without_gain);
   f("loader", s.loader);
-  f("validation", s.validation);
-  f("results", s.results);
   f("metrics_bytes", s.metrics_bytes);
 }
 
@@ -41,7 +39,14 @@ nlohmann::json TrainState::to_json() const {
   each_score(*this, [&](const char* name, const std::optional<double>& score) {
     j[name] = score ? nlohmann::json(*score) : nlohmann::json(nullptr);
   });
-  j["stopped"] = stopped;
+  const auto or_null = [](const auto& value) {
+    return value ? nlohmann::json(value->to_json()) : nlohmann::json();
+  };
+  j["validation"] = or_null(validation);
+  j["stopped"] = or_null(stopped);
+  j["results"] = nlohmann::json::array();
+  for (const StageResult& result : results)
+    j["results"].push_back(nlohmann::json(result.to_json()));
   return j;
 }
 
@@ -57,7 +62,13 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
       field = name;
       if (j.contains(field) && !j.at(field).is_null()) score = j.at(field).get<double>();
     });
-    state.stopped = j.value("stopped", nlohmann::json(nullptr));
+    field = "validation";
+    if (!j.at(field).is_null()) state.validation = ValidationNumbers::from_json(j.at(field));
+    field = "results";
+    for (const auto& result : j.at(field)) state.results.push_back(StageResult::from_json(result));
+    field = "stopped";
+    if (j.contains(field) && !j.at(field).is_null())
+      state.stopped = Stopped::from_json(j.at(field));
   } catch (const nlohmann::json::exception& error) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(where, ": ", field),

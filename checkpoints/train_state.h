@@ -6,6 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "checkpoints/stage_result.h"
 
 namespace kvlingua {
 
@@ -26,13 +29,12 @@ struct TrainState {
   // Of the state before the first step, where the stage keeps the best state.
   std::optional<double> start_score, start_r2;
   std::optional<double> rate;  // the peak learning rate that a range test has chosen
-  // {step, reason, remedy} of a stage that diverged and was stopped; its result is the best state.
-  nlohmann::json stopped = nullptr;
+  // Of a stage that diverged: its result is the best state.
+  std::optional<Stopped> stopped;
 
-  nlohmann::json loader = nullptr;      // where the data stream stands; opaque here
-  nlohmann::json validation = nullptr;  // the last validation's numbers
-  // Results of the stages finished so far, as `train --json` prints them.
-  nlohmann::json results = nlohmann::json::array();
+  nlohmann::json loader = nullptr;              // where the data stream stands; opaque here
+  std::optional<ValidationNumbers> validation;  // of the last one
+  std::vector<StageResult> results;             // of the stages finished so far
   // What metrics.jsonl held when this was taken; on resume what came after is cut off.
   uint64_t metrics_bytes = 0;
 

@@ -43,7 +43,7 @@ std::string dtype_name(at::ScalarType type) {
   }
 }
 
-ModelRecord record_of(const ModelFiles& files, const SpanReader& reader) {
+ModelRecord record_of(const ModelFiles& files, const TextReader& reader) {
   return {.name = files.options.name,
           .architecture = to_string(files.config.architecture),
           .config_sha256 = config_sha256(files.directory),
@@ -53,9 +53,9 @@ ModelRecord record_of(const ModelFiles& files, const SpanReader& reader) {
           .query_heads = files.config.num_heads,
           .rope = files.config.rope,
           .vocab_size = std::max(files.config.vocab_size, files.tokenizer.vocab_size()),
-          .chat = reader.chat,
-          .prefix = reader.prefix,
-          .prefix_tokens = static_cast<int64_t>(reader.prefix_ids.size())};
+          .chat = reader.family ? to_string(*reader.family) : std::string(),
+          .prefix = reader.frame.before,
+          .prefix_tokens = reader.prefix_length()};
 }
 
 // Nobody else may write this rank's part of the folder.
@@ -117,17 +117,20 @@ class Generation {
     data_.skip_bad = data_.skip_bad || context.skip_bad;
     for (std::string& file : data_.files) file = resolve_path(file);
     corpus_ = open_corpus(data_);
-    builder_.emplace(make_span_reader(source_.tokenizer, source_.options, data_.chat,
-                                      source_.config.max_position_embeddings, renders_turns(data_)),
-                     make_span_reader(target_.tokenizer, target_.options, data_.chat,
-                                      target_.config.max_position_embeddings, renders_turns(data_)),
-                     data_, alignment_kind_from_name(recipe.pair.alignment), seed_);
+    builder_.emplace(reader_of(source_), reader_of(target_), data_,
+                     alignment_kind_from_name(recipe.pair.alignment), seed_);
     make_info();
   }
 
   GenerateResult run();
 
  private:
+  TextReader reader_of(const ModelFiles& files) const {
+    const Framing framing = renders_turns(data_) ? Framing::kEveryTurn
+                            : data_.chat         ? Framing::kOneTurn
+                                                 : Framing::kNone;
+    return TextReader::of(files.tokenizer, files.options, files.config, framing);
+  }
   void make_info();
   void make_plan();
   void print_plan() const;

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <random>
 
 #include "eval/judgement.h"
 #include "eval/statistics/clustered.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -18,9 +18,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
+// Null where there is none.
 Json read_json(const fs::path& file) {
-  std::ifstream in(file);
-  return in ? Json::parse(in, nullptr, false) : Json();
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return nullptr;
+  return parse_ordered_json(read_text_file(file), file.string());
 }
 
 // Nobody chooses it, and no look of this run has used it.
@@ -95,6 +97,48 @@ Json unfinished(const fs::path& eval, const std::string& checkpoint) {
   return nullptr;
 }
 
+// Whether there is a look left, and at items that nobody has seen.
+void check_looks(const RunContext& context, const Looks& looks, const std::vector<Look>& taken,
+                 const Confirmation& plan) {
+  if (plan.look > plan.looks)
+    throw Error({.code = ExitCode::kUsage,
+                 .where = context.paths.run.string(),
+                 .what = "these checkpoints were confirmed on before",
+                 .got = cat("look ", plan.look, " (the last on ", taken.back().time, ", gate ",
+                            taken.back().met ? "met" : "not met", ")"),
+                 .expected = cat(plan.looks, plan.looks == 1 ? " look" : " looks"),
+                 .remedy =
+                     "train anew, or explore without --confirm; eval.confirm.looks plans more "
+                     "before the first"});
+  if (context.seed && looks.knows_seed(*context.seed))
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "--seed",
+                 .what = "these items were looked at before",
+                 .got = cat(*context.seed),
+                 .remedy = "leave --seed out: a fresh one is drawn"});
+}
+
+// With what was written down when it was begun.
+void go_on(const Json& begun, const EvalOptions& options, Confirmation& plan,
+           std::vector<Finding>& findings) {
+  plan.seed = begun.value("seed", int64_t{0});
+  plan.items = begun.value("items", options.items);
+  plan.look = begun.value("look", plan.look);
+  const std::string frozen = begun.value("frozen", "");
+  if (frozen != plan.frozen)
+    findings.push_back({"frozen_changed",
+                        cat("the eval section is another than the one that was frozen (sha256 ",
+                            frozen.substr(0, 16), ", now ", plan.frozen.substr(0, 16), ")"),
+                        true});
+}
+
+void write_down(const Confirmation& plan, EvalOptions options) {
+  make_directories(plan.folder);
+  Json json = plan.to_json();
+  json["eval"] = options_to_yaml(visit_of(options));
+  write_file_atomic(plan.folder / "frozen.json", json.dump(2) + "\n");
+}
+
 }  // namespace
 
 Json Confirmation::to_json() const {
@@ -144,48 +188,19 @@ Confirmation plan_confirmation(const RunContext& context, const std::vector<std:
   const auto taken = looks.at(checkpoint, "confirm");
   plan.look = static_cast<int64_t>(taken.size()) + 1;
   const Json begun = unfinished(context.paths.eval(), checkpoint);
-  if (!begun.is_null()) {
-    plan.seed = begun.value("seed", int64_t{0});
-    plan.items = begun.value("items", options.items);
-    plan.look = begun.value("look", plan.look);
-    if (begun.value("frozen", "") != plan.frozen)
-      findings.push_back(
-          {"frozen_changed",
-           cat("the eval section is another than the one that was frozen (sha256 ",
-               begun.value("frozen", "").substr(0, 16), ", now ", plan.frozen.substr(0, 16), ")"),
-           true});
-  } else {
-    if (plan.look > plan.looks)
-      throw Error({.code = ExitCode::kUsage,
-                   .where = context.paths.run.string(),
-                   .what = "these checkpoints were confirmed on before",
-                   .got = cat("look ", plan.look, " (the last on ", taken.back().time, ", gate ",
-                              taken.back().met ? "met" : "not met", ")"),
-                   .expected = cat(plan.looks, plan.looks == 1 ? " look" : " looks"),
-                   .remedy =
-                       "train anew, or explore without --confirm; eval.confirm.looks plans more "
-                       "before the first"});
-    if (context.seed && looks.knows_seed(*context.seed))
-      throw Error({.code = ExitCode::kUsage,
-                   .where = "--seed",
-                   .what = "these items were looked at before",
-                   .got = cat(*context.seed),
-                   .remedy = "leave --seed out: a fresh one is drawn"});
+  if (begun.is_null()) {
+    check_looks(context, looks, taken, plan);
     plan.seed = context.seed ? *context.seed : draw_seed(looks);
     plan.items = items_from_power(options, context.paths.eval() / "report.json");
+  } else {
+    go_on(begun, options, plan, findings);
   }
   plan.folder = context.paths.eval() / cat("confirm-", plan.seed);
   keep_what_is_judged(options, replicas);
   options.seeds = {plan.seed};
   options.items = plan.items;
   options.criteria.confidence = plan.confidence;
-  if (!context.dry_run) {
-    make_directories(plan.folder);
-    Json json = plan.to_json();
-    EvalOptions copy = options;
-    json["eval"] = options_to_yaml(visit_of(copy));
-    write_file_atomic(plan.folder / "frozen.json", json.dump(2) + "\n");
-  }
+  if (!context.dry_run) write_down(plan, options);
   return plan;
 }
 

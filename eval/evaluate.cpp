@@ -2,8 +2,9 @@
 
 #include <torch/version.h>
 
-#include <memory>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include "eval/benchmarks/benchmark.h"
 #include "eval/confirmation.h"
@@ -13,6 +14,7 @@
 #include "eval/summary.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/bridge/open_model.h"
+#include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/device.h"
 
 namespace kvlingua {
@@ -22,26 +24,13 @@ namespace {
 using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-struct Side {
-  std::shared_ptr<CausalLM> model;
-  std::shared_ptr<Tokenizer> tokenizer;
-};
-
-Side load_side(const ModelOptions& options, at::Device device) {
-  Side side;
-  OpenModel opened = open_model(options, device);
-  side.model = std::make_shared<CausalLM>(std::move(opened.model));
-  side.tokenizer = std::make_shared<Tokenizer>(std::move(opened.files.tokenizer));
-  return side;
-}
-
-Reader reader_of(const Side& side, const ModelOptions& options) {
-  return Reader::make(*side.model, *side.tokenizer, chat_frame_of(options, *side.tokenizer));
-}
-
+// Whether both roles are the same weights, so that they need be opened once alone.
 bool is_one_model(const PairOptions& pair) {
-  return pair.source.name == pair.target.name && pair.source.revision == pair.target.revision &&
-         pair.source.dtype == pair.target.dtype;
+  const auto what = [](const ModelOptions& m) {
+    return std::tie(m.name, m.revision, m.dtype, m.weights, m.double_quantization,
+                    m.layer_streaming);
+  };
+  return what(pair.source) == what(pair.target);
 }
 
 FamilyStyle style_of(const Recipe& recipe) {
@@ -55,21 +44,25 @@ FamilyStyle style_of(const Recipe& recipe) {
 // Both models as they read.
 struct OpenPair {
   bool one_model;
-  Side source, target;
+  OpenModel source;
+  std::optional<OpenModel> second;  // none where the source is the target too
   Reader source_reader, target_reader;
 
   OpenPair(const PairOptions& pair, at::Device device)
-      : one_model(is_one_model(pair)),
-        source(load_side(pair.source, device)),
-        target(one_model ? source : load_side(pair.target, device)),
-        source_reader(reader_of(source, pair.source)),
-        target_reader(reader_of(target, pair.target)) {}
+      : one_model(is_one_model(pair)), source(open_model(pair.source, device)) {
+    if (!one_model) second = open_model(pair.target, device);
+    source_reader = reader_of(source);
+    target_reader = reader_of(target(), pair.target);
+  }
+  OpenPair(const OpenPair&) = delete;  // the readers point into it
+
+  const OpenModel& target() const { return second ? *second : source; }
 
   // Of models, tokenizers and chat settings: all of them that an answer depends on.
   std::string fingerprint(const PairOptions& pair, const std::string& projectors) const {
-    return cat(source.model->fingerprint(), target.model->fingerprint(),
-               source.tokenizer->fingerprint(), target.tokenizer->fingerprint(),
-               at::toString(target.model->dtype()), projectors, pair.source.system,
+    return cat(source.model.fingerprint(), target().model.fingerprint(),
+               source.tokenizer().fingerprint(), target().tokenizer().fingerprint(),
+               at::toString(target().model.dtype()), projectors, pair.source.system,
                pair.target.system, pair.source.chat, pair.source.thinking, pair.target.chat,
                pair.target.thinking);
   }
@@ -77,9 +70,9 @@ struct OpenPair {
     return {.source = pair.source.name,
             .target = pair.target.name,
             .alignment = pair.alignment,
-            .source_fingerprint = source.model->fingerprint(),
-            .target_fingerprint = target.model->fingerprint(),
-            .dtype = at::toString(target.model->dtype()),
+            .source_fingerprint = source.model.fingerprint(),
+            .target_fingerprint = target().model.fingerprint(),
+            .dtype = at::toString(target().model.dtype()),
             .device = device};
   }
 };
@@ -170,7 +163,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   StageMeter meter(device);
   auto loading = meter.time("load");
   const OpenPair pair(recipe.pair, device);
-  const CheckpointSearch search{recipe, context, *pair.source.model, *pair.target.model};
+  const CheckpointSearch search{recipe, context, pair.source.model, pair.target().model};
   JudgedCheckpoints checkpoints = judged_checkpoints(search, options);
   if (context.confirm) load_replicas(search, options, checkpoints);
   const std::string judged = checkpoints.judged_hash(options.gated);

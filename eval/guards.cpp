@@ -66,6 +66,79 @@ void compare(const Answers& answers, const char* control, const char* reference,
   if (check.n > 0) checks.push_back(check);
 }
 
+// Controls that must answer as their reference does.
+void find_broken_controls(const Answers& answers, bool half, std::vector<Finding>& findings) {
+  for (const ControlCheck& check : check_controls(answers)) {
+    if (check.equal == check.n) continue;
+    if (half && check.control != "same_cache" &&
+        static_cast<double>(check.n - check.equal_scores) <=
+            kHalfPrecisionBound * static_cast<double>(check.n))
+      continue;
+    const std::string name =
+        check.control == "raw_rerotated" ? "rerotated_differs" : check.control + "_differs";
+    findings.push_back(
+        {name,
+         cat(check.control, " answers as ", check.reference, " on ", check.equal, " of ", check.n,
+             " items, it must on all",
+             check.control == "same_cache" ? ": the injection is broken, no verdict is given" : ""),
+         check.control == "same_cache"});
+  }
+}
+
+void find_imitators(const std::map<std::string, double>& distances,
+                    std::vector<Finding>& findings) {
+  for (const auto& [name, distance] : distances)
+    if (!(distance > 0.01))
+      findings.push_back(
+          {"control_imitates",
+           cat(name, " handed over the cache that it must differ from (relative distance ",
+               distance, ")"),
+           true});
+}
+
+// Wrong content that answers better than none.
+void find_leaks(const Answers& answers, std::vector<Finding>& findings) {
+  for (const char* control : {"noise", "shuffled", "averaged", "wrong_text"})
+    for (const char* family : {"identity", "needle", "counterfact"}) {
+      std::vector<bool> first, second;
+      for (const Answer* answer : answers.of(control, family))
+        if (const Answer* bare = answers.find("baseline", answer->item)) {
+          first.push_back(answer->score.exact);
+          second.push_back(bare->score.exact);
+        }
+      if (first.empty()) continue;
+      const auto difference = stats::paired_difference(stats::PairedCounts::of(first, second));
+      if (difference.low > 0.05)
+        findings.push_back(
+            {"control_above_baseline",
+             cat(control, " answers ", family, " items ", difference.estimate * 100,
+                 " points more often than the bare target: the items give their answers away"),
+             true});
+    }
+}
+
+// Outputs that are all the same, and items that are.
+void find_repetitions(const Answers& answers, std::vector<Finding>& findings) {
+  for (const auto& family : answers.families("full_text")) {
+    if (family == "cases") continue;
+    const auto all = answers.of("full_text", family);
+    std::vector<std::string> texts;
+    for (const Answer* answer : all) texts.push_back(answer->text);
+    if (texts.size() >= 10 &&
+        2 * stats::distinct(texts).largest > static_cast<int64_t>(texts.size()))
+      findings.push_back({"few_distinct_outputs",
+                          cat("most of ", texts.size(), " full_text answers of ", family,
+                              " are word for word the same"),
+                          false});
+    const auto once = distinct_answers(all);
+    if (once.size() < all.size())
+      findings.push_back({"duplicate_items",
+                          cat(all.size() - once.size(), " of ", all.size(), " ", family,
+                              " items repeat another: counted once"),
+                          false});
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> duplicate_items(const std::vector<Probe>& probes) {
@@ -124,63 +197,10 @@ std::vector<ControlCheck> check_controls(const Answers& answers) {
 std::vector<Finding> check_answers(const Answers& answers,
                                    const std::map<std::string, double>& distances, bool half) {
   std::vector<Finding> findings;
-  for (const ControlCheck& check : check_controls(answers)) {
-    if (check.equal == check.n) continue;
-    if (half && check.control != "same_cache" &&
-        static_cast<double>(check.n - check.equal_scores) <=
-            kHalfPrecisionBound * static_cast<double>(check.n))
-      continue;
-    const std::string name =
-        check.control == "raw_rerotated" ? "rerotated_differs" : check.control + "_differs";
-    findings.push_back(
-        {name,
-         cat(check.control, " answers as ", check.reference, " on ", check.equal, " of ", check.n,
-             " items, it must on all",
-             check.control == "same_cache" ? ": the injection is broken, no verdict is given" : ""),
-         check.control == "same_cache"});
-  }
-  for (const auto& [name, distance] : distances)
-    if (!(distance > 0.01))
-      findings.push_back(
-          {"control_imitates",
-           cat(name, " handed over the cache that it must differ from (relative distance ",
-               distance, ")"),
-           true});
-  for (const char* control : {"noise", "shuffled", "averaged", "wrong_text"})
-    for (const char* family : {"identity", "needle", "counterfact"}) {
-      std::vector<bool> first, second;
-      for (const Answer* answer : answers.of(control, family))
-        if (const Answer* bare = answers.find("baseline", answer->item)) {
-          first.push_back(answer->score.exact);
-          second.push_back(bare->score.exact);
-        }
-      if (first.empty()) continue;
-      const auto difference = stats::paired_difference(stats::PairedCounts::of(first, second));
-      if (difference.low > 0.05)
-        findings.push_back(
-            {"control_above_baseline",
-             cat(control, " answers ", family, " items ", difference.estimate * 100,
-                 " points more often than the bare target: the items give their answers away"),
-             true});
-    }
-  for (const auto& family : answers.families("full_text")) {
-    if (family == "cases") continue;
-    const auto all = answers.of("full_text", family);
-    std::vector<std::string> texts;
-    for (const Answer* answer : all) texts.push_back(answer->text);
-    if (texts.size() >= 10 &&
-        2 * stats::distinct(texts).largest > static_cast<int64_t>(texts.size()))
-      findings.push_back({"few_distinct_outputs",
-                          cat("most of ", texts.size(), " full_text answers of ", family,
-                              " are word for word the same"),
-                          false});
-    const auto once = distinct_answers(all);
-    if (once.size() < all.size())
-      findings.push_back({"duplicate_items",
-                          cat(all.size() - once.size(), " of ", all.size(), " ", family,
-                              " items repeat another: counted once"),
-                          false});
-  }
+  find_broken_controls(answers, half, findings);
+  find_imitators(distances, findings);
+  find_leaks(answers, findings);
+  find_repetitions(answers, findings);
   return findings;
 }
 

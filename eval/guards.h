@@ -1,15 +1,25 @@
 // Guards: what would make a number mean something else than it says. Each finding has a name; some
 // withhold the verdict.
 //
-//   duplicate_items        the same context, prompt and markers under several ids: counted once
-//   few_distinct_outputs   most answers under full_text are word for word the same: nothing is
-//   being told apart shared_with_training   an item's context, or all its markers together, stand
-//   in a training text: left out same_cache_differs     same_cache did not answer as full_text: the
-//   injection is broken          (withholds) raw_differs, rerotated_differs   the same for raw and
-//   raw_text, raw_rerotated and full_text control_imitates       noise, shuffled or averaged handed
-//   over the very cache they must differ from (withholds) control_above_baseline a control answers
-//   better than the bare target: the items leak             (withholds) empty_family nothing was
-//   left of a family after filtering
+//   duplicate_items         the same context, prompt and markers under several ids: counted once
+//   few_distinct_outputs    most answers under full_text are word for word the same: nothing is
+//                           being told apart
+//   shared_with_training    an item's context, or all its markers together, stand in a training
+//                           text: left out
+//   same_cache_differs      same_cache did not answer as full_text: the injection is broken
+//                           (withholds)
+//   raw_differs, rerotated_differs   the same for raw and raw_text, raw_rerotated and full_text
+//   control_imitates        noise, shuffled or averaged handed over the very cache they must differ
+//                           from (withholds)
+//   control_above_baseline  a control answers better than the bare target: the items leak
+//                           (withholds)
+//   empty_family            nothing was left of a family after filtering
+//
+// Two say that a checkpoint is another recipe's. trained_by_another_recipe (training_record.h)
+// compares all that training reads of the checkpoint's recipe.yaml, by section, later stages too,
+// and so speaks of any checkpoint that keeps its recipe. recipe_differs (judged_checkpoints.cpp)
+// names the first field that the judged stage itself was made from and that differs, and so needs
+// the checkpoint's provenance.
 #pragma once
 
 #include <cstdint>

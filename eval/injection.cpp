@@ -12,19 +12,6 @@ namespace {
 
 using Tokens = std::vector<std::vector<int64_t>>;
 
-// Positions are said, not inferred: a pasted cache may leave a gap before the tokens. Padding
-// repeats its row's last position.
-TokenBatch placed(const Tokens& rows, const std::vector<int64_t>& first_positions) {
-  TokenBatch batch = TokenBatch::from_rows(rows);
-  batch.positions_BT = at::empty_like(batch.ids_BT);
-  const int64_t width = batch.ids_BT.size(1);
-  auto* position = batch.positions_BT.mutable_data_ptr<int64_t>();
-  for (size_t r = 0; r < rows.size(); ++r)
-    for (int64_t t = 0; t < width; ++t)
-      *position++ = first_positions[r] + std::min(t, static_cast<int64_t>(rows[r].size()) - 1);
-  return batch;
-}
-
 std::vector<std::vector<int64_t>> spans_of(const std::vector<Given>& rows) {
   std::vector<std::vector<int64_t>> spans;
   for (const Given& row : rows) spans.push_back(row.span);
@@ -112,6 +99,64 @@ int64_t head_rows(const CausalLM& model) {
   return std::max<int64_t>(1, (int64_t{1} << 25) / std::max<int64_t>(1, model.config().vocab_size));
 }
 
+// Where an answer's tokens stand among those of its group.
+struct AnswerPlace {
+  size_t answer = 0;
+  int64_t begin = 0, length = 0;
+};
+struct AnswerGroup {
+  std::vector<AnswerPlace> answers;  // those that are not empty
+  int64_t tokens = 0;
+};
+
+// Whole answers, as many together as `room` rows of the vocabulary hold; one at least.
+std::vector<AnswerGroup> groups_of(const Tokens& answers, int64_t room) {
+  std::vector<AnswerGroup> groups;
+  for (size_t r = 0; r < answers.size(); ++r) {
+    const auto length = static_cast<int64_t>(answers[r].size());
+    if (length == 0) continue;
+    if (groups.empty() || groups.back().tokens + length > room) groups.emplace_back();
+    groups.back().answers.push_back({r, groups.back().tokens, length});
+    groups.back().tokens += length;
+  }
+  return groups;
+}
+
+// KL from the references to a group's distributions, a number a token; NaN where there is none.
+at::Tensor divergences(const AnswerGroup& group, const at::Tensor& log_probs, const at::Tensor& nll,
+                       const References& references) {
+  const at::Tensor kl = at::full_like(nll, std::nan(""));
+  std::vector<at::Tensor> compared, with, where;
+  for (const AnswerPlace& place : group.answers) {
+    if (place.answer >= references.size() || !references[place.answer].defined()) continue;
+    with.push_back(references[place.answer].to(log_probs.device()));
+    compared.push_back(log_probs.narrow(0, place.begin, place.length));
+    where.push_back(kl.narrow(0, place.begin, place.length));
+  }
+  if (with.empty()) return kl;
+  const at::Tensor p = at::cat(with);
+  const at::Tensor found = (p.exp() * (p - at::cat(compared))).sum(1);
+  int64_t from = 0;
+  for (at::Tensor& part : where) {
+    part.copy_(found.narrow(0, from, part.size(0)));
+    from += part.size(0);
+  }
+  return kl;
+}
+
+// Means over each answer of [all tokens, 2].
+void put_means(const at::Tensor& numbers, const Tokens& answers, std::vector<Likelihood>& result) {
+  int64_t begin = 0;
+  for (size_t r = 0; r < answers.size(); ++r) {
+    const auto length = static_cast<int64_t>(answers[r].size());
+    if (length == 0) continue;
+    const at::Tensor mean = numbers.narrow(0, begin, length).mean(0);
+    result[r].nll = mean[0].item<double>();
+    result[r].kl = mean[1].item<double>();
+    begin += length;
+  }
+}
+
 }  // namespace
 
 ReadRows::ReadRows(const Reader& target, const std::vector<Given>& rows, int64_t room)
@@ -123,18 +168,10 @@ ReadRows::ReadRows(const Reader& target, const std::vector<Given>& rows, int64_t
     tokens.push_back(row.tokens);
     positions.push_back(row.position);
   }
-  last_BC_ = session_.append_hidden(placed(tokens, positions));
+  last_BC_ = session_.append_hidden(rows_at(tokens, positions));
 }
 
-std::vector<Likelihood> ReadRows::likelihoods(const Tokens& answers, bool want_distributions,
-                                              const References& references) const {
-  const at::NoGradGuard no_grad;
-  const CausalLM& model = *target_->model;
-  std::vector<Likelihood> result(answers.size());
-  std::vector<int64_t> wanted;
-  for (const auto& ids : answers) wanted.insert(wanted.end(), ids.begin(), ids.end());
-  for (Likelihood& one : result) one.nll = std::nan("");
-  if (wanted.empty()) return result;
+at::Tensor ReadRows::predicting_rows(const Tokens& answers) const {
   const AnswerRows where = answer_rows(answers);
   at::Tensor rows = last_BC_;
   if (!where.places.empty()) {
@@ -144,65 +181,38 @@ std::vector<Likelihood> ReadRows::likelihoods(const Tokens& answers, bool want_d
     options.head_input_only = true;
     options.want_cache = false;
     const KvCache past = session_.cache();
-    rows = at::cat(
-        {rows,
-         model.prefill(placed(where.read, session_.next_positions()), &past, options).head_input});
+    rows =
+        at::cat({rows, target_->model
+                           ->prefill(rows_at(where.read, session_.next_positions()), &past, options)
+                           .head_input});
   }
-  rows = rows.index_select(0, at::tensor(where.order, at::kLong).to(rows.device()));
+  return rows.index_select(0, at::tensor(where.order, at::kLong).to(rows.device()));
+}
+
+std::vector<Likelihood> ReadRows::likelihoods(const Tokens& answers, bool want_distributions,
+                                              const References& references) const {
+  const at::NoGradGuard no_grad;
+  std::vector<Likelihood> result(answers.size());
+  std::vector<int64_t> wanted;
+  for (const auto& ids : answers) wanted.insert(wanted.end(), ids.begin(), ids.end());
+  for (Likelihood& one : result) one.nll = std::nan("");
+  if (wanted.empty()) return result;
+  const at::Tensor rows = predicting_rows(answers);
   const at::Tensor ids = at::tensor(wanted, at::kLong).to(rows.device()).unsqueeze(1);
 
-  // Whole answers, as many as the vocabulary has room for: [tokens, 2] of NLL and KL.
-  std::vector<at::Tensor> numbers;
-  const int64_t room = head_rows(model);
+  std::vector<at::Tensor> numbers;  // [tokens, 2] of NLL and KL
   int64_t token = 0;
-  for (size_t begin = 0, end = 0; begin < answers.size(); begin = end) {
-    int64_t n = 0;
-    for (end = begin; end < answers.size(); ++end) {
-      const auto length = static_cast<int64_t>(answers[end].size());
-      if (n > 0 && n + length > room) break;
-      n += length;
-    }
-    if (n == 0) continue;
-    const at::Tensor log_probs = at::log_softmax(model.head(rows.narrow(0, token, n)), 1);
-    const at::Tensor nll = log_probs.gather(1, ids.narrow(0, token, n)).squeeze(1).neg();
-    at::Tensor kl = at::full_like(nll, std::nan(""));
-    int64_t at = 0;
-    std::vector<at::Tensor> compared, with;
-    std::vector<at::Tensor> where_kl;
-    for (size_t r = begin; r < end; ++r) {
-      const auto length = static_cast<int64_t>(answers[r].size());
-      if (length == 0) continue;
-      if (want_distributions) result[r].log_probs_TV = log_probs.narrow(0, at, length);
-      if (r < references.size() && references[r].defined()) {
-        with.push_back(references[r].to(rows.device()));
-        compared.push_back(log_probs.narrow(0, at, length));
-        where_kl.push_back(kl.narrow(0, at, length));
-      }
-      at += length;
-    }
-    if (!with.empty()) {
-      const at::Tensor p = at::cat(with);
-      const at::Tensor difference = p - at::cat(compared);
-      const at::Tensor found = (p.exp() * difference).sum(1);
-      int64_t from = 0;
-      for (at::Tensor& part : where_kl) {
-        part.copy_(found.narrow(0, from, part.size(0)));
-        from += part.size(0);
-      }
-    }
-    numbers.push_back(at::stack({nll, kl}, 1));
-    token += n;
+  for (const AnswerGroup& group : groups_of(answers, head_rows(*target_->model))) {
+    const at::Tensor log_probs =
+        at::log_softmax(target_->model->head(rows.narrow(0, token, group.tokens)), 1);
+    const at::Tensor nll = log_probs.gather(1, ids.narrow(0, token, group.tokens)).squeeze(1).neg();
+    if (want_distributions)
+      for (const AnswerPlace& place : group.answers)
+        result[place.answer].log_probs_TV = log_probs.narrow(0, place.begin, place.length);
+    numbers.push_back(at::stack({nll, divergences(group, log_probs, nll, references)}, 1));
+    token += group.tokens;
   }
-  const at::Tensor host = at::cat(numbers).to(at::kCPU, at::kDouble);
-  int64_t begin = 0;
-  for (size_t r = 0; r < answers.size(); ++r) {
-    const auto length = static_cast<int64_t>(answers[r].size());
-    if (length == 0) continue;
-    const at::Tensor mean = host.narrow(0, begin, length).mean(0);
-    result[r].nll = mean[0].item<double>();
-    result[r].kl = mean[1].item<double>();
-    begin += length;
-  }
+  put_means(at::cat(numbers).to(at::kCPU, at::kDouble), answers, result);
   return result;
 }
 

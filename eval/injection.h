@@ -43,6 +43,9 @@ class ReadRows {
   std::vector<GeneratedRow> answer(int64_t max_new_tokens);
 
  private:
+  // Hidden rows that predict the answers' tokens, answer after answer.
+  at::Tensor predicting_rows(const std::vector<std::vector<int64_t>>& answers) const;
+
   const Reader* target_;
   DecodeSession session_;
   at::Tensor last_BC_;  // what the head reads after each row's last token, [rows, hidden]

@@ -6,6 +6,8 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json.h"
 
 namespace kvlingua {
 
@@ -35,11 +37,11 @@ Look Look::from_json(const Json& json) {
 Looks::Looks(std::filesystem::path file) : file_(std::move(file)) {
   std::ifstream in(file_);
   for (std::string line; std::getline(in, line);) {
-    const Json json = Json::parse(line, nullptr, false);
+    looks_.emplace_back();
     try {
-      looks_.push_back(json.is_object() ? Look::from_json(json) : Look{});
+      looks_.back() = Look::from_json(parse_ordered_json(line, file_.string()));
+    } catch (const Error&) {
     } catch (const nlohmann::json::exception&) {
-      looks_.emplace_back();
     }
   }
 }
@@ -63,11 +65,14 @@ int64_t Looks::add(Look look) {
     if (earlier[i].mode == look.mode && earlier[i].seeds == look.seeds &&
         earlier[i].items == look.items && earlier[i].frozen == look.frozen)
       return static_cast<int64_t>(i) + 1;
-  std::error_code ignored;
-  std::filesystem::create_directories(file_.parent_path(), ignored);
-  std::ofstream out(file_, std::ios::app);
-  out << look.to_json().dump() << "\n" << std::flush;
-  if (!out) log_warning(cat(file_.string(), ": this look could not be written down"));
+  try {
+    make_directories(file_.parent_path());
+    append_line_durable(file_, look.to_json().dump());
+  } catch (const Error& error) {
+    // A verdict that leaves no trace could be looked for again and again.
+    if (look.mode == "confirm") throw;
+    log_warning(cat("this look could not be written down: ", error.what()));
+  }
   looks_.push_back(std::move(look));
   return static_cast<int64_t>(earlier.size()) + 1;
 }

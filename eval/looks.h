@@ -48,7 +48,9 @@ class Looks {
   bool knows_seed(int64_t seed) const;
   // Looks at this checkpoint in this mode (any when empty).
   std::vector<Look> at(const std::string& checkpoint, const std::string& mode = {}) const;
-  // Adds it unless it is there; says which look at this checkpoint it is, from 1.
+  // Adds it unless it is there, durably; says which look at this checkpoint it is, from 1. What
+  // explores goes on with a warning where that cannot be written. Throws Error (kDiskFull, kInput)
+  // for a look that confirms: without its line there is no verdict.
   int64_t add(Look look);
   const std::filesystem::path& file() const { return file_; }
 

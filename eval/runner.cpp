@@ -254,6 +254,44 @@ class BlockRun {
   std::map<size_t, at::Tensor> reference_;  // by item; filled for the whole block or not at all
 };
 
+// The others are compared with it.
+std::vector<const Condition*> full_text_first(
+    const std::vector<std::unique_ptr<Condition>>& conditions) {
+  std::vector<const Condition*> order;
+  for (const auto& condition : conditions) order.push_back(condition.get());
+  std::ranges::stable_partition(order, [](const Condition* c) { return c->name() == "full_text"; });
+  return order;
+}
+
+// The answers of one block that are not there yet, each kept as it is made.
+void answer_block(Block& block, const std::vector<const Condition*>& order,
+                  const RunnerOptions& options, AnswerStore& store, Progress& progress,
+                  RunnerResult& result) {
+  const auto missing = [&](const Condition& condition, size_t i) {
+    return !result.answers.has(condition.name(), item_key(*block.item(i).probe));
+  };
+  int64_t wanted = 0;
+  for (const Condition* condition : order)
+    for (size_t i = 0; i < block.size(); ++i) wanted += missing(*condition, i);
+  progress.skip(static_cast<int64_t>(block.size() * order.size()) - wanted);
+  const auto stop_if_asked = [&] {
+    if (!stop_requested()) return;
+    store.add_distances(result.control_distance);
+    store.sync();
+    throw stopped_error(cat(result.generated, " answers are kept in ", options.store.file.string(),
+                            "; run again to go on"));
+  };
+  const int64_t before = result.generated;
+  const auto keep = [&](Answer answer) {
+    store.add(answer);
+    result.answers.add(std::move(answer));
+    ++result.generated;
+    progress.advance(1, "");
+  };
+  BlockRun(block, options, stop_if_asked).run(order, missing, keep, result);
+  if (result.generated > before) store.add_distances(result.control_distance);
+}
+
 }  // namespace
 
 int64_t rows_at_once(const CausalLM& model, int64_t batch_size, int64_t tokens) {
@@ -278,46 +316,14 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
   const int64_t rank = options.store.rank, ranks = options.store.ranks;
   AnswerStore store(options.store, result.answers, result.control_distance);
   const auto mine = [&](size_t block) { return static_cast<int64_t>(block) % ranks == rank; };
-  // full_text first: the others are compared with it.
-  std::vector<const Condition*> order;
-  for (const auto& condition : conditions) order.push_back(condition.get());
-  std::stable_partition(order.begin(), order.end(),
-                        [](const Condition* c) { return c->name() == "full_text"; });
+  const std::vector<const Condition*> order = full_text_first(conditions);
   int64_t total = 0;
   for (size_t b = 0; b < blocks.size(); ++b)
     if (mine(b)) total += static_cast<int64_t>(blocks[b].size() * conditions.size());
   Progress progress("evaluate", total, "answers");
   for (size_t b = 0; b < blocks.size(); ++b) {
     Block block(blocks[b], source, target, block_options);
-    if (mine(b)) {
-      const auto missing = [&](const Condition& condition, size_t i) {
-        return !result.answers.has(condition.name(), item_key(*block.item(i).probe));
-      };
-      int64_t wanted = 0;
-      for (const Condition* condition : order)
-        for (size_t i = 0; i < block.size(); ++i) wanted += missing(*condition, i);
-      progress.skip(static_cast<int64_t>(block.size() * order.size()) - wanted);
-      int64_t made = 0;
-      const auto stop_if_asked = [&] {
-        if (!stop_requested()) return;
-        store.add_distances(result.control_distance);
-        store.sync();
-        throw stopped_error(cat(result.generated, " answers are kept in ",
-                                options.store.file.string(), "; run again to go on"));
-      };
-      BlockRun(block, options, stop_if_asked)
-          .run(
-              order, missing,
-              [&](Answer answer) {
-                store.add(answer);
-                result.answers.add(std::move(answer));
-                ++made;
-                ++result.generated;
-                progress.advance(1, "");
-              },
-              result);
-      if (made > 0) store.add_distances(result.control_distance);
-    }
+    if (mine(b)) answer_block(block, order, options, store, progress, result);
     if (after_block && rank == 0) after_block(block);
     give_back_freed_memory();
   }

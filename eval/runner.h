@@ -1,10 +1,11 @@
 // Runner: every condition over every item, each answer kept as soon as its block is made
 // (answer_store.h).
 //
-// Conditions of a block decode together, since a step of a decoder costs nearly the same for one row as for hundreds. Only
-// full_text and same_cache run by themselves: they must be equal bit for bit in any precision, so they go through passes of
-// the same rows in the same order. full_text reads prefix, span and question in the three steps that an injected cache goes
-// through, in one session that nothing is cut out of or pasted into; same_cache is read, cut, and pasted.
+// Conditions of a block decode together, since a step of a decoder costs nearly the same for one row
+// as for hundreds. Only full_text and same_cache run by themselves: they must be equal bit for bit in
+// any precision, so they go through passes of the same rows in the same order. full_text reads
+// prefix, span and question in the three steps that an injected cache goes through, in one session
+// that nothing is cut out of or pasted into; same_cache is read, cut, and pasted.
 //
 // With several processes, block b is rank b % ranks's: what an answer is follows from its block
 // alone, so the number of processes changes none.

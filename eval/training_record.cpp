@@ -1,7 +1,6 @@
 #include "eval/training_record.h"
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
 #include <set>
 
@@ -13,8 +12,6 @@
 namespace kvlingua {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 template <class T>
 std::string yaml_of(T options) {
@@ -49,10 +46,42 @@ std::string losses_of(const Recipe& recipe, const std::string& name) {
   return (stage != nullptr ? stage : find_stage(kRidgeStage))->losses(recipe.train);
 }
 
-// Of state.json: a checkpoint of an imported projector has none.
-Json state_of(const std::filesystem::path& checkpoint) {
-  std::ifstream in(checkpoint / "state.json");
-  return in ? Json::parse(in, nullptr, false) : Json();
+// Throws Error when the corpus is not here.
+std::vector<Overlap> overlaps_with_corpus(const DataOptions& data,
+                                          const std::vector<Probe>& probes) {
+  const std::unique_ptr<Corpus> corpus = open_corpus(data);
+  const int64_t size =
+      data.max_samples > 0 ? std::min(corpus->size(), data.max_samples) : corpus->size();
+  int64_t next = 0;
+  return overlaps(probes, [&](std::string& text) {
+    while (next < size) {
+      try {
+        text = corpus->read(next++).text;
+        return true;
+      } catch (const Error&) {
+        // A malformed record trained nothing.
+      }
+    }
+    return false;
+  });
+}
+
+// Built-in items can be spared; own ones are for their owner to take out.
+void refuse_own_probes(const std::vector<Overlap>& found, const std::vector<Probe>& probes) {
+  const auto& builtin = family_names();
+  for (const Overlap& overlap : found) {
+    const Probe& probe = probes[overlap.probe];
+    if (std::find(builtin.begin(), builtin.end(), probe.family) != builtin.end()) continue;
+    throw Error(
+        {.code = ExitCode::kInput,
+         .where = cat("probe ", printable(probe.id)),
+         .what = "shared with training",
+         .got =
+             cat("its ", overlap.what, overlap.what == "context" ? " stands" : " stand",
+                 " in training document ", overlap.document, "; ", found.size(), " probes in all"),
+         .expected = "values that training never saw",
+         .remedy = "take these probes out of their file, or the documents out of the corpus"});
+  }
 }
 
 }  // namespace
@@ -65,12 +94,9 @@ TrainingRecord training_record_of(const std::string& condition, const LoadedProj
           .checkpoint = loaded.path.string(),
           .stage = loaded.stage,
           .step = loaded.global_step,
-          .recipe_sha256 = sha256_hex(loaded.recipe_yaml)};
-  const Json state = state_of(loaded.path);
-  if (state.is_object() && state.contains("stage_finished")) {
-    said.finished = state["stage_finished"].get<bool>();
-    if (state.contains("tokens")) said.rows_seen = state["tokens"].get<int64_t>();
-  }
+          .recipe_sha256 = sha256_hex(loaded.recipe_yaml),
+          .finished = loaded.stage_finished,
+          .rows_seen = loaded.tokens};
   try {
     if (!loaded.recipe_yaml.empty())
       result.recipe = Recipe::from_yaml(loaded.recipe_yaml, (loaded.path / "recipe.yaml").string());
@@ -105,50 +131,20 @@ void leave_out_trained(const std::vector<const Recipe*>& recipes, std::vector<Pr
   std::set<std::string> searched;
   for (const Recipe* recipe : recipes) {
     if (!searched.insert(yaml_of(recipe->data)).second) continue;
-    std::unique_ptr<Corpus> corpus;
     try {
-      corpus = open_corpus(recipe->data);
+      for (Overlap& overlap : overlaps_with_corpus(recipe->data, probes))
+        found.push_back(std::move(overlap));
     } catch (const Error& error) {
       findings.push_back(
           {"training_not_checked",
            cat("a training corpus is not here, overlap with it was not looked for: ", error.what()),
            false});
-      continue;
     }
-    int64_t next = 0;
-    const int64_t size = recipe->data.max_samples > 0
-                             ? std::min(corpus->size(), recipe->data.max_samples)
-                             : corpus->size();
-    for (Overlap& overlap : overlaps(probes, [&](std::string& text) {
-           while (next < size) {
-             try {
-               text = corpus->read(next++).text;
-               return true;
-             } catch (const Error&) {
-               // A malformed record trained nothing.
-             }
-           }
-           return false;
-         }))
-      found.push_back(std::move(overlap));
   }
   if (found.empty()) return;
-  const auto& builtin = family_names();
+  refuse_own_probes(found, probes);
   std::vector<bool> out(probes.size(), false);
-  for (const Overlap& overlap : found) {
-    const Probe& probe = probes[overlap.probe];
-    if (std::find(builtin.begin(), builtin.end(), probe.family) == builtin.end())
-      throw Error(
-          {.code = ExitCode::kInput,
-           .where = cat("probe ", printable(probe.id)),
-           .what = "shared with training",
-           .got = cat("its ", overlap.what, overlap.what == "context" ? " stands" : " stand",
-                      " in training document ", overlap.document, "; ", found.size(),
-                      " probes in all"),
-           .expected = "values that training never saw",
-           .remedy = "take these probes out of their file, or the documents out of the corpus"});
-    out[overlap.probe] = true;
-  }
+  for (const Overlap& overlap : found) out[overlap.probe] = true;
   std::vector<Probe> kept;
   for (size_t i = 0; i < probes.size(); ++i)
     if (!out[i]) kept.push_back(std::move(probes[i]));

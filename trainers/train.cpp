@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "checkpoints/provenance.h"
 #include "datasets/pairs/pair_manifest.h"
@@ -11,31 +12,37 @@
 #include "trainers/engine/train_run.h"
 
 namespace kvlingua {
+namespace {
 
-using OrderedJson = nlohmann::ordered_json;
+std::string three_digits(double value) {
+  char out[32];
+  std::snprintf(out, sizeof out, "%.3f", value);
+  return out;
+}
 
-OrderedJson TrainResult::to_json() const { return {{"stages", stages}}; }
+std::string reached(const ValidationNumbers& v) {
+  if (v.cross_entropy) return "cross-entropy " + three_digits(*v.cross_entropy);
+  if (!v.scores) return "R2 K - V -, attention cosine not measured";
+  const auto attention = v.scores->attention_output_cosine;
+  return cat("R2 K ", three_digits(v.scores->key_r2), " V ", three_digits(v.scores->value_r2),
+             ", attention cosine ",
+             attention ? three_digits(*attention) : "not measured (data.queries: false)");
+}
+
+}  // namespace
+
+nlohmann::ordered_json TrainResult::to_json() const {
+  if (dry_run) return {{"stages", table.to_json()}};
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const StageResult& stage : stages) list.push_back(stage.to_json());
+  return {{"stages", std::move(list)}};
+}
 
 std::string TrainResult::summary() const {
   std::string text;
-  const auto number = [](const OrderedJson& j, const char* name) {
-    char out[32] = "-";
-    if (j.contains(name) && j[name].is_number())
-      std::snprintf(out, sizeof out, "%.3f", j[name].get<double>());
-    return std::string(out);
-  };
-  for (const OrderedJson& s : stages) {
-    const OrderedJson& v = s.at("validation");
-    std::string attention = number(v, "attention_output_cosine");
-    if (attention == "-") attention = "not measured (data.queries: false)";
-    text += cat(s.at("stage").get<std::string>(), ": ", s.at("steps").get<int64_t>(), " steps in ",
-                duration_text(s.at("seconds").get<double>()),
-                v.contains("cross_entropy")
-                    ? cat(", cross-entropy ", number(v, "cross_entropy"))
-                    : cat(", R2 K ", number(v, "key_r2"), " V ", number(v, "value_r2"),
-                          ", attention cosine ", attention),
-                ", ", s.at("checkpoint").get<std::string>(), "\n");
-  }
+  for (const StageResult& stage : stages)
+    text += cat(stage.stage, ": ", stage.steps, " steps in ", duration_text(stage.seconds), ", ",
+                reached(stage.validation), ", ", stage.checkpoint, "\n");
   return text;
 }
 

@@ -11,20 +11,21 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "checkpoints/stage_result.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/config/run_context.h"
+#include "trainers/engine/run_table.h"
 
 namespace kvlingua {
 
 struct TrainResult {
-  // One object a stage: stage, steps, tokens, seconds, tokens_per_second, first_loss, last_loss,
-  // validation, checkpoint; of a stage that ran just now also total_seconds, peak_memory_bytes and
-  // phases (stage_meter.h).
-  nlohmann::ordered_json stages = nlohmann::ordered_json::array();
-  // The table a run starts with: pair, geometry, parameters, batch arithmetic, memory, time.
-  std::string plan;
+  std::vector<StageResult> stages;
+  // What a run starts with: pair, geometry, parameters, batch arithmetic, memory, time.
+  RunTable table;
   bool dry_run = false;
+  // {"stages": [..]}: each as StageResult::to_json(), or, of a dry run, its row of the table.
   nlohmann::ordered_json to_json() const;
   std::string summary() const;  // one line a stage
 };

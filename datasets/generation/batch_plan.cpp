@@ -14,9 +14,8 @@ namespace {
 constexpr int64_t kWindowBatches = 32;
 
 int64_t width(const PlannedSample& s, const SampleBuilder& builder) {
-  return std::max<int64_t>(
-      s.source_tokens + static_cast<int64_t>(builder.source().prefix_ids.size()),
-      s.target_tokens + static_cast<int64_t>(builder.target().prefix_ids.size()));
+  return std::max<int64_t>(s.source_tokens + builder.source().prefix_length(),
+                           s.target_tokens + builder.target().prefix_length());
 }
 
 // Cuts a window, sorted by length, into batches of at most batch_tokens padded tokens of one model.
@@ -60,9 +59,9 @@ void add_shards(BatchPlan& plan, const SampleBuilder& builder, const DataOptions
       target_widest = std::max<int64_t>(target_widest, s.target_tokens);
       ++count;
     }
-    plan.padded_tokens += count * (source_widest + target_widest +
-                                   static_cast<int64_t>(builder.source().prefix_ids.size()) +
-                                   static_cast<int64_t>(builder.target().prefix_ids.size()));
+    plan.padded_tokens +=
+        count * (source_widest + target_widest + builder.source().prefix_length() +
+                 builder.target().prefix_length());
     shard.last_batch = b + 1;
     const int64_t bytes =
         shard.source_rows * budget.source_row_bytes + shard.target_rows * budget.target_row_bytes;

@@ -16,12 +16,12 @@ namespace {
 
 using nlohmann::json;
 
-SampleSide record_side(const SpanSide& side, const SpanReader& reader) {
+SampleSide record_side(const SpanSide& side, const TextReader& reader) {
   SampleSide out;
   out.ids.assign(side.ids.begin(), side.ids.end());
   out.row_token = side.row_token;
   for (int32_t token : side.row_token)
-    out.row_position.push_back(token + static_cast<int32_t>(reader.prefix_ids.size()));
+    out.row_position.push_back(token + static_cast<int32_t>(reader.prefix_length()));
   return out;
 }
 
@@ -162,7 +162,7 @@ PrefillResult PairRun::timed_prefill(const CausalLM& model, Side side,
   const bool target = side == Side::kTarget;
   const double start = wall_seconds();
   PrefillResult result = prefill_spans(
-      model, (target ? job_.builder.target() : job_.builder.source()).prefix_ids, samples, side,
+      model, (target ? job_.builder.target() : job_.builder.source()).before, samples, side,
       {.queries = target && job_.info.queries,
        .attention_outputs = target && job_.info.attention_outputs});
   prefill_seconds_ += wall_seconds() - start;
@@ -178,8 +178,8 @@ PrefillResult PairRun::timed_prefill(const CausalLM& model, Side side,
 void PairRun::both(const CausalLM& source, const CausalLM& target,
                    const std::vector<int64_t>& shards, PairWriter& writer) {
   HostStaging source_staging(source.device()), target_staging(target.device());
-  const auto source_prefix = static_cast<int64_t>(job_.builder.source().prefix_ids.size());
-  const auto target_prefix = static_cast<int64_t>(job_.builder.target().prefix_ids.size());
+  const auto source_prefix = job_.builder.source().prefix_length();
+  const auto target_prefix = job_.builder.target().prefix_length();
   for (int64_t shard : shards) {
     const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(shard)];
     writer.begin_shard(shard, {planned.source_rows, planned.target_rows});
@@ -205,7 +205,7 @@ void PairRun::both(const CausalLM& source, const CausalLM& target,
 
 void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>& shards,
                               SourceStage& stage) {
-  const auto prefix = static_cast<int64_t>(job_.builder.source().prefix_ids.size());
+  const auto prefix = job_.builder.source().prefix_length();
   for (int64_t shard : shards) {
     if (stage.has(shard)) continue;
     stage.begin(shard);
@@ -229,7 +229,7 @@ void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>
 void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_t>& shards,
                                 SourceStage& stage, PairWriter& writer) {
   HostStaging staging(target.device());
-  const auto prefix = static_cast<int64_t>(job_.builder.target().prefix_ids.size());
+  const auto prefix = job_.builder.target().prefix_length();
   for (int64_t shard : shards) {
     const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(shard)];
     stage.open(shard);

@@ -7,7 +7,6 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/base/utf8.h"
-#include "kvlingua/bridge/open_model.h"
 #include "kvlingua/text/chat_template.h"
 
 namespace kvlingua {
@@ -73,29 +72,7 @@ bool renders_turns(const DataOptions& data) {
   return data.chat && (data.kind == "chat" || data.kind == "sharegpt");
 }
 
-SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
-                            int64_t max_positions, bool turns) {
-  SpanReader reader{.tokenizer = &tokenizer, .model = model.name, .max_positions = max_positions};
-  if (chat) {
-    const ChatFamily family = chat_family_of(model, tokenizer);
-    ChatOptions options;
-    options.enable_thinking = model.thinking;
-    reader.chat = to_string(family);
-    if (turns) {
-      reader.turns = family;
-      reader.system = model.system;
-      reader.options = options;
-    } else {
-      reader.prefix = chat_frame(family, model.system, options).before;
-    }
-  }
-  reader.prefix_ids =
-      prepend_bos(tokenizer, reader.prefix.empty() ? std::vector<int64_t>{}
-                                                   : tokenizer.encode(reader.prefix, false).ids);
-  return reader;
-}
-
-SampleBuilder::SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data,
+SampleBuilder::SampleBuilder(TextReader source, TextReader target, const DataOptions& data,
                              AlignmentKind alignment, uint64_t seed)
     : source_(std::move(source)),
       target_(std::move(target)),
@@ -120,12 +97,12 @@ void SampleBuilder::cut(std::string& text, Encoding& target) const {
   }
 }
 
-void SampleBuilder::check_length(const SpanReader& reader, size_t tokens, int64_t number) const {
-  const auto total = static_cast<int64_t>(reader.prefix_ids.size() + tokens);
+void SampleBuilder::check_length(const TextReader& reader, size_t tokens, int64_t number) const {
+  const auto total = static_cast<int64_t>(reader.before.size() + tokens);
   if (total <= reader.max_positions) return;
   throw Error({.code = ExitCode::kInput,
                .where = cat("document ", number),
-               .what = cat("longer than ", reader.model, " allows"),
+               .what = cat("longer than ", reader.name, " allows"),
                .got = cat(total, " tokens with the chat prefix"),
                .expected = cat("at most ", reader.max_positions),
                .remedy = "lower data.max_length"});
@@ -182,9 +159,9 @@ std::optional<SampleBuilder::Read> SampleBuilder::read_turns(const Document& doc
     messages.back().content = cut_at_character(messages.back().content, most);
     break;
   }
-  const auto render = [&](const SpanReader& reader) {
+  const auto render = [&](const TextReader& reader) {
     try {
-      return render_turns(*reader.turns, messages, reader.system, reader.options);
+      return render_turns(*reader.family, messages, reader.system, reader.chat);
     } catch (const Error& error) {
       ErrorParts parts = error.parts();
       parts.where = cat("document ", number, ", ", parts.where);
@@ -227,7 +204,7 @@ std::optional<BuiltSample> SampleBuilder::build(const Document& document, int64_
       return std::nullopt;
   }
   BuiltSample sample;
-  const bool turns = source_.turns && target_.turns && !document.messages.empty();
+  const bool turns = source_.every_turn && target_.every_turn && !document.messages.empty();
   const std::optional<Read> read =
       turns ? read_turns(document, number, sample) : read_text(document, sample);
   if (!read || read->source.size() == 0 || read->target.size() == 0) return std::nullopt;

@@ -17,10 +17,9 @@
 #include <vector>
 
 #include "datasets/corpus/corpus.h"
+#include "kvlingua/bridge/text_reader.h"
 #include "kvlingua/config/data_options.h"
-#include "kvlingua/config/pair_options.h"
 #include "kvlingua/text/alignment.h"
-#include "kvlingua/text/chat_template.h"
 #include "kvlingua/text/tokenizer.h"
 
 namespace kvlingua {
@@ -29,22 +28,6 @@ namespace kvlingua {
 // before it is tokenised.
 int64_t bytes_worth_reading(int64_t tokens);
 
-// How one model reads a span.
-struct SpanReader {
-  const Tokenizer* tokenizer = nullptr;
-  std::string model;                // its name, for messages
-  std::string chat;                 // template family; empty without chat
-  std::string prefix;               // text before the span
-  std::vector<int64_t> prefix_ids;  // BOS and the prefix
-  int64_t max_positions = 0;
-  // Conversations: the template writes every turn, and there is no prefix but BOS.
-  std::optional<ChatFamily> turns;
-  std::string system;
-  ChatOptions options;
-};
-// `turns`: of a corpus of conversations.
-SpanReader make_span_reader(const Tokenizer& tokenizer, const ModelOptions& model, bool chat,
-                            int64_t max_positions, bool turns = false);
 // Whether samples are conversations rendered by each model's own template: a corpus of chats, where
 // the recipe asks for chat.
 bool renders_turns(const DataOptions& data);
@@ -67,11 +50,11 @@ struct BuiltSample {
 class SampleBuilder {
  public:
   // `seed`: of validation and of subsampling, together with the document.
-  SampleBuilder(SpanReader source, SpanReader target, const DataOptions& data,
+  SampleBuilder(TextReader source, TextReader target, const DataOptions& data,
                 AlignmentKind alignment, uint64_t seed);
 
-  const SpanReader& source() const { return source_; }
-  const SpanReader& target() const { return target_; }
+  const TextReader& source() const { return source_; }
+  const TextReader& target() const { return target_; }
   // None when the document is left out: empty, shorter than data.min_length, or of the other split.
   // Longer ones than data.max_length target tokens are cut at a character. Throws Error (kInput)
   // when it is longer than a model allows, or when identity alignment is asked for and the models'
@@ -92,10 +75,10 @@ class SampleBuilder {
                                  BuiltSample& sample) const;
   void choose_rows(const Read& read, uint64_t seed, BuiltSample& sample) const;
   void cut(std::string& text, Encoding& target) const;
-  void check_length(const SpanReader& reader, size_t tokens, int64_t number) const;
+  void check_length(const TextReader& reader, size_t tokens, int64_t number) const;
   Alignment aligned(const Encoding& source, const Encoding& target, int64_t number) const;
 
-  SpanReader source_, target_;
+  TextReader source_, target_;
   DataOptions data_;
   AlignmentKind alignment_;
   uint64_t seed_;

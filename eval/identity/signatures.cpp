@@ -367,6 +367,52 @@ std::vector<Signature> only_length(std::vector<Signature> all) {
   return all;
 }
 
+namespace {
+
+Json permutation_json(const LeaveOut& headline, const IdentityOptions& options) {
+  const bool tested = !headline.null.empty();
+  return {{"n_permutations", options.permutations},
+          {"actual_score", headline.accuracy},
+          {"null_mean", tested ? stats::moments(headline.null).mean : 0},
+          {"null_std", tested ? stats::moments(headline.null).deviation : 0},
+          {"p_value", options.permutations > 0 ? Json(headline.p) : Json()},
+          {"significant", options.permutations > 0 && headline.p <= 0.05}};
+}
+
+Json accuracy_by_layer(const std::vector<Signature>& free, int64_t kinds, uint64_t seed) {
+  Json layers = Json::array();
+  for (size_t l = 0; 6 * l < free[0].features.size(); ++l) {
+    const LeaveOut one = leave_out(one_layer(free, l), kinds, 0, seed);
+    layers.push_back({{"layer", l}, {"accuracy", one.accuracy}});
+  }
+  return layers;
+}
+
+// "identity" where the headline is above each of `above` and above chance, "none" where it is within
+// the margin of one of them.
+Json verdict_of(const IdentityDesign& design, bool topics, const LeaveOut& headline,
+                const Json& above, const IdentityOptions& options) {
+  std::string verdict = "undecided", reason;
+  bool beats = design.wordings() > 1 && topics && headline.p <= 0.05, none = false;
+  for (const auto& [name, interval] : above.items()) {
+    beats = beats && interval["low"].get<double>() > 0;
+    none = none || interval["high"].get<double>() < options.margin;
+  }
+  if (design.wordings() < 2)
+    reason = "one wording a persona: a text cannot be told from who it describes";
+  else if (!topics)
+    reason = "no neutral topics to compare with";
+  else if (options.permutations == 0)
+    reason = "no permutation test";
+  else if (beats)
+    verdict = "identity";
+  else if (none)
+    verdict = "none";
+  return {{"identity", verdict}, {"reason", reason}};
+}
+
+}  // namespace
+
 Json analyse_signatures(const std::vector<Signature>& personas,
                         const std::vector<Signature>& topics, const IdentityDesign& design,
                         const IdentityOptions& options) {
@@ -413,28 +459,6 @@ Json analyse_signatures(const std::vector<Signature>& personas,
   if (options.extras)
     extras = extras_of(free, kinds, options,
                        [&](const LeaveOut& r, uint64_t stream) { return draws(free, r, stream); });
-  std::string verdict = "undecided", reason;
-  bool beats = design.wordings() > 1 && !topics.empty() && headline.p <= 0.05, none = false;
-  for (const auto& [name, interval] : above.items()) {
-    beats = beats && interval["low"].get<double>() > 0;
-    none = none || interval["high"].get<double>() < options.margin;
-  }
-  if (design.wordings() < 2)
-    reason = "one wording a persona: a text cannot be told from who it describes";
-  else if (topics.empty())
-    reason = "no neutral topics to compare with";
-  else if (options.permutations == 0)
-    reason = "no permutation test";
-  else if (beats)
-    verdict = "identity";
-  else if (none)
-    verdict = "none";
-  Json layers = Json::array();
-  for (size_t l = 0; 6 * l < free[0].features.size(); ++l) {
-    const LeaveOut one = leave_out(one_layer(free, l), kinds, 0, seed);
-    layers.push_back({{"layer", l}, {"accuracy", one.accuracy}});
-  }
-  const double null_mean = headline.null.empty() ? 0 : stats::moments(headline.null).mean;
   return {{"fingerprinting",
            {{"persona_stats", fingerprints(personas, design)}, {"total_samples", personas.size()}}},
           {"classification",
@@ -443,20 +467,14 @@ Json analyse_signatures(const std::vector<Signature>& personas,
             {"above", above},
             {"extras", extras},
             {"confusion_matrix", confusion(free, headline, kinds)},
-            {"permutation_test",
-             {{"n_permutations", options.permutations},
-              {"actual_score", headline.accuracy},
-              {"null_mean", null_mean},
-              {"null_std", headline.null.empty() ? 0 : stats::moments(headline.null).deviation},
-              {"p_value", options.permutations > 0 ? Json(headline.p) : Json()},
-              {"significant", options.permutations > 0 && headline.p <= 0.05}}},
+            {"permutation_test", permutation_json(headline, options)},
             {"chance_level", 1.0 / static_cast<double>(kinds)}}},
           {"pairwise_analysis",
            {{"pairwise_norm_comparisons", pairwise(personas, design, options)},
             {"pca_analysis", components_of(free, design)}}},
-          {"layer_analysis", {{"per_layer_accuracy", layers}}},
+          {"layer_analysis", {{"per_layer_accuracy", accuracy_by_layer(free, kinds, seed)}}},
           {"consistency", consistency(personas, design)},
-          {"verdict", {{"identity", verdict}, {"reason", reason}}}};
+          {"verdict", verdict_of(design, !topics.empty(), headline, above, options)}};
 }
 
 }  // namespace kvlingua

@@ -230,6 +230,15 @@ Json LayerFidelity::to_json() const {
   return json;
 }
 
+Json ConditionFidelity::mean_json() const {
+  return {{"key_r2", mean.key_r2},
+          {"value_r2", mean.value_r2},
+          {"key_cosine", mean.key_cosine},
+          {"value_cosine", mean.value_cosine},
+          {"attention_output_cosine", mean.attention_output_cosine},
+          {"hidden_drift", mean.hidden_drift}};
+}
+
 Json Fidelity::to_json() const {
   Json json{{"condition", condition},
             {"items", items},
@@ -239,14 +248,7 @@ Json Fidelity::to_json() const {
               {"own_keys", own_key_ranks},
               {"own_values", own_value_ranks}}}};
   for (const ConditionFidelity& one : conditions) {
-    json["conditions"][one.name] = {{"mean",
-                                     {{"key_r2", one.mean.key_r2},
-                                      {"value_r2", one.mean.value_r2},
-                                      {"key_cosine", one.mean.key_cosine},
-                                      {"value_cosine", one.mean.value_cosine},
-                                      {"attention_output_cosine", one.mean.attention_output_cosine},
-                                      {"hidden_drift", one.mean.hidden_drift}}},
-                                    {"layers", list_of(one.layers)}};
+    json["conditions"][one.name] = {{"mean", one.mean_json()}, {"layers", list_of(one.layers)}};
     if (one.name == condition) json["layers"] = list_of(one.layers);
   }
   return json;

@@ -170,6 +170,7 @@ struct ConditionFidelity {
   std::string name;
   LayerFidelity mean;  // over layers; errors, ranks and heads are not filled
   std::vector<LayerFidelity> layers;
+  nlohmann::ordered_json mean_json() const;
 };
 struct Fidelity {
   std::string condition;  // whose layers stand for the report: the gated one where it was measured

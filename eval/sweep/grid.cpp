@@ -8,17 +8,13 @@
 #include "eval/sweep/scales.h"
 #include "eval/sweep/trend.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string trimmed(const std::string& text) {
-  const size_t begin = text.find_first_not_of(" \t"), end = text.find_last_not_of(" \t");
-  return begin == std::string::npos ? std::string() : text.substr(begin, end - begin + 1);
-}
 
 // A scale's key stands for its model.
 std::string model_of(const std::string& name) {
@@ -43,10 +39,20 @@ GridPair pair_from(const std::string& text) {
   return pair;
 }
 
-Json interval_from(const Json& from) {
-  return {{"estimate", from.value("statistic", Json())},
-          {"low", from.value("low", Json())},
-          {"high", from.value("high", Json())}};
+Json known(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+
+Json interval_of(double estimate, double low, double high) {
+  return {{"estimate", known(estimate)}, {"low", known(low)}, {"high", known(high)}};
+}
+
+void add_cost(const CostRow& row, Json& cost) {
+  cost["bytes"] = row.bytes;
+  cost["tokens"] = row.tokens;
+  cost["translate_ms"] = row.translate_ms;
+  cost["prefill_ms"] = row.prefill_ms;
+  cost["ttft_ratio"] = row.ttft_ratio;
+  if (row.prefill_flops > 0)
+    cost["translate_by_prefill_flops"] = row.translate_flops / row.prefill_flops;
 }
 
 // Where the figure lies in a cell; null where it has none.
@@ -122,42 +128,32 @@ std::vector<GridPair> grid_pairs(const SweepOptions& options) {
   return pairs;
 }
 
-Json cell_figures(const Json& report, const Json& projector, const Json& seconds) {
-  const std::string gated = report.value("gated", std::string());
-  Json figures = {{"gated", gated},
-                  {"gate_met", report.value("gate_met", false)},
-                  {"verdict_line", report.value("verdict_line", std::string())}};
+Json cell_figures(const Report& report, const Json& projector, const Json& seconds) {
   Json verdicts = Json::object(), share = Json::object();
-  const Json criteria = report.value("criteria", Json::object());
-  for (const auto& [name, criterion] : criteria.items()) {
-    verdicts[name] = interval_from(criterion);
-    verdicts[name]["verdict"] = criterion.value("verdict", Json());
+  for (const CriterionResult& one : report.criteria) {
+    verdicts[one.name] = interval_of(one.statistic, one.low, one.high);
+    verdicts[one.name]["verdict"] = to_string(one.verdict);
   }
-  const Json families =
-      report.value("attribution", Json::object()).value("families", Json::object());
-  for (const auto& [family, kinds] : families.items())
-    for (const char* kind : {"exact", "nll"}) {
-      const Json::json_pointer at(cat("/", kind, "/conditions/", gated, "/share"));
-      if (kinds.contains(at) && kinds.at(at).is_object())
-        share[family][kind] = interval_from(kinds.at(at));
-    }
-  figures["criteria"] = verdicts;
-  figures["share"] = share;
-  const Json retention = report.value("retention", Json::object());
-  figures["retention"] = {{"nll", retention.value("nll", Json())},
-                          {"kl", retention.value("kl", Json())}};
-  const Json::json_pointer mean(cat("/fidelity/conditions/", gated, "/mean"));
-  figures["fidelity"] = report.contains(mean) ? report.at(mean) : Json::object();
-  figures["projector"] = projector;
-  figures["cost"] = {{"seconds", seconds}};
-  const Json latency = report.value("latency", Json());
-  if (latency.is_object()) {
-    for (const char* key : {"bytes", "tokens", "translate_ms", "prefill_ms", "ttft_ratio"})
-      figures["cost"][key] = latency.value(key, Json());
-    const double read = latency.value("prefill_flops", 0.0);
-    if (read > 0)
-      figures["cost"]["translate_by_prefill_flops"] = latency.value("translate_flops", 0.0) / read;
-  }
+  for (const AttributedFamily& family : report.attribution.families)
+    for (const auto& [kind, attributed] : {std::pair{"exact", &family.exact}, {"nll", &family.nll}})
+      for (const AttributedCondition& one : attributed->conditions)
+        if (one.name == report.gated && one.share)
+          share[family.family][kind] =
+              interval_of(one.share->statistic, one.share->low, one.share->high);
+  Json figures{
+      {"gated", report.gated},
+      {"gate_met", report.gate_met},
+      {"verdict_line", report.verdict_line},
+      {"criteria", verdicts},
+      {"share", share},
+      {"retention", {{"nll", known(report.retention.nll)}, {"kl", known(report.retention.kl)}}},
+      {"fidelity", Json::object()},
+      {"projector", projector},
+      {"cost", {{"seconds", seconds}}}};
+  if (report.fidelity)
+    for (const ConditionFidelity& one : report.fidelity->conditions)
+      if (one.name == report.gated) figures["fidelity"] = one.mean_json();
+  if (report.latency) add_cost(report.latency->median, figures["cost"]);
   return figures;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "eval/report/report.h"
 #include "kvlingua/config/sweep_options.h"
 
 namespace kvlingua {
@@ -23,10 +24,9 @@ struct GridPair {
 // Throws Error (kUsage): sources without targets, a pair that is not of that form.
 std::vector<GridPair> grid_pairs(const SweepOptions& options);
 
-// The figures of one finished cell from report.json; `projector`: {kind, parameters}; `train`, the
-// stages as train --json gives them.
-nlohmann::ordered_json cell_figures(const nlohmann::ordered_json& report,
-                                    const nlohmann::ordered_json& projector,
+// The figures of one finished cell; `projector`: {kind, parameters}; `seconds`: that each step took,
+// by its name.
+nlohmann::ordered_json cell_figures(const Report& report, const nlohmann::ordered_json& projector,
                                     const nlohmann::ordered_json& seconds);
 
 struct GridCell {

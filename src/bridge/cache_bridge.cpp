@@ -53,11 +53,6 @@ double seconds_after(const at::Tensor& result) {
 
 }  // namespace
 
-Reader reader_of(const OpenModel& opened) {
-  return Reader::make(opened.model, opened.tokenizer(),
-                      chat_frame_of(opened.files.options, opened.tokenizer()));
-}
-
 CacheBridge::CacheBridge(const OpenModel& source, const OpenModel& target,
                          const Projector& projector, AlignmentKind alignment)
     : projector_(&projector), alignment_(alignment) {

@@ -47,6 +47,94 @@ void check_sample(const FusionSample& s) {
            cat(s.selector.size(), " selectors, ", s.labels.size(), " labels"), cat(n, " tokens"));
 }
 
+// Every sample cut into its sections.
+std::vector<std::vector<Run>> runs_of(const std::vector<FusionSample>& samples) {
+  if (samples.empty()) refuse("no samples", "0", "at least one");
+  std::vector<std::vector<Run>> runs;
+  for (const FusionSample& s : samples) {
+    check_sample(s);
+    if (s.source_ids.size() != samples[0].source_ids.size())
+      refuse("samples with different numbers of sources", cat(s.source_ids.size()),
+             cat(samples[0].source_ids.size()));
+    runs.push_back(cut(s));
+  }
+  return runs;
+}
+
+struct SectionSize {
+  int64_t width = 0, selector = 0;
+};
+
+// Of section k: the longest of all samples that have one, at most `most`, and their one selector.
+SectionSize size_of(const std::vector<std::vector<Run>>& runs, size_t k, int64_t most) {
+  SectionSize size;
+  bool first = true;
+  for (const auto& r : runs) {
+    if (k >= r.size()) continue;
+    if (!first && r[k].selector != size.selector) {
+      refuse(cat("samples select differently in section ", k), cat(r[k].selector),
+             cat(size.selector, ", as the first sample"));
+    }
+    size.selector = r[k].selector;
+    first = false;
+    size.width = std::max(size.width, static_cast<int64_t>(r[k].end - r[k].begin));
+  }
+  size.width = std::min(size.width, most);
+  return size;
+}
+
+// Padding alone.
+FusionSection empty_section(const std::vector<FusionSample>& samples, const SectionSize& size,
+                            int64_t pad_id) {
+  const std::vector<int64_t> shape{static_cast<int64_t>(samples.size()), size.width};
+  FusionSection section{.selector = size.selector};
+  section.target.ids_BT = at::full(shape, pad_id, at::kLong);
+  section.target.mask_BT = at::zeros(shape, at::kBool);
+  section.target.positions_BT = at::zeros(shape, at::kLong);
+  for (size_t j = 0; j < samples[0].source_ids.size(); ++j) {
+    section.source_ids.push_back(at::full(shape, pad_id, at::kLong));
+    section.source_masks.push_back(at::zeros(shape, at::kBool));
+  }
+  return section;
+}
+
+// One sample's part of a section into its row. Returns how many real tokens the target has there.
+int64_t fill_row(const FusionSample& s, const Run& run, int64_t row, FusionSection& section,
+                 const at::Tensor& labels) {
+  const int64_t width = labels.size(1);
+  const auto begin = static_cast<int64_t>(run.begin);
+  const int64_t n = std::min(static_cast<int64_t>(run.end) - begin, width);
+  const auto put = [&](const at::Tensor& into, const std::vector<int64_t>& from) {
+    std::copy_n(from.begin() + begin, n, into.data_ptr<int64_t>() + row * width);
+  };
+  const auto mark = [&](const at::Tensor& into, const std::vector<bool>* real) {
+    bool* out = into.data_ptr<bool>() + row * width;
+    for (int64_t i = 0; i < n; ++i)
+      out[i] = real == nullptr || (*real)[static_cast<size_t>(begin + i)];
+    return std::count(out, out + n, true);
+  };
+  put(section.target.ids_BT, s.target_ids);
+  put(labels, s.labels);
+  for (size_t j = 0; j < s.source_ids.size(); ++j) {
+    put(section.source_ids[j], s.source_ids[j]);
+    mark(section.source_masks[j], s.source_real.empty() ? nullptr : &s.source_real[j]);
+  }
+  int64_t* positions = section.target.positions_BT.data_ptr<int64_t>() + row * width;
+  std::iota(positions, positions + n, begin);
+  return mark(section.target.mask_BT, s.target_real.empty() ? nullptr : &s.target_real);
+}
+
+// What the last section teaches.
+void gather_answers(const at::Tensor& labels, FusionBatch& batch) {
+  const at::Tensor next = labels.narrow(1, std::min<int64_t>(1, labels.size(1)),
+                                        std::max<int64_t>(labels.size(1) - 1, 0));
+  batch.logit_positions = next.ne(kIgnoredLabel).nonzero();
+  batch.answers = next.masked_select(next.ne(kIgnoredLabel));
+  if (batch.answers.numel() == 0)
+    refuse("nothing is left to learn", "no labels in the last section",
+           "an answer; raise max_length");
+}
+
 }  // namespace
 
 FusionSample chat_fusion_sample(const std::vector<int64_t>& ids, int64_t prompt_tokens) {
@@ -80,85 +168,26 @@ FusionBatch FusionBatch::to(at::Device device) const {
 
 FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad_id,
                            int64_t max_tokens) {
-  if (samples.empty()) refuse("no samples", "0", "at least one");
-  std::vector<std::vector<Run>> runs;
-  size_t sections = 0;
-  for (const FusionSample& s : samples) {
-    check_sample(s);
-    if (s.source_ids.size() != samples[0].source_ids.size())
-      refuse("samples with different numbers of sources", cat(s.source_ids.size()),
-             cat(samples[0].source_ids.size()));
-    runs.push_back(cut(s));
-    sections = std::max(sections, runs.back().size());
-  }
-  const auto rows = static_cast<int64_t>(samples.size());
-  const size_t sources = samples[0].source_ids.size();
+  const std::vector<std::vector<Run>> runs = runs_of(samples);
+  const size_t sections = std::ranges::max(runs, {}, &std::vector<Run>::size).size();
   FusionBatch batch;
-  at::Tensor labels;
+  at::Tensor labels;  // of the newest section
   int64_t left = max_tokens > 0 ? max_tokens : INT64_MAX;
   for (size_t k = 0; k < sections && left > 0; ++k) {
-    FusionSection section;
-    int64_t width = 0;
-    bool first = true;
-    for (const auto& r : runs) {
-      if (k >= r.size()) continue;
-      if (!first && r[k].selector != section.selector) {
-        refuse(cat("samples select differently in section ", k), cat(r[k].selector),
-               cat(section.selector, ", as the first sample"));
-      }
-      section.selector = r[k].selector;
-      first = false;
-      width = std::max(width, static_cast<int64_t>(r[k].end - r[k].begin));
-    }
-    width = std::min(width, left);
-    left -= width;
-    section.target.ids_BT = at::full({rows, width}, pad_id, at::kLong);
-    section.target.mask_BT = at::zeros({rows, width}, at::kBool);
-    section.target.positions_BT = at::zeros({rows, width}, at::kLong);
-    for (size_t j = 0; j < sources; ++j) {
-      section.source_ids.push_back(at::full({rows, width}, pad_id, at::kLong));
-      section.source_masks.push_back(at::zeros({rows, width}, at::kBool));
-    }
-    labels = at::full({rows, width}, kIgnoredLabel, at::kLong);
-    for (int64_t row = 0; row < rows; ++row) {
-      const auto& r = runs[static_cast<size_t>(row)];
-      const FusionSample& s = samples[static_cast<size_t>(row)];
-      if (k >= r.size()) continue;
-      const auto begin = static_cast<int64_t>(r[k].begin);
-      const int64_t n = std::min(static_cast<int64_t>(r[k].end) - begin, width);
-      const auto put = [&](const at::Tensor& into, const std::vector<int64_t>& from) {
-        std::copy_n(from.begin() + begin, n, into.data_ptr<int64_t>() + row * width);
-      };
-      put(section.target.ids_BT, s.target_ids);
-      put(labels, s.labels);
-      const auto mark = [&](const at::Tensor& into, const std::vector<bool>* real) {
-        bool* out = into.data_ptr<bool>() + row * width;
-        for (int64_t i = 0; i < n; ++i) {
-          out[i] = real == nullptr || (*real)[static_cast<size_t>(begin + i)];
-        }
-        return std::count(out, out + n, true);
-      };
-      for (size_t j = 0; j < sources; ++j) {
-        put(section.source_ids[j], s.source_ids[j]);
-        mark(section.source_masks[j], s.source_real.empty() ? nullptr : &s.source_real[j]);
-      }
-      batch.tokens +=
-          mark(section.target.mask_BT, s.target_real.empty() ? nullptr : &s.target_real);
-      int64_t* positions = section.target.positions_BT.data_ptr<int64_t>() + row * width;
-      std::iota(positions, positions + n, begin);
-    }
+    const SectionSize size = size_of(runs, k, left);
+    left -= size.width;
+    FusionSection section = empty_section(samples, size, pad_id);
+    labels = at::full_like(section.target.ids_BT, kIgnoredLabel);
+    for (size_t row = 0; row < samples.size(); ++row)
+      if (k < runs[row].size())
+        batch.tokens +=
+            fill_row(samples[row], runs[row][k], static_cast<int64_t>(row), section, labels);
     batch.sections.push_back(std::move(section));
   }
   if (batch.sections.size() < 2)
     refuse("only one section is left", cat(batch.sections.size()),
            "a fused prompt and an answer; raise max_length");
-  const at::Tensor next = labels.narrow(1, std::min<int64_t>(1, labels.size(1)),
-                                        std::max<int64_t>(labels.size(1) - 1, 0));
-  batch.logit_positions = next.ne(kIgnoredLabel).nonzero();
-  batch.answers = next.masked_select(next.ne(kIgnoredLabel));
-  if (batch.answers.numel() == 0)
-    refuse("nothing is left to learn", "no labels in the last section",
-           "an answer; raise max_length");
+  gather_answers(labels, batch);
   return batch;
 }
 

@@ -41,8 +41,8 @@ size_t find_content(const std::string& text, const std::string& content, size_t 
   return first;
 }
 
-Rendered render(const std::vector<ChatMessage>& messages, const ChatReader& reader) {
-  const std::string text = render_chat(reader.family, messages, {.add_generation_prompt = false});
+Rendered render(const std::vector<ChatMessage>& messages, const TextReader& reader) {
+  const std::string text = render_chat(*reader.family, messages, {.add_generation_prompt = false});
   Rendered out{.encoding = reader.tokenizer->encode(text, false)};
   const auto& offsets = out.encoding.offsets;
   const auto count = static_cast<int64_t>(offsets.size());
@@ -120,8 +120,8 @@ int64_t TokenAligner::find(int64_t id) const {
   return ids[best];
 }
 
-FusionSample aligned_chat_sample(const std::vector<ChatMessage>& messages, const ChatReader& target,
-                                 const ChatReader& source, TokenAligner& aligner) {
+FusionSample aligned_chat_sample(const std::vector<ChatMessage>& messages, const TextReader& target,
+                                 const TextReader& source, TokenAligner& aligner) {
   const Rendered mine = render(messages, target), theirs = render(messages, source);
   const int64_t target_pad = pad_of(*target.tokenizer).value_or(0),
                 source_pad = pad_of(*source.tokenizer).value_or(0);

@@ -32,20 +32,4 @@ OpenModel open_model(const ModelOptions& options, at::Device device) {
   return {std::move(files), std::move(model)};
 }
 
-ChatFamily chat_family_of(const ModelOptions& options, const Tokenizer& tokenizer) {
-  if (options.chat.empty() || options.chat == "auto") return recognise_chat_family(tokenizer);
-  if (const auto named = chat_family_from_name(options.chat)) return *named;
-  throw Error({.code = ExitCode::kUsage,
-               .where = cat("model ", printable(options.name), ": chat"),
-               .what = "unknown chat template family",
-               .got = printable(options.chat),
-               .expected = "auto, qwen2.5, qwen3, smollm2, zephyr, llama3 or plain"});
-}
-
-ChatFrame chat_frame_of(const ModelOptions& options, const Tokenizer& tokenizer) {
-  ChatOptions chat;
-  chat.enable_thinking = options.thinking;
-  return chat_frame(chat_family_of(options, tokenizer), options.system, chat);
-}
-
 }  // namespace kvlingua

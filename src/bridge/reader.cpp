@@ -4,30 +4,24 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
 
-Reader Reader::make(const CausalLM& model, const Tokenizer& tokenizer, const ChatFrame& frame) {
-  if (tokenizer.vocab_size() > model.config().vocab_size && model.config().vocab_size > 0) {
+Reader Reader::make(const CausalLM& model, TextReader text) {
+  const int64_t entries = text.tokenizer->vocab_size(), known = model.config().vocab_size;
+  if (entries > known && known > 0) {
     // Ids beyond the embedding would only fail in the middle of a run.
     throw Error({.code = ExitCode::kInput,
                  .where = "model",
                  .what = "tokenizer and model do not belong together",
-                 .got = cat("a tokenizer of ", tokenizer.vocab_size(), " entries"),
-                 .expected = cat("at most ", model.config().vocab_size)});
+                 .got = cat("a tokenizer of ", entries, " entries"),
+                 .expected = cat("at most ", known)});
   }
-  Reader reader;
+  Reader reader{std::move(text)};
   reader.model = &model;
-  reader.tokenizer = &tokenizer;
-  reader.frame = frame;
-  reader.before = prepend_bos(tokenizer, reader.encode(frame.before));
-  reader.stop_ids = model.config().eos_ids;
-  if (const auto eos = tokenizer.eos_id();
-      eos &&
-      std::find(reader.stop_ids.begin(), reader.stop_ids.end(), *eos) == reader.stop_ids.end())
-    reader.stop_ids.push_back(*eos);
   if (!reader.before.empty()) {
     const at::NoGradGuard no_grad;
     reader.prefix = model.prefill(TokenBatch::from_rows({reader.before})).cache;
@@ -35,12 +29,9 @@ Reader Reader::make(const CausalLM& model, const Tokenizer& tokenizer, const Cha
   return reader;
 }
 
-std::vector<int64_t> Reader::encode(std::string_view text) const {
-  return text.empty() ? std::vector<int64_t>{} : tokenizer->encode(text, false).ids;
-}
-
-std::string Reader::decode(const std::vector<int64_t>& ids) const {
-  return ids.empty() ? "" : tokenizer->decode(ids, true);
+Reader reader_of(const OpenModel& opened, const ModelOptions& options) {
+  return Reader::make(opened.model,
+                      TextReader::of(opened.tokenizer(), options, opened.model.config()));
 }
 
 KvCache repeat_rows(const KvCache& cache, int64_t count) {

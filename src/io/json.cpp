@@ -16,8 +16,6 @@
 namespace kvlingua {
 namespace {
 
-using Json = nlohmann::json;
-
 // "[json.exception.parse_error.101] parse error at line 1, column 5: syntax ..." without its
 // bracketed identifier.
 std::string reason(const std::exception& error) {
@@ -26,9 +24,16 @@ std::string reason(const std::exception& error) {
   return printable(end == std::string::npos ? text : text.substr(end + 2), 240);
 }
 
-// Builds the value while parsing, so that depth and repeated keys are seen as they come.
+// Builds the value while parsing, so that depth and repeated keys are seen as they come. Of either
+// kind of nlohmann's JSON: members sorted, or in their order.
+template <class Json>
 class Builder : public nlohmann::json_sax<Json> {
  public:
+  using typename nlohmann::json_sax<Json>::number_integer_t;
+  using typename nlohmann::json_sax<Json>::number_unsigned_t;
+  using typename nlohmann::json_sax<Json>::number_float_t;
+  using typename nlohmann::json_sax<Json>::string_t;
+  using typename nlohmann::json_sax<Json>::binary_t;
   Builder(const std::string& where, size_t max_depth) : where_(where), max_depth_(max_depth) {}
 
   Json take() { return std::move(root_); }
@@ -46,15 +51,16 @@ class Builder : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    auto& members = *open_.back()->get_ptr<Json::object_t*>();
+    auto& members = *open_.back()->template get_ptr<typename Json::object_t*>();
     const auto [it, fresh] = members.emplace(std::move(name), nullptr);
     if (!fresh) refuse(cat("duplicate key \"", printable(it->first), "\""));
     slot_ = &it->second;
     return true;
   }
 
-  bool parse_error(size_t, const std::string&, const Json::exception& error) override {
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
     refuse(cat("malformed JSON: ", reason(error)));
+    return false;
   }
 
  private:
@@ -68,7 +74,7 @@ class Builder : public nlohmann::json_sax<Json> {
       return &root_;
     }
     if (open_.back()->is_array()) {
-      auto& elements = *open_.back()->get_ptr<Json::array_t*>();
+      auto& elements = *open_.back()->template get_ptr<typename Json::array_t*>();
       elements.push_back(std::move(value));
       return &elements.back();
     }
@@ -100,12 +106,22 @@ class Builder : public nlohmann::json_sax<Json> {
   Json* slot_ = nullptr;
 };
 
+template <class Json>
+Json parse_as(std::string_view text, const std::string& where, size_t max_depth) {
+  Builder<Json> builder(where, max_depth);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
 }  // namespace
 
 nlohmann::json parse_json(std::string_view text, const std::string& where, size_t max_depth) {
-  Builder builder(where, max_depth);
-  Json::sax_parse(text.begin(), text.end(), &builder);
-  return builder.take();
+  return parse_as<nlohmann::json>(text, where, max_depth);
+}
+
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& where,
+                                          size_t max_depth) {
+  return parse_as<nlohmann::ordered_json>(text, where, max_depth);
 }
 
 std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) {

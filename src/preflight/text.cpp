@@ -1,3 +1,4 @@
+// A preflight as people read it: the machine, the plan a stage a line, the small run, the problems.
 #include <torch/version.h>
 
 #include <iomanip>

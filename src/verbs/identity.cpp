@@ -1,3 +1,5 @@
+// The verb identity: which persona a system prompt gave a model, recognised from its caches, and
+// whether a projector carries that across (eval/personas/).
 #include <algorithm>
 #include <optional>
 
@@ -251,56 +253,90 @@ Signatures measure_signatures(const GeometryRun& run, const Scale& scale,
   return out;
 }
 
-// `context` where a recipe was named: its run holds the projector of identity transfer.
-StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
-                          const IdentityOptions& options, const RunContext* context) {
-  const IdentityDesign design = design_of(options);
-  const std::string id = model_id(scale.model, scale.quantize);
-  const Signatures signatures = measure_signatures(run, scale, options, design);
-  const MeasureResult& measured = signatures.measured;
-  const Planned& planned = signatures.planned;
-  const SystemTexts& texts = signatures.texts;
+// Measurements as what is classified; of those that failed, why.
+struct Sorted {
   std::vector<Signature> personas, topics;
   Json failed = Json::array();
-  for (size_t i = 0; i < measured.measurements.size(); ++i) {
-    const Measurement& m = measured.measurements[i];
+};
+Sorted sorted(const Signatures& signatures, const std::string& model) {
+  Sorted out;
+  for (size_t i = 0; i < signatures.measured.measurements.size(); ++i) {
+    const Measurement& m = signatures.measured.measurements[i];
     if (!m.ok()) {
-      failed.push_back({{"prompt", m.id}, {"reason", m.failure}});
+      out.failed.push_back({{"prompt", m.id}, {"reason", m.failure}});
       continue;
     }
-    Signature s = planned.places[i];
+    Signature s = signatures.planned.places[i];
     s.features = signature_features(m.geometry);
     s.length = static_cast<double>(m.cache_tokens);
-    (planned.topic[i] ? topics : personas).push_back(std::move(s));
+    (signatures.planned.topic[i] ? out.topics : out.personas).push_back(std::move(s));
   }
-  if (personas.empty())
+  if (out.personas.empty())
     throw Error({.code = ExitCode::kInput,
-                 .where = scale.model,
+                 .where = model,
                  .what = "no prompt could be measured",
-                 .got = failed[0]["reason"]});
+                 .got = out.failed[0]["reason"]});
+  return out;
+}
+
+Json metadata_of(const GeometryRun& run, const Scale& scale, const IdentityOptions& options,
+                 const IdentityDesign& design, const Signatures& signatures) {
   const Json environment = report::environment_block(run.device);
+  const SystemTexts& texts = signatures.texts;
   SectionOnly section{options};
   Json names = Json::object(), groups = Json::array();
   for (const Persona& p : design.personas) names[p.key] = p.name;
   for (const PromptGroup& g : design.groups) groups.push_back(g.name);
-  Json results = {
-      {"metadata",
-       {{"experiment", "identity_signatures"},
-        {"version", "2.0-publication"},
-        {"timestamp", environment["timestamp"]},
-        {"environment", environment},
-        {"args", options_to_json(visit_of(section))},
-        {"model", scale.model},
-        {"quantized", scale.quantize},
-        {"personas", names},
-        {"n_personas", design.personas.size()},
-        {"n_wordings", design.wordings()},
-        {"n_prompts", design.prompts()},
-        {"prompt_groups", groups},
-        {"runs_per_prompt", run.runs},
-        {"system_tokens",
-         {{"shortest", texts.shortest}, {"longest", texts.longest}, {"equal", texts.equal}}},
-        {"total_inferences", planned.requests.size()}}}};
+  return {{"experiment", "identity_signatures"},
+          {"version", "2.0-publication"},
+          {"timestamp", environment["timestamp"]},
+          {"environment", environment},
+          {"args", options_to_json(visit_of(section))},
+          {"model", scale.model},
+          {"quantized", scale.quantize},
+          {"personas", names},
+          {"n_personas", design.personas.size()},
+          {"n_wordings", design.wordings()},
+          {"n_prompts", design.prompts()},
+          {"prompt_groups", groups},
+          {"runs_per_prompt", run.runs},
+          {"system_tokens",
+           {{"shortest", texts.shortest}, {"longest", texts.longest}, {"equal", texts.equal}}},
+          {"total_inferences", signatures.planned.requests.size()}};
+}
+
+report::ReportFiles files_of(const GeometryRun& run, const std::string& id, const Json& results) {
+  const auto named = [&](const char* ending) {
+    return run.results / cat("identity_signatures_", id, "_", ending);
+  };
+  return {named("results.json"),
+          named("report.md"),
+          named("report.html"),
+          {{named("pairs.csv"), report::csv(kPairHead, pair_rows(results))},
+           {named("accuracy.csv"), report::csv(kRowHead, accuracy_rows(results))},
+           {named("transfer.csv"), report::csv(kTransferHead, transfer_rows(results))}}};
+}
+
+std::string text_of(const Json& results) {
+  std::string text = verdict_text(results) + "\n";
+  for (const Row& row : accuracy_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
+  for (const Row& row : recognition_rows(results))
+    text += cat("self-recognition, ", row[0], ": ", row[1], " ", row[3], "\n");
+  if (const std::string line = transfer_text(results); !line.empty()) text += line + "\n";
+  for (const Row& row : transfer_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
+  for (const Json& f : results["failed_prompts"])
+    text += cat("  failed: ", f["prompt"].get<std::string>(), ": ", f["reason"].get<std::string>(),
+                "\n");
+  return text;
+}
+
+// `context` where a recipe was named: its run holds the projector of identity transfer.
+StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
+                          const IdentityOptions& options, const RunContext* context) {
+  const IdentityDesign design = design_of(options);
+  const Signatures signatures = measure_signatures(run, scale, options, design);
+  auto [personas, topics, failed] = sorted(signatures, scale.model);
+  Json results = {{"metadata", metadata_of(run, scale, options, design, signatures)}};
   results.update(analyse_signatures(personas, topics, design, options));
   Json more = signatures.recognition;
   if (context != nullptr && (options.recognition || options.transfer))
@@ -313,29 +349,12 @@ StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
     results.update(more);
   }
   results["failed_prompts"] = failed;
-  const report::ReportFiles files{run.results / cat("identity_signatures_", id, "_results.json"),
-                                  run.results / cat("identity_signatures_", id, "_report.md"),
-                                  run.results / cat("identity_signatures_", id, "_report.html"),
-                                  {{run.results / cat("identity_signatures_", id, "_pairs.csv"),
-                                    report::csv(kPairHead, pair_rows(results))},
-                                   {run.results / cat("identity_signatures_", id, "_accuracy.csv"),
-                                    report::csv(kRowHead, accuracy_rows(results))},
-                                   {run.results / cat("identity_signatures_", id, "_transfer.csv"),
-                                    report::csv(kTransferHead, transfer_rows(results))}}};
+  const report::ReportFiles files = files_of(run, model_id(scale.model, scale.quantize), results);
   const std::string sha =
       report::write_files(files, results, body_markdown(results), body_html(results, design));
-  std::string text = verdict_text(results) + "\n";
-  for (const Row& row : accuracy_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
-  for (const Row& row : recognition_rows(results))
-    text += cat("self-recognition, ", row[0], ": ", row[1], " ", row[3], "\n");
-  if (const std::string line = transfer_text(results); !line.empty()) text += line + "\n";
-  for (const Row& row : transfer_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
-  for (const Json& f : failed)
-    text += cat("  failed: ", f["prompt"].get<std::string>(), ": ", f["reason"].get<std::string>(),
-                "\n");
-  text += cat("results: ", files.json.string(), "\nsha256: ", sha,
-              "\nreport: ", files.html.string(), "\n");
-  return {text, results, failed.empty() ? ExitCode::kOk : ExitCode::kFailed};
+  return {cat(text_of(results), "results: ", files.json.string(), "\nsha256: ", sha,
+              "\nreport: ", files.html.string(), "\n"),
+          results, failed.empty() ? ExitCode::kOk : ExitCode::kFailed};
 }
 
 }  // namespace

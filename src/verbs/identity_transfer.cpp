@@ -105,8 +105,8 @@ Json model_recognition(const OpenedModel& opened, const IdentityDesign& design,
                        bool resume) {
   std::optional<Reader> reader;
   const std::string why = failure_of([&] {
-    reader = Reader::make(opened.model, opened.tokenizer,
-                          chat_frame(recognise_chat_family(opened.tokenizer)));
+    reader =
+        Reader::make(opened.model, TextReader::of(opened.tokenizer, {}, opened.model.config()));
   });
   if (!reader) return {{"self_recognition", {{"reason", why}}}, {"failed", Json::array()}};
   const SystemTexts texts = system_texts(design, opened.tokenizer, options.equal_length);

@@ -80,7 +80,8 @@ StageOutcome train_stage(const Recipe& recipe, const RunContext& context) {
     return train_more_seeds(recipe, context, train_stage(recipe, one));
   }
   const TrainResult result = kvlingua::train(recipe, context);
-  return {context.dry_run ? dry_run_text(recipe, result.plan) : result.summary(), result.to_json()};
+  return {context.dry_run ? dry_run_text(recipe, result.table.text()) : result.summary(),
+          result.to_json()};
 }
 
 StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {

@@ -139,9 +139,8 @@ Json work_on(const Cell& cell) {
   timed("train", [&] { return train(cell.recipe, cell.context); });
   const EvaluateResult judged =
       timed("evaluate", [&] { return evaluate(cell.recipe, cell.context); });
-  const Json report = judged.to_json();
-  const std::string gated = report.value("gated", std::string());
-  const Judged projector = timed("geometry", [&] { return look_at_projector(cell, gated); });
+  const Report& report = judged.report.value();
+  const Judged projector = timed("geometry", [&] { return look_at_projector(cell, report.gated); });
   Json figures = cell_figures(report, projector.projector, seconds);
   if (!projector.geometry.is_null()) figures["geometry"] = projector.geometry;
   return figures;
@@ -156,9 +155,8 @@ double billions_of(const ModelOptions& options) {
 Json kept_figures(const Cell& cell) {
   std::error_code ignored;
   if (!cell.context.resume || !fs::exists(cell.kept(), ignored)) return nullptr;
-  const Json kept = Json::parse(read_text_file(cell.kept()), nullptr, false);
-  return kept.is_object() && kept.value("mark", std::string()) == cell.mark() ? kept["figures"]
-                                                                              : Json();
+  const Json kept = parse_ordered_json(read_text_file(cell.kept()), cell.kept().string());
+  return kept.value("mark", std::string()) == cell.mark() ? kept.value("figures", Json()) : Json();
 }
 
 GridCell run_cell(const Cell& cell, const GridPair& pair) {

@@ -45,8 +45,7 @@ int run(int argc, char** argv) {
   set_progress_mode(ProgressMode::kNone);
   const CausalLM model = CausalLM::load(directory);
   const Tokenizer tokenizer = Tokenizer::from_directory(directory);
-  const Reader reader =
-      Reader::make(model, tokenizer, chat_frame(recognise_chat_family(tokenizer)));
+  const Reader reader = Reader::make(model, TextReader::of(tokenizer, {}, model.config()));
   const IdentityProjector identity(model.kv_shape(), model.kv_shape());
   options.families = {"identity"};
   options.forms = {"question"};

@@ -82,8 +82,8 @@ double prefill_alone(const Recipe& recipe) {
                  target = CausalLM::load(recipe.pair.target.name);
   const Tokenizer st = Tokenizer::from_directory(recipe.pair.source.name),
                   tt = Tokenizer::from_directory(recipe.pair.target.name);
-  const SampleBuilder builder(make_span_reader(st, recipe.pair.source, true, 1 << 20),
-                              make_span_reader(tt, recipe.pair.target, true, 1 << 20), recipe.data,
+  const SampleBuilder builder(TextReader::of(st, recipe.pair.source, source.config()),
+                              TextReader::of(tt, recipe.pair.target, target.config()), recipe.data,
                               AlignmentKind::kLastChar, 1);
   const auto corpus = open_corpus(recipe.data);
   const BatchPlan plan = plan_batches(*corpus, builder, recipe.data, 1,
@@ -94,8 +94,8 @@ double prefill_alone(const Recipe& recipe) {
     batches.push_back(batch_records({*corpus, builder, plan, info}, b));
   const double start = now();
   for (const auto& batch : batches) {
-    prefill_spans(source, builder.source().prefix_ids, batch, Side::kSource);
-    prefill_spans(target, builder.target().prefix_ids, batch, Side::kTarget);
+    prefill_spans(source, builder.source().before, batch, Side::kSource);
+    prefill_spans(target, builder.target().before, batch, Side::kTarget);
   }
   return now() - start;
 }

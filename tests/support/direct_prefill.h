@@ -5,17 +5,17 @@
 #include <cstdint>
 #include <vector>
 
-#include "datasets/generation/sample_builder.h"
+#include "kvlingua/bridge/text_reader.h"
 #include "kvlingua/model/causal_lm.h"
 
 namespace kvlingua::testing {
 
-inline KvCache direct_prefill(const CausalLM& model, const SpanReader& reader,
+inline KvCache direct_prefill(const CausalLM& model, const TextReader& reader,
                               const std::vector<int32_t>& ids) {
-  std::vector<int64_t> row = reader.prefix_ids;
+  std::vector<int64_t> row = reader.before;
   row.insert(row.end(), ids.begin(), ids.end());
   const KvCache cache = model.prefill(TokenBatch::from_rows({row})).cache.unrotated();
-  return cache.slice(static_cast<int64_t>(reader.prefix_ids.size()), cache.tokens());
+  return cache.slice(reader.prefix_length(), cache.tokens());
 }
 
 }  // namespace kvlingua::testing

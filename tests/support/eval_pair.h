@@ -60,7 +60,8 @@ inline CausalLM small_model(Architecture architecture, uint64_t seed = 1,
 struct SelfPair {
   explicit SelfPair(Architecture architecture, const LoadOptions& load = {})
       : model(small_model(architecture, 1, load)),
-        reader(Reader::make(model, small_tokenizer(), chat_frame(ChatFamily::kSmolLM2))),
+        reader(Reader::make(
+            model, TextReader::of(small_tokenizer(), {.chat = "smollm2"}, model.config()))),
         identity(model.kv_shape(), model.kv_shape()) {}
 
   EvaluationInput input(std::vector<Probe> probes, std::vector<std::string> conditions) const {

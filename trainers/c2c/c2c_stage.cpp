@@ -91,11 +91,11 @@ C2cStage::C2cStage(TrainRun& run)
 
 FusionCorpus C2cStage::corpus() const {
   const PairOptions& pair = recipe().pair;
-  const ChatReader target{&target_.tokenizer(), chat_family_of(pair.target, target_.tokenizer())};
-  const ChatReader source{&source_.tokenizer(),
-                          pair.alignment == "identity"
-                              ? target.family
-                              : chat_family_of(pair.source, source_.tokenizer())};
+  const TextReader target =
+      TextReader::of(target_.tokenizer(), pair.target, target_.model.config());
+  ModelOptions reads = pair.source;
+  if (pair.alignment == "identity") reads.chat = to_string(*target.family);  // its tokens, its chat
+  const TextReader source = TextReader::of(source_.tokenizer(), reads, source_.model.config());
   FusionCorpus corpus =
       make_fusion_corpus(recipe(), target, source, source_.model.config().vocab_size, run_.seed());
   Random(mix(run_.seed(), hash_name("fusion split"))).shuffle(corpus.items);

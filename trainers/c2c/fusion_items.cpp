@@ -9,18 +9,12 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/random.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 namespace {
 
 std::vector<int32_t> narrowed(const std::vector<int64_t>& ids) { return {ids.begin(), ids.end()}; }
-
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpace = " \t\n\r\f\v";
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
-}
 
 // As the reference prepares OpenHermes: no system turns, the user's text without white space around
 // it. Trailing turns that are not the assistant's teach nothing.
@@ -57,7 +51,7 @@ std::vector<std::vector<ChatMessage>> family_chats(const Recipe& recipe, uint64_
 
 class Builder {
  public:
-  Builder(const Recipe& recipe, const ChatReader& target, const ChatReader& source,
+  Builder(const Recipe& recipe, const TextReader& target, const TextReader& source,
           AlignmentKind alignment, int64_t source_vocab)
       : target_(target),
         source_(source),
@@ -80,7 +74,7 @@ class Builder {
     const std::vector<ChatMessage> before(messages.begin(), messages.end() - 1);
     const auto ids = [&](const std::vector<ChatMessage>& turns, bool open) {
       return target_.tokenizer
-          ->encode(render_chat(target_.family, turns,
+          ->encode(render_chat(*target_.family, turns,
                                {.add_generation_prompt = open, .enable_thinking = thinking_}),
                    false)
           .ids;
@@ -122,7 +116,7 @@ class Builder {
            before < max_length_;
   }
 
-  ChatReader target_, source_;
+  TextReader target_, source_;
   int64_t max_length_, max_words_, min_length_, source_vocab_;
   bool thinking_ = false;
   std::optional<TokenAligner> aligner_;
@@ -172,8 +166,8 @@ int64_t FusionItem::source_tokens() const {
   return static_cast<int64_t>(end);
 }
 
-FusionCorpus make_fusion_corpus(const Recipe& recipe, const ChatReader& target,
-                                const ChatReader& source, int64_t source_vocab, uint64_t seed) {
+FusionCorpus make_fusion_corpus(const Recipe& recipe, const TextReader& target,
+                                const TextReader& source, int64_t source_vocab, uint64_t seed) {
   const DataOptions& data = recipe.data;
   if (data.kind == "plain" || data.kind == "jsonl") {
     throw Error({.code = ExitCode::kUsage,

@@ -40,7 +40,7 @@ struct FusionCorpus {
 // each). pair.alignment identity has the source read the target's own ids; last_char, which cannot
 // be done token by token, becomes identity for equal tokenizers and longest for others. Throws
 // Error (kInput) when none is left; kUsage for a corpus without conversations.
-FusionCorpus make_fusion_corpus(const Recipe& recipe, const ChatReader& target,
-                                const ChatReader& source, int64_t source_vocab, uint64_t seed);
+FusionCorpus make_fusion_corpus(const Recipe& recipe, const TextReader& target,
+                                const TextReader& source, int64_t source_vocab, uint64_t seed);
 
 }  // namespace kvlingua

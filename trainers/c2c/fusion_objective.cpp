@@ -170,8 +170,7 @@ ValidationResult FusionObjective::validate() {
   }
   ValidationResult result;
   result.score = labels > 0 ? sum / labels : 0;
-  result.numbers = nlohmann::json::object();
-  if (labels > 0) result.numbers["cross_entropy"] = result.score;
+  if (labels > 0) result.numbers.cross_entropy = result.score;
   return result;
 }
 

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoints/stage_result.h"
+
 namespace kvlingua {
 
 struct MicroBatch {
@@ -19,8 +21,8 @@ struct MicroBatch {
 };
 
 struct ValidationResult {
-  double score = 0;        // lower is better: what early stopping and keep_best go by
-  nlohmann::json numbers;  // key_r2, value_r2, key_cosine, ...
+  double score = 0;  // lower is better: what early stopping and keep_best go by
+  ValidationNumbers numbers;
   std::string score_name = "held-out loss";
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/io/json_lines.h"
@@ -24,32 +25,30 @@ std::string share(double value) {
   return text;
 }
 
+std::string validation_text(const TrainState& state, const ValidationNumbers& v) {
+  if (v.cross_entropy) return "cross-entropy " + number("%.4f", *v.cross_entropy);
+  const auto value = [&](double RowScores::*member) {
+    return v.scores ? share((*v.scores).*member) : std::string("-");
+  };
+  const auto attention = v.scores ? v.scores->attention_output_cosine : std::nullopt;
+  std::string line =
+      cat("R2 K ", value(&RowScores::key_r2), " V ", value(&RowScores::value_r2), " | cos K ",
+          value(&RowScores::key_cosine), " V ", value(&RowScores::value_cosine),
+          " | attention cos ", attention ? share(*attention) : std::string("-"));
+  if (v.kl) line += " | kl unseen " + number("%.4f", *v.kl);
+  if (v.kl_trained)
+    line += " trained " + number("%.4f", *v.kl_trained) + " gap " +
+            number("%.4f", *v.kl - *v.kl_trained);
+  if (state.best_score && v.kl && state.best_step != state.step)
+    line += cat(" | best at step ", state.best_step);
+  return line;
+}
+
 class ConsoleObserver : public Observer {
  public:
   void step(const StepReport& report) override { log_info(step_line(report)); }
-  void validation(const TrainState& state, const nlohmann::json& v) override {
-    const auto value = [&](const char* name) {
-      return v.contains(name) && v[name].is_number() ? share(v[name].get<double>())
-                                                     : std::string("-");
-    };
-    if (v.contains("cross_entropy")) {
-      log_info("validation at step " + std::to_string(state.step) + " | cross-entropy " +
-               number("%.4f", v["cross_entropy"].get<double>()));
-      return;
-    }
-    std::string line = "validation at step " + std::to_string(state.step) + " | R2 K " +
-                       value("key_r2") + " V " + value("value_r2") + " | cos K " +
-                       value("key_cosine") + " V " + value("value_cosine") + " | attention cos " +
-                       value("attention_output_cosine");
-    if (v.contains("kl")) line += " | kl unseen " + number("%.4f", v["kl"].get<double>());
-    if (v.contains("kl_trained")) {
-      const double trained = v["kl_trained"].get<double>();
-      line += " trained " + number("%.4f", trained) + " gap " +
-              number("%.4f", v["kl"].get<double>() - trained);
-    }
-    if (state.best_score && v.contains("kl") && state.best_step != state.step)
-      line += " | best at step " + std::to_string(state.best_step);
-    log_info(line);
+  void validation(const TrainState& state, const ValidationNumbers& v) override {
+    log_info(cat("validation at step ", state.step, " | ", validation_text(state, v)));
   }
   void remark(const std::string& line) override { log_info(line); }
 };
@@ -75,9 +74,9 @@ class JsonLinesObserver : public Observer {
     timing["memory_bytes"] = r.memory_bytes;
     timing_.write(timing);
   }
-  void validation(const TrainState& state, const nlohmann::json& numbers) override {
+  void validation(const TrainState& state, const ValidationNumbers& numbers) override {
     metrics_.write(nlohmann::ordered_json{
-        {"stage", state.stage}, {"step", state.step}, {"validation", numbers}});
+        {"stage", state.stage}, {"step", state.step}, {"validation", numbers.to_json()}});
   }
   void before_save(TrainState& state) override {
     metrics_.sync();

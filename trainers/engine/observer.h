@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,7 +40,7 @@ class Observer {
   // is to be cut off.
   virtual void begin(const TrainState& state, bool resumed) { (void)state, (void)resumed; }
   virtual void step(const StepReport& report) { (void)report; }
-  virtual void validation(const TrainState& state, const nlohmann::json& numbers) {
+  virtual void validation(const TrainState& state, const ValidationNumbers& numbers) {
     (void)state, (void)numbers;
   }
   virtual void remark(const std::string& line) { (void)line; }

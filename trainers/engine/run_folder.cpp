@@ -12,7 +12,6 @@
 namespace kvlingua {
 
 namespace fs = std::filesystem;
-using OrderedJson = nlohmann::ordered_json;
 
 void RunFolder::open(const std::vector<std::string>& stages) {
   const fs::path& run = context_.paths.run;
@@ -74,42 +73,30 @@ void RunFolder::resume(const Checkpoint& from, const std::string& where) const {
 }
 
 void RunFolder::finish(TrainState& state) {
-  OrderedJson result;
-  result["stage"] = state.stage;
-  result["steps"] = state.step;
-  result["tokens"] = state.tokens;
-  result["seconds"] = state.seconds;
-  result["tokens_per_second"] =
-      state.seconds > 0 ? static_cast<double>(state.tokens) / state.seconds : 0.0;
-  result["first_loss"] = state.first_loss;
-  result["last_loss"] = state.last_loss;
-  OrderedJson validation = OrderedJson::object();
-  for (const char* name :
-       {"key_r2", "value_r2", "key_cosine", "value_cosine", "attention_output_cosine", "kl",
-        "kl_trained", "cross_entropy", "baselines", "per_layer", kRidgeStage}) {
-    if (state.validation.is_object() && state.validation.contains(name))
-      validation[name] = state.validation[name];
-  }
-  result["validation"] = validation;
-  if (state.start_score) {
-    result["start_score"] = *state.start_score;
-    result["best_step"] = state.best_step;
-  }
-  if (state.rate) result["lr"] = *state.rate;
-  if (!state.stopped.is_null()) result["stopped"] = state.stopped;
-  result["checkpoint"] = (context_.paths.run / state.stage).string();
-  state.results.push_back(nlohmann::json::parse(result.dump()));
-  results_.push_back(result);
+  StageResult result{.stage = state.stage,
+                     .steps = state.step,
+                     .tokens = state.tokens,
+                     .seconds = state.seconds,
+                     .first_loss = state.first_loss,
+                     .last_loss = state.last_loss,
+                     .validation = state.validation.value_or(ValidationNumbers()),
+                     .start_score = state.start_score,
+                     .best_step = state.start_score ? state.best_step : 0,
+                     .lr = state.rate,
+                     .stopped = state.stopped,
+                     .checkpoint = (context_.paths.run / state.stage).string()};
+  state.results.push_back(result);
+  results_.push_back(std::move(result));
 }
 
 void RunFolder::adopt(const Checkpoint& finished, const std::string& where) {
   remark(cat(finished.state.stage, ": done already, ", where));
-  results_.push_back(OrderedJson::parse(finished.state.results.back().dump()));
-  results_.back()["checkpoint"] = (context_.paths.run / finished.state.stage).string();  // moved?
+  results_.push_back(finished.state.results.back());
+  results_.back().checkpoint = (context_.paths.run / finished.state.stage).string();  // moved?
 }
 
-void RunFolder::measured(const OrderedJson& took) {
-  if (!results_.empty()) results_.back().update(took);
+void RunFolder::measured(const nlohmann::ordered_json& took) {
+  if (!results_.empty()) results_.back().took = took;
 }
 
 std::string RunFolder::save(const Checkpoint& checkpoint) {

@@ -38,11 +38,11 @@ class RunFolder {
   std::string find(const std::string& stage, const Peers& peers) const;
   // Warns where the recipe is another one than when this stage began.
   void resume(const Checkpoint& from, const std::string& where) const;
-  // Adds the result line of a finished stage to `state` and to what --json prints.
+  // Adds the result of a finished stage to `state` and to those of this run.
   void finish(TrainState& state);
   // The same of a stage that was finished before.
   void adopt(const Checkpoint& finished, const std::string& where);
-  // Adds what the last finished stage took (stage_meter.h) to its line for --json.
+  // Adds to the last finished stage what it took (stage_meter.h).
   void measured(const nlohmann::ordered_json& took);
   // Writes a checkpoint, in the background where nothing waits for it; returns its folder. The first
   // one writes recipe.yaml too, so that it is always of something that was trained.
@@ -50,14 +50,14 @@ class RunFolder {
 
   void wait();  // for checkpoints that are being written
   Observers& observers() { return observers_; }
-  const nlohmann::ordered_json& results() const { return results_; }
+  const std::vector<StageResult>& results() const { return results_; }
 
  private:
   const Recipe& recipe_;
   const RunContext& context_;
   std::unique_ptr<CheckpointStore> store_;
   Observers observers_;
-  nlohmann::ordered_json results_ = nlohmann::ordered_json::array();
+  std::vector<StageResult> results_;
   bool recipe_written_ = false;
 };
 

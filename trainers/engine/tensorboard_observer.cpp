@@ -25,8 +25,9 @@ class TensorBoardObserver : public Observer {
     const double rate = static_cast<double>(r.tokens) / r.seconds;
     writer_->scalar("speed/tokens_per_second", rate, r.global_step);
   }
-  void validation(const TrainState& state, const nlohmann::json& numbers) override {
-    for (const auto& [name, value] : numbers.items()) {
+  void validation(const TrainState& state, const ValidationNumbers& numbers) override {
+    const nlohmann::ordered_json all = numbers.to_json();
+    for (const auto& [name, value] : all.items()) {
       if (!value.is_number()) continue;
       writer_->scalar("validation/" + name, value.get<double>(), state.global_step);
     }

@@ -12,7 +12,6 @@
 namespace kvlingua {
 
 namespace fs = std::filesystem;
-using OrderedJson = nlohmann::ordered_json;
 
 Provenance Stage::provenance() const {
   return {stage_recipe(run_.recipe(), name_, static_cast<int64_t>(run_.seed())), data_sha256(),
@@ -118,13 +117,9 @@ Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState&
 
 TrainResult TrainRun::execute() {
   TrainResult result;
-  const RunTable table = this->table();
-  result.plan = table.text();
-  if (context_.dry_run) {
-    result.dry_run = true;
-    result.stages = table.to_json();
-    return result;
-  }
+  result.table = table();
+  result.dry_run = context_.dry_run;
+  if (result.dry_run) return result;
   peers_ = Peers(context_);
   // Looked at before anything is removed or written.
   refuse_other_stages();
@@ -133,7 +128,7 @@ TrainResult TrainRun::execute() {
     folder_.begin();
   }
   peers_.wait();
-  folder_.remark(result.plan);
+  folder_.remark(result.table.text());
   for (auto& stage : stages_) {
     run(*stage);
     stage.reset();  // what it held is the next one's to use

@@ -23,13 +23,6 @@ std::vector<bool> decay_flags(const NamedTensors& parameters, const OptimizerPol
   return flags;
 }
 
-// Mean R2 of keys and values; none where the objective measures none.
-double mean_r2(const nlohmann::json& numbers) {
-  if (!numbers.is_object() || !numbers.contains("key_r2") || !numbers.contains("value_r2"))
-    return NAN;
-  return (numbers["key_r2"].get<double>() + numbers["value_r2"].get<double>()) / 2;
-}
-
 // A training loss this many times the first one (and the first validation's score) calls for a
 // validation at once.
 constexpr double kSuspicious = 3;
@@ -120,16 +113,15 @@ bool Trainer::step(TrainState& state) {
   // The first step is slower: memory is touched and kernels are made for the first time.
   metered(std::exchange(first_, false) ? "first_step" : "steps", 1, [&] {
     optimize(state, meter_);
-    if (state.stopped.is_null() && (state.step % options_.log_every == 0 || last))
-      report(state, meter_);
+    if (!state.stopped && (state.step % options_.log_every == 0 || last)) report(state, meter_);
   });
-  if (!state.stopped.is_null()) return false;
+  if (state.stopped) return false;
   const bool due = options_.validate_every > 0 && state.step % options_.validate_every == 0;
   const bool suspicious =
       options_.keep_best && state.step % options_.log_every == 0 &&
       state.last_loss > kSuspicious * std::max(state.first_loss, state.start_score.value_or(0));
   if (!last && (due || suspicious)) validate(state);
-  if (!state.stopped.is_null()) return false;
+  if (state.stopped) return false;
   if (options_.peers.alone() ? stop_requested() : stopping_) {
     save(state);
     throw stopped_error("saved " + last_saved_);
@@ -139,8 +131,8 @@ bool Trainer::step(TrainState& state) {
 }
 
 void Trainer::conclude(TrainState& state) {
-  if (state.stopped.is_null()) validate(state);
-  if (best_.defined() && (state.best_step != state.step || !state.stopped.is_null())) {
+  if (!state.stopped) validate(state);
+  if (best_.defined() && (state.best_step != state.step || state.stopped)) {
     optimizer_.set_weights(best_);
     validate(state);
   }
@@ -153,7 +145,7 @@ void Trainer::finish(TrainState& state) {
 }
 
 bool Trainer::finished(const TrainState& state) const {
-  return state.step >= options_.total_steps || !state.stopped.is_null() ||
+  return state.step >= options_.total_steps || state.stopped ||
          (options_.patience > 0 && state.validations_without_gain >= options_.patience);
 }
 
@@ -267,13 +259,13 @@ void Trainer::refuse_divergence(const TrainState& state, const at::Tensor& loss)
 }
 
 void Trainer::stop(TrainState& state, int64_t step, const std::string& reason) {
-  state.stopped = {{"step", step}, {"reason", reason}, {"remedy", options_.remedy}};
+  state.stopped = Stopped{step, reason, options_.remedy};
   log_warning(cat(state.stage, " diverged and stops at step ", step, ": ", reason,
                   "; the result is the state of step ", state.best_step, ". ", options_.remedy));
 }
 
 void Trainer::judge(TrainState& state, const ValidationResult& result, double r2) {
-  if (!options_.keep_best || !state.start_score || !state.stopped.is_null()) return;
+  if (!options_.keep_best || !state.start_score || state.stopped) return;
   const double start = *state.start_score;
   if (!std::isfinite(result.score)) {
     stop(state, state.step, cat(result.score_name, " is not finite"));
@@ -317,7 +309,7 @@ void Trainer::validate_now(TrainState& state) {
   ValidationResult result;
   if (options_.peers.main()) result = objective_.validate();
   result.score = options_.peers.broadcast(result.score);
-  const double r2 = options_.peers.broadcast(mean_r2(result.numbers));
+  const double r2 = options_.peers.broadcast(result.numbers.mean_r2());
   state.validation = result.numbers;
   if (options_.keep_best && state.step == 0 && !state.start_score) {
     state.start_score = result.score;

@@ -3,20 +3,17 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "trainers/stages/loss.h"
 
 namespace kvlingua {
 namespace {
 
-using nlohmann::json;
-
-json list(const at::Tensor& values) {
-  json all = json::array();
+// [layers] as numbers.
+std::vector<double> list(const at::Tensor& values) {
   const at::Tensor here = values.to(at::kCPU, at::kDouble).contiguous();
-  for (int64_t i = 0; i < here.numel(); ++i) all.push_back(here.data_ptr<double>()[i]);
-  return all;
+  return {here.const_data_ptr<double>(), here.const_data_ptr<double>() + here.numel()};
 }
 
 at::Tensor row_weights(const TrainBatch& batch) {
@@ -34,27 +31,40 @@ struct Validation::Scores {
   at::Tensor attention;  // [layers] sum of cosines
   double attention_rows = 0;
 
-  json to_json() const {
-    const at::Tensor r2 = 1 - error / variance.clamp_min(1e-30), cos = cosine / rows;
-    json j;
-    const char* const names[] = {"key", "value"};
-    for (int64_t part = 0; part < 2; ++part) {
-      const std::string name = names[part];
-      j[name + "_r2"] = 1 - (error[part].sum() / variance[part].sum()).item<double>();
-      j[name + "_cosine"] = cos[part].mean().item<double>();
-      j["per_layer"][name + "_r2"] = list(r2[part]);
-      j["per_layer"][name + "_cosine"] = list(cos[part]);
-    }
-    if (attention.defined()) {
-      const at::Tensor by_layer = attention / attention_rows;
-      j["attention_output_cosine"] = by_layer.mean().item<double>();
-      j["per_layer"]["attention_output_cosine"] = list(by_layer);
-    } else {
-      j["attention_output_cosine"] = nullptr;
-    }
-    return j;
-  }
+  RowScores overall() const;
+  std::vector<RowScores> per_layer() const;
 };
+
+RowScores Validation::Scores::overall() const {
+  const auto r2 = [&](int64_t part) {
+    return 1 - (error[part].sum() / variance[part].sum()).item<double>();
+  };
+  const at::Tensor cos = cosine / rows;
+  RowScores out{.key_r2 = r2(0),
+                .value_r2 = r2(1),
+                .key_cosine = cos[0].mean().item<double>(),
+                .value_cosine = cos[1].mean().item<double>()};
+  if (attention.defined())
+    out.attention_output_cosine = (attention / attention_rows).mean().item<double>();
+  return out;
+}
+
+std::vector<RowScores> Validation::Scores::per_layer() const {
+  const at::Tensor r2 = 1 - error / variance.clamp_min(1e-30), cos = cosine / rows;
+  const auto keys = list(r2[0]), values = list(r2[1]), key_cos = list(cos[0]),
+             value_cos = list(cos[1]);
+  std::vector<RowScores> out;
+  for (size_t l = 0; l < keys.size(); ++l)
+    out.push_back({.key_r2 = keys[l],
+                   .value_r2 = values[l],
+                   .key_cosine = key_cos[l],
+                   .value_cosine = value_cos[l]});
+  if (attention.defined()) {
+    const std::vector<double> by_layer = list(attention / attention_rows);
+    for (size_t l = 0; l < out.size(); ++l) out[l].attention_output_cosine = by_layer[l];
+  }
+  return out;
+}
 
 Validation::Validation(std::vector<TrainBatch> rows, const ChannelStatistics& target_statistics)
     : batches_(std::move(rows)), statistics_(target_statistics) {
@@ -149,12 +159,12 @@ Validation::Scores Validation::score(const Predict& predict) const {
   return scores;
 }
 
-json Validation::run(const Projector& projector) const {
+ValidationNumbers Validation::run(const Projector& projector) const {
   const c10::NoGradGuard no_grad;
-  json result = score([&](const TrainBatch& batch) {
-                  return projector.translate_rows(
-                      batch.source.to(projector.device(), batch.source.keys_NLHD.scalar_type()));
-                }).to_json();
+  const Scores predicted = score([&](const TrainBatch& batch) {
+    return projector.translate_rows(
+        batch.source.to(projector.device(), batch.source.keys_NLHD.scalar_type()));
+  });
   const auto mean = [&](const TrainBatch& batch) {
     const at::Tensor m = statistics_.mean.to(batch.target.keys_NLHD.device());
     const auto repeat = [&](const at::Tensor& x) {
@@ -162,18 +172,18 @@ json Validation::run(const Projector& projector) const {
     };
     return CacheRows{repeat(m[0]), repeat(m[1])};
   };
-  json baselines = {{"mean", score(mean).to_json()}};
-  bool tokens_known = !batches_.empty();
-  for (const TrainBatch& batch : batches_)
-    tokens_known = tokens_known && batch.target_tokens.defined();
-  if (tokens_known) {
-    baselines["token_mean"] =
-        score([&](const TrainBatch& batch) { return token_means(batch); }).to_json();
-  }
-  for (auto& [name, baseline] : baselines.items()) baseline.erase("per_layer");
-  result["baselines"] = baselines;
-  result["rows"] = rows();
-  return result;
+  ValidationNumbers numbers{.scores = predicted.overall(),
+                            .per_layer = predicted.per_layer(),
+                            .baselines = {{"mean", score(mean).overall()}},
+                            .rows = rows()};
+  const bool tokens_known =
+      !batches_.empty() && std::ranges::all_of(batches_, [](const TrainBatch& batch) {
+        return batch.target_tokens.defined();
+      });
+  if (tokens_known)
+    numbers.baselines["token_mean"] =
+        score([&](const TrainBatch& batch) { return token_means(batch); }).overall();
+  return numbers;
 }
 
 }  // namespace kvlingua

@@ -10,9 +10,9 @@
 #pragma once
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "checkpoints/stage_result.h"
 #include "kvlingua/projector/projector.h"
 #include "kvlingua/projector/statistics.h"
 #include "trainers/engine/batch_source.h"
@@ -27,9 +27,7 @@ class Validation {
   // Fits the token-identity baseline on training rows (only tokens that validation holds are kept).
   void fit_token_means(const TrainBatch& training);
 
-  // key_r2, value_r2, key_cosine, value_cosine, attention_output_cosine (null without queries),
-  // per_layer {..: [..]}, baselines {mean, token_mean}, rows.
-  nlohmann::json run(const Projector& projector) const;
+  ValidationNumbers run(const Projector& projector) const;
   int64_t rows() const;
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "datasets/corpus/corpus.h"
+#include "datasets/generation/sample_builder.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/utf8.h"
 
@@ -38,7 +39,7 @@ std::optional<Division> divide(std::string_view text, Random& random) {
 struct Continuations::Inside {
   std::unique_ptr<Corpus> corpus;
   bool skip_bad;
-  DistillationReader source, target;
+  TextReader source, target;
   AlignmentKind alignment;
   int64_t max_answer;
   SampleBuilder builder;
@@ -59,21 +60,17 @@ namespace {
 }  // namespace
 
 Continuations::Continuations(const Recipe& recipe, uint64_t seed, uint64_t data_seed,
-                             const DistillationReader& source, const DistillationReader& target) {
-  const auto reader = [&](const DistillationReader& r, const ModelOptions& model) {
-    return make_span_reader(*r.tokenizer, model, recipe.data.chat, r.max_positions);
-  };
+                             const TextReader& source, const TextReader& target) {
   DataOptions data = recipe.data;
   data.tokens_per_sample = 0;
   auto corpus = open_corpus(recipe.data);
   const int64_t size = corpus->size();
   const AlignmentKind alignment = alignment_kind_from_name(recipe.pair.alignment);
-  inside_ = std::make_unique<Inside>(
-      Inside{std::move(corpus), data.skip_bad, source, target, alignment,
-             recipe.train.distillation.max_answer,
-             SampleBuilder(reader(source, recipe.pair.source), reader(target, recipe.pair.target),
-                           data, alignment, data_seed),
-             Shuffle(size, mix(seed, hash_name("continuations"))), seed});
+  inside_ =
+      std::make_unique<Inside>(Inside{std::move(corpus), data.skip_bad, source, target, alignment,
+                                      recipe.train.distillation.max_answer,
+                                      SampleBuilder(source, target, data, alignment, data_seed),
+                                      Shuffle(size, mix(seed, hash_name("continuations"))), seed});
 }
 
 Continuations::~Continuations() = default;

@@ -18,8 +18,8 @@ namespace kvlingua {
 // `data_seed`: the pair set's, which decides what is kept for validation.
 class Continuations {
  public:
-  Continuations(const Recipe& recipe, uint64_t seed, uint64_t data_seed,
-                const DistillationReader& source, const DistillationReader& target);
+  Continuations(const Recipe& recipe, uint64_t seed, uint64_t data_seed, const TextReader& source,
+                const TextReader& target);
   ~Continuations();
   int64_t documents() const;
   // Of the document at this place of the order (it goes round), divided by `division_seed`; none

@@ -16,12 +16,6 @@ namespace {
 
 constexpr int64_t kBlock = 16;  // kept items that are prepared together
 
-KvCache prefix_of(const CausalLM& model, const std::vector<int64_t>& before) {
-  if (before.empty()) return {};
-  const c10::NoGradGuard no_grad;
-  return model.prefill(TokenBatch::from_rows({before})).cache;
-}
-
 template <class T>
 std::vector<T> joined(std::vector<T> a, const std::vector<T>& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -48,16 +42,41 @@ at::Tensor answer_places(const std::vector<int64_t>& before, const std::vector<i
 
 int64_t size(const std::vector<int64_t>& v) { return static_cast<int64_t>(v.size()); }
 
+// What the target reads behind the translated spans, and what it is to say there.
+struct AskedRows {
+  std::vector<std::vector<int64_t>> rows;
+  std::vector<int64_t> begin;            // of each row, its first position
+  std::vector<int64_t> before, lengths;  // tokens before the answer, and of it
+  std::vector<int64_t> gold;             // the answers, one after the other
+  std::vector<float> weights;            // of each of their tokens: every item counts alike
+};
+
+AskedRows asked_rows(const std::vector<const DistillationItem*>& items, int64_t prefix) {
+  AskedRows asked;
+  for (const DistillationItem* item : items) {
+    asked.rows.push_back(joined(item->rest, read_part(item->answer)));
+    asked.begin.push_back(prefix + size(item->span));
+    asked.before.push_back(size(item->rest));
+    asked.lengths.push_back(size(item->answer));
+    asked.gold.insert(asked.gold.end(), item->answer.begin(), item->answer.end());
+    asked.weights.insert(
+        asked.weights.end(), item->answer.size(),
+        1.0f / (static_cast<float>(item->answer.size()) * static_cast<float>(items.size())));
+  }
+  return asked;
+}
+
 }  // namespace
 
-DistillationObjective::DistillationObjective(const Projector& projector, const FrozenPair& models,
-                                             DistillationData data,
+DistillationObjective::DistillationObjective(const Projector& projector, Reader source,
+                                             Reader target, DistillationData data,
                                              const ChannelStatistics& target_statistics,
                                              const DistillationOptions& options, uint64_t seed,
                                              std::shared_ptr<const Validation> validation,
                                              int64_t rank, int64_t world, int64_t cache_bytes)
     : projector_(projector),
-      models_(models),
+      source_(std::move(source)),
+      target_(std::move(target)),
       items_(std::move(data.items)),
       fresh_(std::move(data.fresh)),
       statistics_(target_statistics.to(projector.device())),
@@ -69,9 +88,7 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
                         ? std::min<int64_t>(64, static_cast<int64_t>(items_.size()) / 10)
                         : 0)),
       stream_(train_items_, mix(seed, hash_name("distillation order"))),
-      validation_(std::move(validation)),
-      source_prefix_(prefix_of(*models.source, models.source_before)),
-      target_prefix_(prefix_of(*models.target, models.target_before)) {
+      validation_(std::move(validation)) {
   if (projector.fuses()) {
     throw Error({.code = ExitCode::kUsage,
                  .where = "train.stages: distillation",
@@ -92,7 +109,7 @@ DistillationObjective::DistillationObjective(const Projector& projector, const F
   for (const DistillationItem& item : items_) {
     bytes += row * static_cast<double>(item.span.size()) +
              4.0 * static_cast<double>(item.answer.size()) *
-                 static_cast<double>(models.target->config().vocab_size);
+                 static_cast<double>(target_.model->config().vocab_size);
   }
   keep_ = bytes <= static_cast<double>(cache_bytes);
   prepared_.resize(items_.size());
@@ -146,17 +163,17 @@ std::vector<DistillationObjective::Prepared> DistillationObjective::prepare(
     before.push_back(size(item->span) + size(item->rest));
     lengths.push_back(size(item->answer));
   }
-  const KvCache source_past = repeat_rows(source_prefix_, count),
-                target_past = repeat_rows(target_prefix_, count);
+  const KvCache source_past = repeat_rows(source_.prefix, count),
+                target_past = repeat_rows(target_.prefix, count);
   const auto past = [](const KvCache& cache) { return cache.empty() ? nullptr : &cache; };
   const KvCache source =
-      models_.source->prefill(TokenBatch::from_rows(source_rows), past(source_past))
+      source_.model->prefill(TokenBatch::from_rows(source_rows), past(source_past))
           .cache.unrotated();
   PrefillOptions want;
   want.logits = LogitsAt::kPositions;
   want.logit_positions = answer_places(before, lengths);
   const PrefillResult teacher =
-      models_.target->prefill(TokenBatch::from_rows(target_rows), past(target_past), want);
+      target_.model->prefill(TokenBatch::from_rows(target_rows), past(target_past), want);
   const KvCache target = teacher.cache.unrotated();
   const at::Tensor log_probs =
       at::log_softmax(teacher.logits.to(at::kFloat) / options_.temperature, -1);
@@ -202,18 +219,17 @@ KvCache DistillationObjective::translated(const std::vector<const Prepared*>& it
     mask[b].narrow(0, 0, tokens).fill_(true);
     first += tokens;
   }
-  const at::Device device = models_.target->device();
+  const at::Device device = target_.model->device();
   const at::Tensor rows = index.flatten().to(predicted.keys_NLHD.device());
   const CacheRows padded{predicted.keys_NLHD.index_select(0, rows),
                          predicted.values_NLHD.index_select(0, rows)};
-  const at::Tensor positions =
-      (at::arange(longest) + (target_prefix_.empty() ? 0 : target_prefix_.tokens()))
-          .expand({count, longest})
-          .contiguous()
-          .to(device);
+  const at::Tensor positions = (at::arange(longest) + target_.prefix_length())
+                                   .expand({count, longest})
+                                   .contiguous()
+                                   .to(device);
   const KvCache cache =
-      cache_of(padded.to(device, models_.target->dtype()), positions, mask.to(device));
-  return cache.rotated_to(models_.target->rope(), positions);
+      cache_of(padded.to(device, target_.model->dtype()), positions, mask.to(device));
+  return cache.rotated_to(target_.model->rope(), positions);
 }
 
 DistillationObjective::Losses DistillationObjective::losses(const std::vector<int64_t>& chosen) {
@@ -242,36 +258,22 @@ DistillationObjective::Losses DistillationObjective::fresh_losses(
 DistillationObjective::Losses DistillationObjective::losses(
     const std::vector<const DistillationItem*>& chosen,
     const std::vector<const Prepared*>& items) const {
-  std::vector<std::vector<int64_t>> rows;
-  std::vector<int64_t> begin, before, lengths, gold;
-  std::vector<float> weights;
-  const int64_t prefix = target_prefix_.empty() ? 0 : target_prefix_.tokens();
-  for (const DistillationItem* pointer : chosen) {
-    const DistillationItem& item = *pointer;
-    rows.push_back(joined(item.rest, read_part(item.answer)));
-    begin.push_back(prefix + size(item.span));
-    before.push_back(size(item.rest));
-    lengths.push_back(size(item.answer));
-    gold.insert(gold.end(), item.answer.begin(), item.answer.end());
-    weights.insert(
-        weights.end(), item.answer.size(),
-        1.0f / (static_cast<float>(item.answer.size()) * static_cast<float>(chosen.size())));
-  }
+  const AskedRows asked = asked_rows(chosen, target_.prefix_length());
   CacheRows predicted;
   const KvCache span = translated(items, predicted);
-  const KvCache past = target_prefix_.empty()
+  const KvCache past = target_.prefix.empty()
                            ? span
-                           : KvCache::concat(repeat_rows(target_prefix_, span.batch()), span);
+                           : KvCache::concat(repeat_rows(target_.prefix, span.batch()), span);
   PrefillOptions want;
   want.logits = LogitsAt::kPositions;
-  want.logit_positions = answer_places(before, lengths);
+  want.logit_positions = answer_places(asked.before, asked.lengths);
   want.want_cache = false;
   want.checkpoint_activations = options_.checkpoint_activations;
   const at::Tensor logits =
-      models_.target->prefill(rows_at(rows, begin), &past, want).logits.to(at::kFloat);
+      target_.model->prefill(rows_at(asked.rows, asked.begin), &past, want).logits.to(at::kFloat);
 
   // Every item counts alike, however long its answer: then accumulation does not change the loss.
-  const at::Tensor weight = at::tensor(weights).to(logits.device());
+  const at::Tensor weight = at::tensor(asked.weights).to(logits.device());
   std::vector<at::Tensor> teachers, target_keys, target_values, row_weights;
   for (const Prepared* p : items) {
     const int64_t tokens = p->target.rows();
@@ -289,7 +291,7 @@ DistillationObjective::Losses DistillationObjective::losses(
            (options_.temperature * options_.temperature);
   if (options_.ce_weight > 0) {
     const at::Tensor log_probs = at::log_softmax(logits, -1);
-    const at::Tensor ids = at::tensor(gold, at::kLong).to(logits.device()).unsqueeze(1);
+    const at::Tensor ids = at::tensor(asked.gold, at::kLong).to(logits.device()).unsqueeze(1);
     out.cross_entropy = -(log_probs.gather(1, ids).squeeze(1) * weight).sum();
   }
   if (options_.anchor > 0) {
@@ -362,13 +364,13 @@ ValidationResult DistillationObjective::validate() {
   const c10::NoGradGuard no_grad;
   ValidationResult result;
   result.score_name = "held-out KL";
-  result.numbers = validation_ != nullptr && validation_->rows() > 0 ? validation_->run(projector_)
-                                                                     : nlohmann::json::object();
+  if (validation_ != nullptr && validation_->rows() > 0)
+    result.numbers = validation_->run(projector_);
   if (held_out() == 0) return result;
   result.score = mean_kl(train_items_, held_out());
-  result.numbers["kl"] = result.score;
+  result.numbers.kl = result.score;
   if (trained_sample() > 0)
-    result.numbers["kl_trained"] = fresh_ ? fresh_kl() : mean_kl(0, trained_sample());
+    result.numbers.kl_trained = fresh_ ? fresh_kl() : mean_kl(0, trained_sample());
   return result;
 }
 

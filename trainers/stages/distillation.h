@@ -11,16 +11,16 @@
 // What does not depend on the projector (the source's rows, the teacher's logits) is computed once
 // an item and kept where all of it fits in `cache_bytes`, in fixed blocks of items so that a
 // resumed run computes the same bits; else, and for items drawn without end, once a batch, for its
-// items together. Memory of a step
-// is bounded by the micro-batch; checkpoint_activations trades it for time.
+// items together. Memory of a step is bounded by the micro-batch; checkpoint_activations trades it
+// for time.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "kvlingua/bridge/reader.h"
 #include "kvlingua/config/train_options.h"
-#include "kvlingua/model/causal_lm.h"
 #include "kvlingua/projector/projector.h"
 #include "kvlingua/projector/statistics.h"
 #include "trainers/engine/index_stream.h"
@@ -29,13 +29,6 @@
 #include "trainers/stages/distillation_items.h"
 
 namespace kvlingua {
-
-// The two frozen models and the tokens each reads before every span.
-struct FrozenPair {
-  const CausalLM* source = nullptr;
-  const CausalLM* target = nullptr;
-  std::vector<int64_t> source_before, target_before;
-};
 
 // What is trained on and what chooses between the states of training.
 struct DistillationData {
@@ -53,8 +46,9 @@ class DistillationObjective : public Objective {
   // `validation` may be null. Of every batch this process (`rank` of `world`) takes its share.
   // Throws Error (kUsage) for projectors that need the target's own cache and for batches that
   // cannot be dealt.
-  DistillationObjective(const Projector& projector, const FrozenPair& models, DistillationData data,
-                        const ChannelStatistics& target_statistics,
+  // Models and tokenizers of the readers must outlive it, as the projector.
+  DistillationObjective(const Projector& projector, Reader source, Reader target,
+                        DistillationData data, const ChannelStatistics& target_statistics,
                         const DistillationOptions& options, uint64_t seed,
                         std::shared_ptr<const Validation> validation, int64_t rank = 0,
                         int64_t world = 1, int64_t cache_bytes = kKeptItemBytes);
@@ -97,7 +91,7 @@ class DistillationObjective : public Objective {
   KvCache translated(const std::vector<const Prepared*>& items, CacheRows& predicted) const;
 
   const Projector& projector_;
-  FrozenPair models_;
+  Reader source_, target_;               // frozen
   std::vector<DistillationItem> items_;  // the list, then what is held out
   std::shared_ptr<const FreshItems> fresh_;
   uint64_t drawn_ = 0;  // fresh items, by all processes
@@ -107,7 +101,6 @@ class DistillationObjective : public Objective {
   int64_t train_items_ = 0;  // of items_
   IndexStream stream_;
   std::shared_ptr<const Validation> validation_;
-  KvCache source_prefix_, target_prefix_;  // one row each; empty when there is no prefix
   bool keep_ = true;
   std::vector<std::optional<Prepared>> prepared_;
   Preparation so_far_;

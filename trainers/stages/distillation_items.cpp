@@ -5,32 +5,11 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
-#include "kvlingua/text/chat_template.h"
 
 namespace kvlingua {
 
-DistillationReader make_distillation_reader(const Tokenizer& tokenizer, const ModelOptions& model,
-                                            bool chat, const std::vector<int64_t>& eos_ids,
-                                            int64_t max_positions) {
-  const SpanReader span = make_span_reader(tokenizer, model, chat, max_positions);
-  DistillationReader reader{
-      .tokenizer = &tokenizer, .before = span.prefix_ids, .max_positions = max_positions};
-  if (const auto family = chat_family_from_name(span.chat)) {
-    ChatOptions options;
-    options.enable_thinking = model.thinking;
-    reader.after = chat_frame(*family, model.system, options).after;
-  }
-  if (!eos_ids.empty()) {
-    reader.end_of_turn = eos_ids.front();
-  } else if (const auto eos = tokenizer.eos_id()) {
-    reader.end_of_turn = *eos;
-  }
-  return reader;
-}
-
-DistillationItem make_distillation_item(const DistillationText& text,
-                                        const DistillationReader& source,
-                                        const DistillationReader& target, AlignmentKind alignment,
+DistillationItem make_distillation_item(const DistillationText& text, const TextReader& source,
+                                        const TextReader& target, AlignmentKind alignment,
                                         int64_t max_answer) {
   const Encoding source_span = source.tokenizer->encode(text.context, false);
   const Encoding target_span = target.tokenizer->encode(text.context, false);
@@ -40,16 +19,15 @@ DistillationItem make_distillation_item(const DistillationText& text,
   out.source_index = align(source_span, target_span, alignment).source_index;
   out.rest = target.tokenizer->encode(text.rest, false).ids;
   out.answer = target.tokenizer->encode(text.answer, false).ids;
-  if (text.ends_turn && target.end_of_turn >= 0) out.answer.push_back(target.end_of_turn);
+  if (text.ends_turn && !target.stop_ids.empty()) out.answer.push_back(target.stop_ids.front());
   if (static_cast<int64_t>(out.answer.size()) > max_answer)
     out.answer.resize(static_cast<size_t>(max_answer));
   return out;
 }
 
 FreshItems::FreshItems(const DistillationOptions& options, FamilyStyle style, uint64_t seed,
-                       ValuePart part, const DistillationReader& source,
-                       const DistillationReader& target, AlignmentKind alignment, Other other,
-                       double share)
+                       ValuePart part, const TextReader& source, const TextReader& target,
+                       AlignmentKind alignment, Other other, double share)
     : families_(options.families, style, mix(seed, hash_name(kDistillationStage)), part),
       seed_(mix(seed, hash_name("distillation items"))),
       source_(source),
@@ -66,8 +44,8 @@ DistillationItem FreshItems::item(uint64_t number) const {
     // A number that is far from all others, of the same family.
     const uint64_t n = attempt == 0 ? number : number + (attempt << 40) * 60;
     const FamilyItem text = families_.item(n);
-    const std::string rest =
-        text.completion ? target_.after + text.prompt : "\n" + text.prompt + target_.after;
+    const std::string rest = text.completion ? target_.frame.after + text.prompt
+                                             : "\n" + text.prompt + target_.frame.after;
     DistillationItem item =
         make_distillation_item({text.context, rest, text.answer, /*ends_turn=*/true}, source_,
                                target_, alignment_, max_answer_);
@@ -86,8 +64,7 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
   return items;
 }
 
-bool can_be_read(const DistillationItem& item, const DistillationReader& source,
-                 const DistillationReader& target) {
+bool can_be_read(const DistillationItem& item, const TextReader& source, const TextReader& target) {
   const auto total = [](auto... sizes) { return static_cast<int64_t>((sizes + ...)); };
   return total(target.before.size(), item.span.size(), item.rest.size(), item.answer.size()) <=
              target.max_positions &&

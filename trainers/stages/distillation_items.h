@@ -13,10 +13,9 @@
 
 #include "datasets/corpus/families.h"
 #include "datasets/corpus/fresh_families.h"
-#include "datasets/generation/sample_builder.h"
+#include "kvlingua/bridge/text_reader.h"
 #include "kvlingua/config/recipe.h"
 #include "kvlingua/text/alignment.h"
-#include "kvlingua/text/tokenizer.h"
 
 namespace kvlingua {
 
@@ -25,18 +24,6 @@ struct DistillationItem {
   std::vector<int64_t> source_index;                     // [span] the source token each takes
 };
 
-// A model as the trainer reads with it.
-struct DistillationReader {
-  const Tokenizer* tokenizer = nullptr;
-  std::vector<int64_t> before;  // BOS and chat prefix
-  std::string after;            // text that ends the user's turn and opens the assistant's
-  int64_t end_of_turn = -1;
-  int64_t max_positions = 0;
-};
-DistillationReader make_distillation_reader(const Tokenizer& tokenizer, const ModelOptions& model,
-                                            bool chat, const std::vector<int64_t>& eos_ids,
-                                            int64_t max_positions);
-
 // Items without end: number n is a function of the seed and n alone, so a run resumes from a number.
 // Texts too long for a model are passed over.
 class FreshItems {
@@ -44,15 +31,15 @@ class FreshItems {
   // `other`: items of another kind by their number (continuations); `share` of all items are those.
   using Other = std::function<DistillationItem(uint64_t)>;
   FreshItems(const DistillationOptions& options, FamilyStyle style, uint64_t seed, ValuePart part,
-             const DistillationReader& source, const DistillationReader& target,
-             AlignmentKind alignment, Other other = {}, double share = 0);
+             const TextReader& source, const TextReader& target, AlignmentKind alignment,
+             Other other = {}, double share = 0);
   // Throws Error (kInput) when nothing fits the models. Thread-safe where `other` is.
   DistillationItem item(uint64_t number) const;
 
  private:
   FreshFamilies families_;
   uint64_t seed_;
-  DistillationReader source_, target_;
+  TextReader source_, target_;
   AlignmentKind alignment_;
   int64_t max_answer_;
   Other other_;
@@ -64,8 +51,7 @@ std::vector<DistillationItem> make_distillation_items(const DistillationOptions&
                                                       const FreshItems& fresh);
 
 // Whether no piece is empty and both models have positions for all of it.
-bool can_be_read(const DistillationItem& item, const DistillationReader& source,
-                 const DistillationReader& target);
+bool can_be_read(const DistillationItem& item, const TextReader& source, const TextReader& target);
 
 // A control: every item gets the source of the next one, token by token. Nothing can be learnt.
 void deal_sources_on(std::vector<DistillationItem>& items);
@@ -76,9 +62,8 @@ struct DistillationText {
   bool ends_turn = false;  // the answer ends with the token that ends the turn
 };
 // One item from text; empty spans or answers give an item without an answer.
-DistillationItem make_distillation_item(const DistillationText& text,
-                                        const DistillationReader& source,
-                                        const DistillationReader& target, AlignmentKind alignment,
+DistillationItem make_distillation_item(const DistillationText& text, const TextReader& source,
+                                        const TextReader& target, AlignmentKind alignment,
                                         int64_t max_answer);
 
 }  // namespace kvlingua

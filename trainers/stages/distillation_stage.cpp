@@ -20,12 +20,11 @@ class DistillationStage : public PairStage {
   std::unique_ptr<Objective> make_objective(Projector& projector,
                                             const ChannelStatistics& target) override {
     models_ = load_frozen_models(run_.recipe(), run_.pairs().info(), run_.device());
-    const FrozenPair pair{&models_->source, &models_->target, models_->source_reader.before,
-                          models_->target_reader.before};
     DistillationData items = data();
     return std::make_unique<DistillationObjective>(
-        projector, pair, std::move(items), target, options(), run_.seed(),
-        run_.pairs().validation(target), run_.peers().rank(), run_.peers().size());
+        projector, models_->source_reader, models_->target_reader, std::move(items), target,
+        options(), run_.seed(), run_.pairs().validation(target), run_.peers().rank(),
+        run_.peers().size());
   }
 
   DistillationData data() const;

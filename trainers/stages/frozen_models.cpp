@@ -1,9 +1,6 @@
 #include "trainers/stages/frozen_models.h"
 
-#include <utility>
-
 #include "kvlingua/base/error.h"
-#include "kvlingua/bridge/open_model.h"
 
 namespace kvlingua {
 
@@ -19,24 +16,21 @@ std::unique_ptr<FrozenModels> load_frozen_models(const Recipe& recipe, const Pai
                    .expected = cat(record.name, ", ", record.weights.substr(0, 16)),
                    .remedy = "generate the pairs again"});
     }
-    return std::pair{std::move(opened.model), std::move(opened.files.tokenizer)};
+    return opened;
   };
-  auto [source, source_tokenizer] = load(recipe.pair.source, info.source, "source");
-  auto [target, target_tokenizer] = load(recipe.pair.target, info.target, "target");
-  auto models = std::make_unique<FrozenModels>(FrozenModels{std::move(source),
-                                                            std::move(target),
-                                                            std::move(source_tokenizer),
-                                                            std::move(target_tokenizer),
-                                                            {},
-                                                            {}});
-  FrozenModels& m = *models;
-  const auto reader = [&](const CausalLM& model, const Tokenizer& tokenizer,
-                          const ModelOptions& options) {
-    return make_distillation_reader(tokenizer, options, recipe.data.chat, model.config().eos_ids,
-                                    model.config().max_position_embeddings);
+  auto models =
+      std::make_unique<FrozenModels>(FrozenModels{load(recipe.pair.source, info.source, "source"),
+                                                  load(recipe.pair.target, info.target, "target"),
+                                                  {},
+                                                  {}});
+  const auto reader = [&](const OpenModel& opened) {
+    return Reader::make(
+        opened.model,
+        TextReader::of(opened.tokenizer(), opened.files.options, opened.model.config(),
+                       recipe.data.chat ? Framing::kOneTurn : Framing::kNone));
   };
-  m.source_reader = reader(m.source, m.source_tokenizer, recipe.pair.source);
-  m.target_reader = reader(m.target, m.target_tokenizer, recipe.pair.target);
+  models->source_reader = reader(models->source);
+  models->target_reader = reader(models->target);
   return models;
 }
 

@@ -6,17 +6,14 @@
 #include <memory>
 
 #include "datasets/pairs/pair_reader.h"
+#include "kvlingua/bridge/reader.h"
 #include "kvlingua/config/recipe.h"
-#include "kvlingua/model/causal_lm.h"
-#include "kvlingua/text/tokenizer.h"
-#include "trainers/stages/distillation_items.h"
 
 namespace kvlingua {
 
 struct FrozenModels {
-  CausalLM source, target;
-  Tokenizer source_tokenizer, target_tokenizer;
-  DistillationReader source_reader, target_reader;
+  OpenModel source, target;
+  Reader source_reader, target_reader;
 };
 
 // Throws Error (kInput) when a model is not the one that the pair set was generated with.

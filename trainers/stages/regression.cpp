@@ -84,15 +84,13 @@ MicroBatch RegressionObjective::next(bool want_parts) {
 
 ValidationResult RegressionObjective::validate() {
   ValidationResult result;
-  if (validation_ == nullptr || validation_->rows() == 0) {
-    result.numbers = nlohmann::json::object();
-    return result;
-  }
+  if (validation_ == nullptr || validation_->rows() == 0) return result;
   result.numbers = validation_->run(projector_);
   const double weights = options_.key_weight + options_.value_weight;
-  const auto lost = [&](const char* name) { return 1 - result.numbers[name].get<double>(); };
+  const RowScores& held = *result.numbers.scores;
   result.score =
-      (options_.key_weight * lost("key_r2") + options_.value_weight * lost("value_r2")) / weights;
+      (options_.key_weight * (1 - held.key_r2) + options_.value_weight * (1 - held.value_r2)) /
+      weights;
   return result;
 }
 

@@ -125,11 +125,9 @@ void RidgeStage::validate(TrainState& state) {
   if (held->rows() == 0) return;
   const auto timer = run_.meter().time("validate", static_cast<double>(held->rows()));
   state.validation = held->run(*projector_);
-  state.last_loss =
-      1 -
-      (state.validation["key_r2"].get<double>() + state.validation["value_r2"].get<double>()) / 2;
+  state.last_loss = 1 - state.validation->mean_r2();
   state.first_loss = 1;  // the zero map predicts the mean
-  for (auto& observer : run_.folder().observers()) observer->validation(state, state.validation);
+  for (auto& observer : run_.folder().observers()) observer->validation(state, *state.validation);
 }
 
 void RidgeStage::finish(TrainState& state) {
@@ -145,32 +143,28 @@ void RidgeStage::finish(TrainState& state) {
 // Whether there were rows enough for what is read of each: what more rows would give.
 void RidgeStage::report_rows(TrainState& state) const {
   const RidgeSolution& solution = solution_;
-  nlohmann::json numbers = {{"rows", solution.rows},
-                            {"features", solution.features},
-                            {"rows_per_feature", solution.rows_per_feature()}};
+  if (!state.validation) state.validation.emplace();
+  RidgeNumbers& numbers = state.validation->ridge.emplace(
+      RidgeNumbers{.rows = solution.rows,
+                   .features = solution.features,
+                   .rows_per_feature = solution.rows_per_feature()});
   std::string text = cat("ridge: ", solution.rows, " rows for ", solution.features, " features, ",
                          solution.rows_per_feature(), " rows a feature");
   if (!solution.heldout_r2.defined()) {
-    state.validation[kRidgeStage] = numbers;
     run_.folder().remark(text);
     return;
   }
-  double most = 0;
-  std::string held, doubled;
-  for (int64_t part = 0; part < 2; ++part) {
-    const std::string name = part == 0 ? "key" : "value", mark = part == 0 ? " K " : " V ";
-    const auto mean = [&](const at::Tensor& r2) { return r2[part].mean().item<double>(); };
-    numbers["fitted_" + name + "_r2"] = mean(solution.fitted_r2);
-    numbers["heldout_" + name + "_r2"] = mean(solution.heldout_r2);
-    numbers["doubled_" + name + "_r2"] = mean(solution.doubled_r2);
-    most = std::max(most, mean(solution.doubled_r2) - mean(solution.heldout_r2));
-    held += cat(mark, mean(solution.heldout_r2));
-    doubled += cat(mark, mean(solution.doubled_r2));
-  }
-  state.validation[kRidgeStage] = numbers;
+  const auto mean = [](const at::Tensor& r2) {
+    return RidgeNumbers::R2{r2[0].mean().item<double>(), r2[1].mean().item<double>()};
+  };
+  const auto said = [](const RidgeNumbers::R2& r2) { return cat(" K ", r2.key, " V ", r2.value); };
+  numbers.fitted = mean(solution.fitted_r2);
+  const auto& held = numbers.heldout.emplace(mean(solution.heldout_r2));
+  const auto& doubled = numbers.doubled.emplace(mean(solution.doubled_r2));
+  const double most = std::max({0.0, doubled.key - held.key, doubled.value - held.value});
   run_.folder().remark(cat(text, ", lambda ", solution.lambda.min().item<double>(), " to ",
-                           solution.lambda.max().item<double>(), "; held-out R2", held,
-                           ", with twice the rows about", doubled));
+                           solution.lambda.max().item<double>(), "; held-out R2", said(held),
+                           ", with twice the rows about", said(doubled)));
   if (most > kWorthMoreRows) {
     log_warning(cat("ridge: too few rows for what it reads (", solution.rows_per_feature(),
                     " a feature; twice as many would raise the held-out R2 by ", most,

@@ -31,6 +31,9 @@ inline size_t utf8_length(char first) {
   return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
+// Without ASCII white space at its ends.
+std::string trimmed(std::string_view text);
+
 void append_utf8(std::string& out, char32_t code_point);
 
 // Valid UTF-8 with every invalid part replaced by U+FFFD, as String::from_utf8_lossy.

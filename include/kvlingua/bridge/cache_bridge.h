@@ -28,10 +28,6 @@
 
 namespace kvlingua {
 
-// An open model as a reader, in the chat frame of its options. `opened` must live as long. Throws
-// Error as chat_frame_of().
-Reader reader_of(const OpenModel& opened);
-
 struct AskOptions {
   int64_t max_new_tokens = 256;
   // Told each piece of the answer as it is complete (whole characters); false ends the answer.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kvlingua/bridge/fusion.h"
+#include "kvlingua/bridge/text_reader.h"
 #include "kvlingua/text/alignment.h"
 #include "kvlingua/text/chat_template.h"
 #include "kvlingua/text/tokenizer.h"
@@ -38,15 +39,10 @@ class TokenAligner {
   std::unordered_map<int64_t, int64_t> known_;
 };
 
-struct ChatReader {
-  const Tokenizer* tokenizer = nullptr;
-  ChatFamily family = ChatFamily::kPlain;
-};
-
 // The last message is the answer that is learnt, with the template's tail behind it; the other
 // contents are fused. Throws Error (kInput) when a content is not found in a rendered template, or
-// nothing is left to fuse or to learn.
-FusionSample aligned_chat_sample(const std::vector<ChatMessage>& messages, const ChatReader& target,
-                                 const ChatReader& source, TokenAligner& aligner);
+// nothing is left to fuse or to learn. Both readers are of a chat family.
+FusionSample aligned_chat_sample(const std::vector<ChatMessage>& messages, const TextReader& target,
+                                 const TextReader& source, TokenAligner& aligner);
 
 }  // namespace kvlingua

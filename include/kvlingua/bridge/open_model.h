@@ -1,4 +1,4 @@
-// A model of a pair as a recipe names it: where it lies, its tokenizer and chat frame, and itself.
+// A model of a pair as a recipe names it: where it lies, its tokenizer, and itself.
 //
 // The one place that goes from a name and a revision to a directory, so that every verb takes the
 // same model. find_model() reads what is small (config.json, tokenizer.json); open_model() the
@@ -9,7 +9,6 @@
 
 #include "kvlingua/config/pair_options.h"
 #include "kvlingua/model/causal_lm.h"
-#include "kvlingua/text/chat_template.h"
 #include "kvlingua/text/tokenizer.h"
 
 namespace kvlingua {
@@ -38,11 +37,5 @@ struct OpenModel {
   const Tokenizer& tokenizer() const { return files.tokenizer; }
 };
 OpenModel open_model(const ModelOptions& options, at::Device device = at::kCPU);
-
-// The template family: pair.*.chat by name, or recognised from the model's own template. Throws
-// Error: kUsage for an unknown name, kInput for a template that is none of the known ones.
-ChatFamily chat_family_of(const ModelOptions& options, const Tokenizer& tokenizer);
-// What the model's template writes around one user turn, with the options' system prompt.
-ChatFrame chat_frame_of(const ModelOptions& options, const Tokenizer& tokenizer);
 
 }  // namespace kvlingua

@@ -1,38 +1,32 @@
-// Reader: a model with its tokenizer and chat frame, and the fixed prefix it reads before every
-// span.
+// Reader: a TextReader with the model itself, which has read the prefix already.
 //
-// The prefix (a beginning-of-text token where the tokenizer adds one, then ChatFrame::before) is
-// read once and its cache kept: it is the same for every span, and for the target it holds the
-// attention sinks that no projector may touch.
+// The prefix is read once and its cache kept: it is the same for every span, and for the target it
+// holds the attention sinks that no projector may touch.
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "kvlingua/bridge/open_model.h"
+#include "kvlingua/bridge/text_reader.h"
 #include "kvlingua/cache/kv_cache.h"
 #include "kvlingua/model/causal_lm.h"
-#include "kvlingua/text/chat_template.h"
-#include "kvlingua/text/tokenizer.h"
 
 namespace kvlingua {
 
-struct Reader {
+struct Reader : TextReader {
   const CausalLM* model = nullptr;
-  const Tokenizer* tokenizer = nullptr;
-  ChatFrame frame;
-  std::vector<int64_t> before;    // tokens of the prefix; may be empty (a plain frame without BOS)
-  std::vector<int64_t> stop_ids;  // end a turn
-  KvCache prefix;                 // of `before`, one row at positions 0..; empty when `before` is
+  KvCache prefix;  // of `before`, one row at positions 0..; empty when `before` is
 
-  // The model and tokenizer must outlive the reader.
-  static Reader make(const CausalLM& model, const Tokenizer& tokenizer, const ChatFrame& frame);
-
-  int64_t prefix_length() const { return static_cast<int64_t>(before.size()); }
-  std::vector<int64_t> encode(std::string_view text) const;   // without special tokens of its own
-  std::string decode(const std::vector<int64_t>& ids) const;  // special tokens left out
+  // The model and the text's tokenizer must outlive the reader. Throws Error (kInput) when they do
+  // not belong together.
+  static Reader make(const CausalLM& model, TextReader text);
 };
+
+// An open model as a reader, in the chat frame of its options or of others. `opened` must live as
+// long. Throws Error as TextReader::of().
+Reader reader_of(const OpenModel& opened, const ModelOptions& options);
+inline Reader reader_of(const OpenModel& opened) { return reader_of(opened, opened.files.options); }
 
 // `count` copies of the one row of `cache`, sharing its storage where torch can.
 KvCache repeat_rows(const KvCache& cache, int64_t count);

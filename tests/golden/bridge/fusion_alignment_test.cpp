@@ -40,8 +40,9 @@ TEST(FusionAlignment, ChatsAsItsOwnAligner) {
       messages.push_back({m["role"].get<std::string>(), m["content"].get<std::string>()});
     TokenAligner aligner(target, source,
                          alignment_kind_from_name(c["strategy"].get<std::string>()));
-    const FusionSample sample = aligned_chat_sample(messages, {&target, family(target_name)},
-                                                    {&source, family(source_name)}, aligner);
+    const FusionSample sample =
+        aligned_chat_sample(messages, {.tokenizer = &target, .family = family(target_name)},
+                            {.tokenizer = &source, .family = family(source_name)}, aligner);
     const std::string what = c.dump().substr(0, 120);
     EXPECT_EQ(sample.target_ids, c["target_ids"].get<std::vector<int64_t>>()) << what;
     EXPECT_EQ(sample.source_ids.at(0), c["source_ids"].get<std::vector<int64_t>>()) << what;
@@ -68,7 +69,7 @@ TEST(FusionAlignment, RefusesWhatCannotBeAligned) {
   const Tokenizer t = tokenizer("qwen");
   EXPECT_THROW(TokenAligner(t, t, AlignmentKind::kLastChar), Error);
   TokenAligner aligner(t, t, AlignmentKind::kFirst);
-  const ChatReader reader{&t, ChatFamily::kQwen3};
+  const TextReader reader{.tokenizer = &t, .family = ChatFamily::kQwen3};
   EXPECT_THROW(aligned_chat_sample({{"user", ""}, {"assistant", "x"}}, reader, reader, aligner),
                Error);
 }

@@ -26,13 +26,13 @@ namespace {
 struct Half {
   CausalLM model;
   Tokenizer tokenizer;
-  SpanReader reader;
+  TextReader reader;
 };
 Half load_half(const std::string& name, int64_t max_length) {
   ModelOptions options;
   options.name = name;
   Half half{CausalLM::load(name), Tokenizer::from_directory(name), {}};
-  half.reader = make_span_reader(half.tokenizer, options, /*chat=*/true, max_length);
+  half.reader = TextReader::of(half.tokenizer, options, {.max_position_embeddings = max_length});
   return half;
 }
 

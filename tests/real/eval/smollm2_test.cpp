@@ -34,7 +34,7 @@ struct Real {
   explicit Real(const std::filesystem::path& directory)
       : model(CausalLM::load(directory)),
         tokenizer(Tokenizer::from_directory(directory)),
-        reader(Reader::make(model, tokenizer, chat_frame(recognise_chat_family(tokenizer)))),
+        reader(Reader::make(model, TextReader::of(tokenizer, {}, model.config()))),
         identity(model.kv_shape(), model.kv_shape()) {}
   CausalLM model;
   Tokenizer tokenizer;

@@ -18,8 +18,7 @@ TEST(NanoTarget, LosslessTranslationPassesAndControlsDoNot) {
   const auto directory = std::filesystem::path(KVLINGUA_SOURCE_DIR) / "checkpoints/nano/target";
   const CausalLM model = CausalLM::load(directory);
   const Tokenizer tokenizer = Tokenizer::from_directory(directory);
-  const Reader reader =
-      Reader::make(model, tokenizer, chat_frame(recognise_chat_family(tokenizer)));
+  const Reader reader = Reader::make(model, TextReader::of(tokenizer, {}, model.config()));
   const IdentityProjector identity(model.kv_shape(), model.kv_shape());
   EvalOptions options;
   options.conditions = {"same_cache", "raw_shifted", "raw_rerotated", "noise",

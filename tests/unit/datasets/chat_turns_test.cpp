@@ -149,7 +149,8 @@ TEST(ChatTurns, LongConversationsLoseTheirLastTurns) {
   data.kind = "chat";
   data.max_length = 160;
   data.min_length = 1;
-  const SpanReader reader = make_span_reader(tokenizer, model, true, 4096, true);
+  const TextReader reader =
+      TextReader::of(tokenizer, model, {.max_position_embeddings = 4096}, Framing::kEveryTurn);
   const SampleBuilder builder(reader, reader, data, AlignmentKind::kIdentity, 1);
   Document document;
   document.messages = {{"user", "The color of the sky is red."},

@@ -61,14 +61,15 @@ std::vector<std::string> hashes(const std::filesystem::path& out) {
 struct Half {
   CausalLM model;
   Tokenizer tokenizer;
-  SpanReader reader;
+  TextReader reader;
 };
 Half load_half(const std::string& name, const std::string& chat, bool with_chat = true) {
   Half half{CausalLM::load(models() / name), Tokenizer::from_directory(models() / name), {}};
   ModelOptions options;
   options.name = name;
   options.chat = chat;
-  half.reader = make_span_reader(half.tokenizer, options, with_chat, 512);
+  half.reader = TextReader::of(half.tokenizer, options, {.max_position_embeddings = 512},
+                               with_chat ? Framing::kOneTurn : Framing::kNone);
   return half;
 }
 KvCache direct(const Half& half, const std::vector<int32_t>& ids) {
@@ -88,7 +89,7 @@ TEST(Generate, StoredCachesEqualADirectPrefillAcrossBatchSizes) {
   EXPECT_GT(result.alignment_covered, .99);
   const PairReader reader = PairReader::open(out / "datasets/tiny");
   const Half source = load_half("source", "qwen3"), target = load_half("target", "qwen2.5");
-  EXPECT_GT(target.reader.prefix_ids.size(), 3U);
+  EXPECT_GT(target.reader.before.size(), 3U);
   for (int64_t i = 0; i < reader.samples(); ++i) {
     const PairSample sample = reader.sample(i);
     ASSERT_EQ(sample.record.id, i);
@@ -135,7 +136,7 @@ TEST(Generate, WithoutChatTheSpanStandsAtTheBeginning) {
   generate(tiny_recipe(models(), "  chat: false\n  max_samples: 6\n"), tiny_context(out.path()));
   const PairReader reader = PairReader::open(out / "datasets/tiny");
   const Half target = load_half("target", "qwen2.5", false);
-  EXPECT_TRUE(target.reader.prefix_ids.empty());
+  EXPECT_TRUE(target.reader.before.empty());
   for (int64_t i = 0; i < 6; ++i) {
     const PairSample sample = reader.sample(i);
     EXPECT_EQ(sample.target.positions()[0][0].item<int64_t>(), 0);

@@ -31,6 +31,16 @@ TEST(Json, IsBoundedInDepth) {
   EXPECT_EQ(refusal(std::string(64, '[') + std::string(64, ']')), "accepted");
 }
 
+// The other kind keeps the document's order and refuses the same.
+TEST(Json, KeepsTheOrderOfMembersWhereAsked) {
+  const std::string text = R"({"b":1,"a":{"d":[2,{"z":3,"y":4}],"c":null}})";
+  EXPECT_EQ(parse_ordered_json(text, "f.json").dump(), text);
+  EXPECT_EQ(parse_json(text, "f.json").dump(), R"({"a":{"c":null,"d":[2,{"y":4,"z":3}]},"b":1})");
+  EXPECT_THROW(parse_ordered_json(R"({"a":1,"b":2,"a":3})", "f.json"), Error);
+  EXPECT_THROW(parse_ordered_json(std::string(65, '['), "f.json"), Error);
+  EXPECT_THROW(parse_ordered_json("{} {}", "f.json"), Error);
+}
+
 TEST(Json, HasNothingTwiceAndNothingBehind) {
   EXPECT_THAT(refusal(R"({"a": 1, "b": {"c": 1, "c": 2}})"), HasSubstr("duplicate key \"c\""));
   for (const char* text : {"{} {}", "[1] x", "1 2", "{}\n\"", "", " "})

@@ -1,3 +1,4 @@
+// Products of many small groups at once: equal to one product after the other, in every shape.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

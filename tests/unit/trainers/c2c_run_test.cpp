@@ -92,22 +92,22 @@ TempDir* C2cStage::dir_ = nullptr;
 TEST_F(C2cStage, LearnsAndSaysSo) {
   const TrainResult result = train(recipe(), context("learns"));
   ASSERT_EQ(result.stages.size(), 1u);
-  const auto& stage = result.stages[0];
-  EXPECT_EQ(stage["steps"], 21);  // 54 conversations: 14 batches, 7 windows an epoch
-  EXPECT_LT(stage["last_loss"].get<double>(), .9 * stage["first_loss"].get<double>());
-  EXPECT_GT(stage["validation"]["cross_entropy"].get<double>(), 0);
+  const StageResult& stage = result.stages[0];
+  EXPECT_EQ(stage.steps, 21);  // 54 conversations: 14 batches, 7 windows an epoch
+  EXPECT_LT(stage.last_loss, .9 * stage.first_loss);
+  EXPECT_GT(stage.validation.cross_entropy.value(), 0);
   const auto lines = read_json_lines(context("learns").paths.run / "metrics.jsonl");
   EXPECT_EQ(lines.front()["lr"], 0);
   EXPECT_EQ(lines.front()["temperature"], 1);
   EXPECT_EQ(load_projector(context("learns").paths.run).projector->kind(), "c2c");
-  EXPECT_EQ(stage["phases"]["steps"]["units"], 20);  // beside the first
-  EXPECT_GT(stage["peak_memory_bytes"].get<double>(), 0);
+  EXPECT_EQ(stage.took["phases"]["steps"]["units"], 20);  // beside the first
+  EXPECT_GT(stage.took["peak_memory_bytes"].get<double>(), 0);
   // Again: nothing left to do.
-  auto first = nlohmann::json::parse(result.stages.dump());
+  auto first = nlohmann::json::parse(result.to_json().dump());
   for (const char* measured :
        {"total_seconds", "start_memory_bytes", "peak_memory_bytes", "phases"})
-    first[0].erase(measured);
-  EXPECT_EQ(nlohmann::json::parse(train(recipe(), context("learns")).stages.dump()), first);
+    first["stages"][0].erase(measured);
+  EXPECT_EQ(nlohmann::json::parse(train(recipe(), context("learns")).to_json().dump()), first);
 }
 
 TEST_F(C2cStage, KeptAndUnkeptSourceCachesTrainAlike) {
@@ -120,7 +120,7 @@ TEST_F(C2cStage, KeptAndUnkeptSourceCachesTrainAlike) {
           train(recipe({cat("train.c2c.source_cache=", keep),
                         cat("train.c2c.include_response=", response), "projector.c2c.dropout=0"}),
                 context(name));
-      losses.push_back(result.stages[0]["last_loss"]);
+      losses.push_back(result.stages[0].last_loss);
       EXPECT_FALSE(fs::exists(context(name).paths.run / ".source-cache"));
     }
     EXPECT_NEAR(losses[1], losses[0], 1e-3) << response;
@@ -133,8 +133,8 @@ TEST_F(C2cStage, KeptAndUnkeptSourceCachesTrainAlike) {
 TEST_F(C2cStage, CheckpointedActivationsTrainAlike) {
   const auto loss = [&](const std::string& name, const char* on) {
     return train(recipe({cat("train.c2c.checkpoint_activations=", on)}), context(name))
-        .stages[0]["last_loss"]
-        .get<double>();
+        .stages[0]
+        .last_loss;
   };
   EXPECT_NEAR(loss("stored", "false"), loss("recomputed", "true"), 1e-4);
 }
@@ -192,8 +192,8 @@ TEST_F(C2cStage, RunsItsOwnRecipeAsItIs) {
   const Recipe r =
       Recipe::from_yaml(text, "tiny.json", {"pair.source.chat=qwen3", "pair.target.chat=qwen2.5"});
   const TrainResult result = train(r, context("json"));
-  EXPECT_EQ(result.stages[0]["steps"], 6);  // 45 conversations: 12 batches of 4, 2 a step
-  EXPECT_THAT(result.plan, ::testing::HasSubstr("alignment longest"));
+  EXPECT_EQ(result.stages[0].steps, 6);  // 45 conversations: 12 batches of 4, 2 a step
+  EXPECT_THAT(result.table.text(), ::testing::HasSubstr("alignment longest"));
 }
 
 TEST_F(C2cStage, LowPrecisionWeightsAndUnweightedMicroBatches) {
@@ -201,7 +201,7 @@ TEST_F(C2cStage, LowPrecisionWeightsAndUnweightedMicroBatches) {
       train(recipe({"train.c2c.low_precision_weights=true",
                     "train.c2c.unweighted_micro_batches=true", "train.c2c.batch.steps=3"}),
             context("low"));
-  EXPECT_EQ(result.stages[0]["steps"], 3);
+  EXPECT_EQ(result.stages[0].steps, 3);
   const auto found = find_checkpoint(context("low").paths.run);
   ASSERT_TRUE(found);
   const Checkpoint c = read_checkpoint(found->path);

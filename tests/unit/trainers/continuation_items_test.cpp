@@ -41,8 +41,8 @@ class ContinuationItems : public ::testing::Test {
     return Recipe::from_yaml(kvlingua::testing::tiny_recipe(dir_.path()).to_yaml(), "tiny.yaml",
                              all);
   }
-  DistillationReader reader(const Tokenizer& tokenizer, const ModelOptions& model) const {
-    return make_distillation_reader(tokenizer, model, true, {}, 512);
+  TextReader reader(const Tokenizer& tokenizer, const ModelOptions& model) const {
+    return TextReader::of(tokenizer, model, {.max_position_embeddings = 512});
   }
   std::vector<DistillationItem> items(const Recipe& r) const {
     std::vector<DistillationItem> all;

@@ -45,10 +45,19 @@ struct Fixture {
   CausalLM target = kvlingua::testing::tiny_model(Architecture::kQwen2, 2);
   std::unique_ptr<Projector> projector;
   DistillationOptions options;
-  FrozenPair pair;
+  Reader source_reader = reading(source, {1, 2, 3}), target_reader = reading(target, {4, 5});
+
+  // After these tokens; no text is read here.
+  static Reader reading(const CausalLM& model, const std::vector<int64_t>& before) {
+    Reader reader;
+    reader.model = &model;
+    reader.before = before;
+    const c10::NoGradGuard no_grad;
+    reader.prefix = model.prefill(TokenBatch::from_rows({before})).cache;
+    return reader;
+  }
 
   Fixture() {
-    pair = {&source, &target, {1, 2, 3}, {4, 5}};
     options.batch.size = 3;
     ProjectorOptions p;
     p.kind = "ridge";
@@ -58,7 +67,7 @@ struct Fixture {
       tensor.copy_(at::randn(tensor.sizes()) * 0.1);
   }
   DistillationObjective objective(const Projector& p, int64_t cache_bytes = int64_t{1} << 30) {
-    return DistillationObjective(p, pair, {.items = make_items(40)},
+    return DistillationObjective(p, source_reader, target_reader, {.items = make_items(40)},
                                  ChannelStatistics::identity(target.kv_shape()), options, 7,
                                  nullptr, 0, 1, cache_bytes);
   }
@@ -85,7 +94,7 @@ TEST(Distillation, EveryItemCountsAlike) {
 
 TEST(Distillation, ALosslessCacheHasNoDivergence) {
   Fixture f;
-  f.pair = {&f.target, &f.target, {4, 5}, {4, 5}};
+  f.source_reader = f.target_reader;
   f.options.anchor = 1;
   const IdentityProjector identity(f.target.kv_shape(), f.target.kv_shape());
   DistillationObjective objective = f.objective(identity);

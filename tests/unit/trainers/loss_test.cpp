@@ -137,16 +137,16 @@ TEST(Validation, KnowsPerfectMeanAndTokenMeans) {
   sums.add(training.target);
   Validation validation({held}, sums.statistics());
   validation.fit_token_means(training);
-  const nlohmann::json result = validation.run(Perfect(pair.source, pair.target, held.target));
-  EXPECT_NEAR(result["key_r2"].get<double>(), 1, 1e-9);
-  EXPECT_NEAR(result["value_cosine"].get<double>(), 1, 1e-6);
-  EXPECT_NEAR(result["baselines"]["mean"]["key_r2"].get<double>(), 0, 1e-6);
+  const ValidationNumbers result = validation.run(Perfect(pair.source, pair.target, held.target));
+  EXPECT_NEAR(result.scores->key_r2, 1, 1e-9);
+  EXPECT_NEAR(result.scores->value_cosine, 1, 1e-6);
+  EXPECT_NEAR(result.baselines.at("mean").key_r2, 0, 1e-6);
   // What the token does not tell has variance 1 in every channel.
   const at::Tensor total = table.select(1, 0).var(at::IntArrayRef{0}, /*unbiased=*/false) + 1;
-  EXPECT_NEAR(result["baselines"]["token_mean"]["key_r2"].get<double>(),
+  EXPECT_NEAR(result.baselines.at("token_mean").key_r2,
               1 - total.reciprocal().mean().item<double>(), 0.02);
-  EXPECT_TRUE(result["attention_output_cosine"].is_null());
-  EXPECT_EQ(result["rows"], 500);
+  EXPECT_FALSE(result.scores->attention_output_cosine.has_value());
+  EXPECT_EQ(result.rows, 500);
 }
 
 }  // namespace

@@ -62,26 +62,21 @@ class Train : public ::testing::Test {
 };
 TempDir* Train::dir_ = nullptr;
 
-double r2(const nlohmann::ordered_json& validation, const std::string& part) {
-  return validation.at(part + "_r2").get<double>();
-}
-
 TEST_F(Train, MlpBeatsRidgeBeatsTheMean) {
   const TrainResult result = train(recipe(), context("order"));
   ASSERT_EQ(result.stages.size(), 2u);
-  const auto& ridge = result.stages[0]["validation"];
-  const auto& mlp = result.stages[1]["validation"];
+  const ValidationNumbers &ridge = result.stages[0].validation, &mlp = result.stages[1].validation;
   // Random weights mix so little that a cache entry is its token's identity: that baseline is
   // beaten by trained models only.
-  for (const std::string part : {"key", "value"}) {
-    EXPECT_GT(r2(ridge, part), 0.3) << part;
-    EXPECT_GT(r2(mlp, part), r2(ridge, part)) << part;
-    EXPECT_NEAR(r2(ridge["baselines"]["mean"], part), 0, 0.02) << part;
-    EXPECT_TRUE(ridge["baselines"].contains("token_mean"));
+  for (const auto part : {&RowScores::key_r2, &RowScores::value_r2}) {
+    EXPECT_GT((*ridge.scores).*part, 0.3);
+    EXPECT_GT((*mlp.scores).*part, (*ridge.scores).*part);
+    EXPECT_NEAR(ridge.baselines.at("mean").*part, 0, 0.02);
+    EXPECT_TRUE(ridge.baselines.contains("token_mean"));
   }
-  EXPECT_GT(mlp["attention_output_cosine"].get<double>(),
-            ridge["baselines"]["mean"]["attention_output_cosine"].get<double>());
-  EXPECT_EQ(ridge["per_layer"]["key_r2"].size(), 2u);
+  EXPECT_GT(mlp.scores->attention_output_cosine.value(),
+            ridge.baselines.at("mean").attention_output_cosine.value());
+  EXPECT_EQ(ridge.per_layer.size(), 2u);
   EXPECT_EQ(load_projector(context("order").paths.run).projector->kind(), "mlp");
   EXPECT_EQ(load_projector(context("order").paths.run / "ridge").projector->kind(), "ridge");
   EXPECT_EQ(load_projector(context("order").paths.run / "ridge_aligned")
@@ -118,7 +113,7 @@ TEST_F(Train, ShuffledPairsGiveZero) {
 TEST_F(Train, ShufflePairsTeachesNothingAndPreviousTokensDoNoHarm) {
   const auto ridge = [&](const std::string& name, const std::string& set) {
     const auto result = train(recipe({"train.stages=[ridge]", set}), context(name));
-    return r2(result.stages[0]["validation"], "key");
+    return result.stages[0].validation.scores->key_r2;
   };
   const double plain = ridge("plain", "projector.ridge.previous_tokens=0");
   EXPECT_GT(plain, 0.3);
@@ -138,13 +133,13 @@ TEST_F(Train, SkipsWhatIsDoneAndRestartsOnDemand) {
   const TrainResult second = train(recipe(), c);
   EXPECT_EQ(fs::last_write_time(c.paths.run / "regression" / "manifest.json"), time);
   EXPECT_EQ(first.stages.size(), second.stages.size());
-  EXPECT_EQ(second.stages[1]["last_loss"], first.stages[1]["last_loss"]);
+  EXPECT_EQ(second.stages[1].last_loss, first.stages[1].last_loss);
   RunContext again = c;
   again.restart = true;
   const TrainResult third = train(recipe(), again);
   EXPECT_NE(fs::last_write_time(c.paths.run / "regression" / "manifest.json"), time);
-  EXPECT_EQ(third.stages[1]["last_loss"],
-            first.stages[1]["last_loss"]);  // the same recipe, the same run
+  EXPECT_EQ(third.stages[1].last_loss,
+            first.stages[1].last_loss);  // the same recipe, the same run
 }
 
 TEST_F(Train, PartsOfTheDataAddUpToTheWhole) {
@@ -166,9 +161,9 @@ TEST_F(Train, DryRunPlansAndWritesNothing) {
   const TrainResult result = train(recipe(), c);
   EXPECT_TRUE(result.dry_run);
   EXPECT_FALSE(fs::exists(c.paths.run));
-  EXPECT_NE(result.plan.find("regression"), std::string::npos);
-  EXPECT_EQ(result.stages[1]["steps"], 60);
-  EXPECT_GT(result.stages[1]["memory_bytes"].get<uint64_t>(), 1000u);
+  EXPECT_NE(result.table.text().find("regression"), std::string::npos);
+  EXPECT_EQ(result.table.stages.at(1).steps, 60);
+  EXPECT_GT(result.table.stages.at(1).memory, 1000);
 }
 
 TEST_F(Train, RegressionAloneStartsFromStatistics) {
@@ -177,7 +172,7 @@ TEST_F(Train, RegressionAloneStartsFromStatistics) {
       train(recipe({"train.stages=[regression]", "train.regression.attention_weight=0.5",
                     "train.regression.batch.size=4", "train.regression.train_base=true"}),
             c);
-  EXPECT_GT(r2(result.stages[0]["validation"], "value"), 0.05);
+  EXPECT_GT(result.stages[0].validation.scores->value_r2, 0.05);
 }
 
 TEST_F(Train, BadInputIsOneLine) {

@@ -182,8 +182,7 @@ TEST(Trainer, LearnsWhatRidgeCannot) {
   f.options.total_steps = 400;
   const auto before = f.objective->validate();
   const TrainState state = f.run();
-  EXPECT_GT(state.validation["key_r2"].get<double>(),
-            before.numbers["key_r2"].get<double>() + 0.02);
+  EXPECT_GT(state.validation->scores->key_r2, before.numbers.scores->key_r2 + 0.02);
 }
 
 // A run that saves after every step; then a fresh process-worth of objects goes on from a few of
@@ -305,11 +304,11 @@ TEST(Trainer, ADivergedStageEndsWithItsBestState) {
   f.options.divergence_score = 1.25;
   f.options.remedy = "lower the rate";
   const TrainState state = f.run();
-  ASSERT_TRUE(state.stopped.is_object());
-  EXPECT_EQ(state.stopped["step"], state.step);
+  ASSERT_TRUE(state.stopped.has_value());
+  EXPECT_EQ(state.stopped->step, state.step);
   EXPECT_LE(state.step, 5);
-  EXPECT_THAT(state.stopped["reason"].get<std::string>(), ::testing::HasSubstr("before the first"));
-  EXPECT_EQ(state.stopped["remedy"], "lower the rate");
+  EXPECT_THAT(state.stopped->reason, ::testing::HasSubstr("before the first"));
+  EXPECT_EQ(state.stopped->remedy, "lower the rate");
   EXPECT_EQ(state.best_step, 0);
   EXPECT_NEAR(*state.start_score, start, 1e-9);
   EXPECT_NEAR(f.objective->validate().score, start, 1e-9);
@@ -326,8 +325,8 @@ TEST(Trainer, R2FarBelowTheStartsEndsTheStageToo) {
   f.options.keep_best = true;
   f.options.divergence_r2 = 0.05;
   const TrainState state = f.run();
-  ASSERT_TRUE(state.stopped.is_object());
-  EXPECT_THAT(state.stopped["reason"].get<std::string>(), ::testing::HasSubstr("R2"));
+  ASSERT_TRUE(state.stopped.has_value());
+  EXPECT_THAT(state.stopped->reason, ::testing::HasSubstr("R2"));
   EXPECT_LT(state.step, 400);
 }
 
@@ -343,7 +342,7 @@ TEST(Trainer, ABrokenLossEndsWithTheBestStateToo) {
   TrainState state;
   state.stage = "regression";
   trainer.fit(state);
-  EXPECT_EQ(state.stopped["step"], 6);
+  EXPECT_EQ(state.stopped->step, 6);
   EXPECT_EQ(state.step, 5);
   EXPECT_NEAR(f.objective->validate().score, *state.best_score, 1e-9);
 }
@@ -373,7 +372,7 @@ TEST(Trainer, KeepingTheBestDoesNotChangeARunThatImproves) {
   kept.options.divergence_score = 1.25;
   kept.options.validate_every = 6;
   const TrainState a = plain.run(), b = kept.run();
-  EXPECT_TRUE(b.stopped.is_null());
+  EXPECT_FALSE(b.stopped.has_value());
   EXPECT_LE(*b.best_score, *b.start_score);
   EXPECT_EQ(a.last_loss, b.last_loss);
 }
@@ -386,8 +385,8 @@ TEST(Trainer, EarlyStoppingReturnsToTheBest) {
   f.options.patience = 3;
   const TrainState state = f.run();
   EXPECT_LT(state.step, 400);
-  const double reported = state.validation["key_r2"].get<double>();
-  EXPECT_NEAR(f.objective->validate().numbers["key_r2"].get<double>(), reported, 1e-9);
+  const double reported = state.validation->scores->key_r2;
+  EXPECT_NEAR(f.objective->validate().numbers.scores->key_r2, reported, 1e-9);
   EXPECT_NEAR(f.objective->validate().score, *state.best_score, 1e-9);
 }
 

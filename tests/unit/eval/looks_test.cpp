@@ -1,0 +1,55 @@
+// The ledger of looks: what it keeps, what a damaged line is, and that a verdict leaves a trace.
+#include "eval/looks.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "support/temp_dir.h"
+
+namespace kvlingua {
+namespace {
+
+Look look(const std::string& mode, int64_t seed) {
+  return {.time = utc_now(),
+          .mode = mode,
+          .checkpoint = "0123456789abcdef",
+          .gated = "ridge",
+          .seeds = {seed},
+          .items = 16,
+          .frozen = "f",
+          .gates = {{"needle", 0.5}, {"identity", 0.3}},
+          .verdicts = {{"needle", "pass"}, {"identity", "fail"}}};
+}
+
+TEST(Looks, AreKeptInOrderAndCountedOnce) {
+  const TempDir dir;
+  const auto file = dir / "run" / "looks.jsonl";
+  Looks looks(file);
+  EXPECT_EQ(looks.add(look("explore", 1)), 1);
+  EXPECT_EQ(looks.add(look("explore", 1)), 1);  // the same again
+  EXPECT_EQ(looks.add(look("confirm", 2)), 2);
+  std::ofstream(file, std::ios::app) << std::string(100, '[') << "\n";  // damaged
+  const Looks again(file);
+  ASSERT_EQ(again.all().size(), 3u);
+  EXPECT_EQ(again.at("0123456789abcdef", "confirm").size(), 1u);
+  EXPECT_TRUE(again.knows_seed(2));
+  EXPECT_FALSE(again.knows_seed(3));
+  // Gates in the order of the criteria, not sorted.
+  EXPECT_EQ(again.all()[0].gates.begin().key(), "needle");
+  EXPECT_TRUE(again.all()[2].checkpoint.empty());
+}
+
+// A device that is always full: what explores warns and goes on, what confirms has no verdict.
+TEST(Looks, AConfirmingLookThatCannotBeStoredIsRefused) {
+  set_log_level(LogLevel::kError);
+  Looks looks("/dev/full");
+  EXPECT_EQ(looks.add(look("explore", 1)), 1);
+  EXPECT_THROW(looks.add(look("confirm", 2)), Error);
+  EXPECT_EQ(looks.all().size(), 1u);
+}
+
+}  // namespace
+}  // namespace kvlingua
