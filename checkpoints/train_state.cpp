@@ -42,6 +42,7 @@ nlohmann::json TrainState::to_json() const {
     j[name] = score ? nlohmann::json(*score) : nlohmann::json(nullptr);
   });
   j["stopped"] = stopped;
+  if (!loss_scale.is_null()) j["loss_scale"] = loss_scale;
   return j;
 }
 
@@ -58,6 +59,7 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
       if (j.contains(field) && !j.at(field).is_null()) score = j.at(field).get<double>();
     });
     state.stopped = j.value("stopped", nlohmann::json(nullptr));
+    state.loss_scale = j.value("loss_scale", nlohmann::json(nullptr));
   } catch (const nlohmann::json::exception& error) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(where, ": ", field),

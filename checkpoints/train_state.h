@@ -25,7 +25,8 @@ struct TrainState {
   int64_t validations_without_gain = 0;
   // Of the state before the first step, where the stage keeps the best state.
   std::optional<double> start_score, start_r2;
-  std::optional<double> rate;  // the peak learning rate that a range test has chosen
+  std::optional<double> rate;           // the peak learning rate that a range test has chosen
+  nlohmann::json loss_scale = nullptr;  // where gradients go through float16 (LossScale::state())
   // {step, reason, remedy} of a stage that diverged and was stopped; its result is the best state.
   nlohmann::json stopped = nullptr;
 
