@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "eval/geometry/page.h"
+#include "eval/identity/compare_signatures.h"
 #include "eval/identity/signatures.h"
 #include "eval/report/html_parts.h"
 #include "geometry_run.h"
@@ -12,6 +13,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
+#include "kvlingua/io/json.h"
 
 namespace kvlingua::verbs {
 
@@ -149,6 +151,16 @@ std::vector<Row> pair_rows(const Json& r) {
   return rows;
 }
 
+const Row kCompareHead = {"finding of the older file", "there", "here", "survives"};
+std::vector<Row> compare_rows(const Json& r) {
+  std::vector<Row> rows;
+  for (const Json& one : r.value("compared", Json::array()))
+    rows.push_back({one["finding"].get<std::string>(), number_text(one["old"], 3),
+                    one["new"].is_object() ? interval_text(one["new"], 3) : "-",
+                    one["survives"].get<std::string>()});
+  return rows;
+}
+
 std::string verdict_text(const Json& r) {
   const Json &verdict = r["verdict"], &test = r["classification"]["permutation_test"];
   return cat("identity: ", verdict["identity"].get<std::string>(),
@@ -171,6 +183,8 @@ std::string body_markdown(const Json& r) {
   if (const std::string text = transfer_text(r); !text.empty())
     out += cat("## Identity transfer\n\n", text, "\n\n",
                report::markdown_table(kTransferHead, transfer_rows(r)));
+  if (const auto rows = compare_rows(r); !rows.empty())
+    out += cat("## Older findings\n\n", report::markdown_table(kCompareHead, rows));
   return out;
 }
 
@@ -209,6 +223,11 @@ std::string body_html(const Json& r, const IdentityDesign& design) {
                "like.") +
            cat("<p>", report::escape(text), "</p>\n") +
            report::html_table(kTransferHead, transfer_rows(r));
+  if (const auto rows = compare_rows(r); !rows.empty())
+    out += report::heading("Older findings",
+                           "Pairs here with length taken out; told apart only above length and "
+                           "above neutral topics, in wordings never seen.") +
+           report::html_table(kCompareHead, rows);
   return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
 }
 
@@ -251,9 +270,11 @@ Signatures measure_signatures(const GeometryRun& run, const Scale& scale,
   return out;
 }
 
-// `context` where a recipe was named: its run holds the projector of identity transfer.
+// `context` where a recipe was named: its run holds the projector of identity transfer. `old`: a
+// results file whose findings are looked at again; null: none.
 StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
-                          const IdentityOptions& options, const RunContext* context) {
+                          const IdentityOptions& options, const RunContext* context,
+                          const nlohmann::json& old = nullptr) {
   const IdentityDesign design = design_of(options);
   const std::string id = model_id(scale.model, scale.quantize);
   const Signatures signatures = measure_signatures(run, scale, options, design);
@@ -313,6 +334,7 @@ StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
     results.update(more);
   }
   results["failed_prompts"] = failed;
+  if (!old.is_null()) results["compared"] = compare_signatures(results, old, options);
   const report::ReportFiles files{run.results / cat("identity_signatures_", id, "_results.json"),
                                   run.results / cat("identity_signatures_", id, "_report.md"),
                                   run.results / cat("identity_signatures_", id, "_report.html"),
@@ -330,6 +352,8 @@ StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
     text += cat("self-recognition, ", row[0], ": ", row[1], " ", row[3], "\n");
   if (const std::string line = transfer_text(results); !line.empty()) text += line + "\n";
   for (const Row& row : transfer_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
+  for (const Row& row : compare_rows(results))
+    text += cat("older: ", row[0], "  ", row[1], " there, ", row[2], " here: ", row[3], "\n");
   for (const Json& f : failed)
     text += cat("  failed: ", f["prompt"].get<std::string>(), ": ", f["reason"].get<std::string>(),
                 "\n");
@@ -349,7 +373,11 @@ StageOutcome identity_stage(const Recipe& recipe, const RunContext& context) {
 
 int IdentityVerb::run(const CommandLine& command) const {
   GeometryRun run = geometry_run(command, geometry);
-  if (!geometry.compare.empty()) not_in_this_version("identity --compare");
+  nlohmann::json old;  // read before the work, refused before it
+  if (!geometry.compare.empty()) {
+    old = parse_json(read_text_file(geometry.compare), geometry.compare);
+    compare_signatures(Json::object(), old, IdentityOptions());
+  }
   if (run.models.empty()) run.models = {find_scale("0.6B")};
   const IdentityOptions options = options_of(command, *this, run);
   if (geometry.options.dry_run) {
@@ -362,7 +390,7 @@ int IdentityVerb::run(const CommandLine& command) const {
     geometry.options.apply(*context);
   }
   const StageOutcome outcome =
-      run_identity(run, run.models.back(), options, context ? &*context : nullptr);
+      run_identity(run, run.models.back(), options, context ? &*context : nullptr, old);
   put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }
