@@ -33,6 +33,8 @@ def planned(program, recipe):
 def lines_of(program, recipe):
     lines = []
     for card, plan in zip(CARDS, planned(program, recipe)):
+        if not plan["stages"]:
+            raise SystemExit(f"{recipe}: {plan['problems'][0]}")
         fit, usable = plan["fit"], gib(plan["device"]["usable_bytes"])
         if fit is None:
             says = "nothing: neither smaller batches nor nf4 nor layer streaming is enough"

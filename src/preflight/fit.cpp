@@ -105,13 +105,14 @@ std::optional<Fit> find_fit(const Recipe& recipe, const InputsOf& inputs) {
     besides.push_back(change);
     trial.set({change});
   };
-  if (trial.misfit(kDistillationStage) != nullptr)
+  if (trial.misfit(kDistillationStage) != nullptr &&
+      !recipe.train.distillation.checkpoint_activations)
     also("train.distillation.checkpoint_activations=true");
-  if (trial.misfit("generate") != nullptr) also("data.sequential=true");
+  if (trial.misfit("generate") != nullptr && !recipe.data.sequential) also("data.sequential=true");
   const int64_t asked = recipe.projector.ridge.candidate_layers;
   int64_t candidates = asked > 0 ? asked : inputs(recipe).source.layers;
   while (candidates > 1 && trial.misfit(kRidgeStage) != nullptr)
-    also(cat("projector.ridge.candidate_layers=", candidates /= 2));
+    also(cat("projector.ridge.candidate_layers=", candidates = candidates * 3 / 4));
 
   std::vector<std::vector<std::string>> weights = weight_changes(recipe);
   weights.insert(weights.begin(), std::vector<std::string>{});

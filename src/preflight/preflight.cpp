@@ -8,10 +8,14 @@
 namespace kvlingua {
 namespace {
 
+// Of a card that is not here only a model whose shapes are not known.
+bool stands_in_the_way(const Preflight& p, const ModelCheck& model) {
+  return !model.problem.empty() && !(p.card && model.known);
+}
+
 void find_problems(Preflight& p, const RunContext& context) {
   for (const ModelCheck* model : {&p.source, &p.target}) {
-    // Of a card that is not here only what is not known of the models stands in the way.
-    if (!model->problem.empty() && !(p.card && model->known)) p.problems.push_back(model->problem);
+    if (stands_in_the_way(p, *model)) p.problems.push_back(model->problem);
     if (p.source.name == p.target.name) break;
   }
   if (!p.card && !p.facts.driver.empty() && !p.device.is_cuda() && context.device_asked != "cpu") {
@@ -83,7 +87,8 @@ void find_misfits(Preflight& p) {
 }
 
 Error cannot_run(const Preflight& preflight) {
-  const bool models = !preflight.source.problem.empty() || !preflight.target.problem.empty();
+  const bool models = stands_in_the_way(preflight, preflight.source) ||
+                      stands_in_the_way(preflight, preflight.target);
   const ExitCode code = models                        ? ExitCode::kInput
                         : !preflight.plan.fits_memory ? ExitCode::kDevice
                         : !preflight.plan.fits_disk   ? ExitCode::kDiskFull

@@ -18,6 +18,8 @@ TEST(Preflight, PublishedShapesGiveThePublishedParameterCounts) {
       {"Qwen/Qwen2.5-0.5B-Instruct", 494032768},
       {"Qwen/Qwen2.5-3B-Instruct", 3085938688},
       {"Qwen/Qwen2.5-7B-Instruct", 7615616512},
+      {"Qwen/Qwen2.5-Coder-0.5B-Instruct", 494032768},
+      {"Qwen/Qwen2.5-Coder-1.5B-Instruct", 1543714304},
       {"HuggingFaceTB/SmolLM2-135M-Instruct", 134515008}};
   for (const auto& [name, count] : counts)
     EXPECT_EQ(published_config(name).parameter_count(), count) << name;
