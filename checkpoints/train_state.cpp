@@ -47,6 +47,7 @@ nlohmann::json TrainState::to_json() const {
   j["results"] = nlohmann::json::array();
   for (const StageResult& result : results)
     j["results"].push_back(nlohmann::json(result.to_json()));
+  if (!loss_scale.is_null()) j["loss_scale"] = loss_scale;
   return j;
 }
 
@@ -69,6 +70,7 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
     field = "stopped";
     if (j.contains(field) && !j.at(field).is_null())
       state.stopped = Stopped::from_json(j.at(field));
+    state.loss_scale = j.value("loss_scale", nlohmann::json(nullptr));
   } catch (const nlohmann::json::exception& error) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(where, ": ", field),

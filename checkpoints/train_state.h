@@ -28,7 +28,8 @@ struct TrainState {
   int64_t validations_without_gain = 0;
   // Of the state before the first step, where the stage keeps the best state.
   std::optional<double> start_score, start_r2;
-  std::optional<double> rate;  // the peak learning rate that a range test has chosen
+  std::optional<double> rate;           // the peak learning rate that a range test has chosen
+  nlohmann::json loss_scale = nullptr;  // where gradients go through float16 (LossScale::state())
   // Of a stage that diverged: its result is the best state.
   std::optional<Stopped> stopped;
 

@@ -13,9 +13,11 @@
 #include "eval/report/faces.h"
 #include "eval/summary.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
 #include "kvlingua/bridge/open_model.h"
 #include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/model/weight_plan.h"
 
 namespace kvlingua {
 
@@ -75,6 +77,45 @@ struct OpenPair {
             .dtype = at::toString(target().model.dtype()),
             .device = device};
   }
+};
+
+// The target with its weights dense, loaded when it is asked for: files that hold floats, of a
+// target that holds codes.
+class OpenTwin {
+ public:
+  OpenTwin(const ModelOptions& target, at::Device device)
+      : options_(target), files_(find_model(target, device)) {
+    options_.weights = "dense";
+  }
+  // Nothing: there is no other way to hold it.
+  std::optional<DenseTwin> twin() {
+    const HeldWeights now = held(files_.load.weights);
+    if (now.format == WeightFormat::kDense || files_.config.stored != WeightFormat::kDense)
+      return std::nullopt;
+    return DenseTwin{now.name, [this](std::string& why_not) { return open(why_not); }};
+  }
+
+ private:
+  HeldWeights held(const WeightOptions& weights) const {
+    const auto size = static_cast<int64_t>(c10::elementSize(files_.load.dtype));
+    return held_weights(files_.config, weights, size, "dense");
+  }
+  const Reader* open(std::string& why_not) {
+    const auto wanted = static_cast<double>(held({.format = WeightFormat::kDense}).bytes),
+               room = 0.9 * static_cast<double>(free_memory_bytes(files_.load.device));
+    if (wanted > room) {
+      why_not = cat("its dense weights take ", bytes_text(wanted), ", ", bytes_text(room),
+                    " are free beside the pair");
+      return nullptr;
+    }
+    side_ = load_side(options_, files_.load.device);
+    return &reader_.emplace(reader_of(side_, options_));
+  }
+
+  ModelOptions options_;
+  ModelFiles files_;
+  Side side_;
+  std::optional<Reader> reader_;
 };
 
 // A confirmation as it is planned before the first answer; changes `options` to what it judges.
@@ -174,6 +215,8 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   std::vector<Probe> probes = probes_of(recipe, context, options, meter, checkpoints);
   EvaluationInput input =
       input_of(recipe, context, pair, options, checkpoints, std::move(probes), meter);
+  OpenTwin twin(recipe.pair.target, device);
+  if (options.dense_twin) input.twin = twin.twin();
   input.folder = folder_of(context, confirmation);
   if (context.dry_run)
     return {.plan = EvaluationPlan{static_cast<int64_t>(input.probes.size()), options.conditions,

@@ -134,6 +134,27 @@ void answer_source_alone(const EvaluationInput& input, const Blocks& blocks,
       answers);
 }
 
+// Whether they are there. What stood in the way is a finding that withholds nothing.
+bool answer_dense(const EvaluationInput& input, const Blocks& blocks,
+                  const std::string& fingerprint, StageMeter& times, Answers& answers,
+                  std::vector<Finding>& findings) {
+  const auto timer = times.time("dense twin", static_cast<double>(input.probes.size()));
+  const std::string why_not =
+      answer_by_dense_twin(blocks, *input.twin,
+                           {.file = input.folder.empty() ? std::filesystem::path()
+                                                         : input.folder / "full_text_dense.jsonl",
+                            .fingerprint = fingerprint,
+                            .resume = input.resume,
+                            .batch_size = input.options.batch_size,
+                            .max_new_tokens = input.options.max_new_tokens,
+                            .likelihoods = input.options.retention},
+                           answers);
+  if (why_not.empty()) return true;
+  findings.push_back(
+      {"no_dense_twin", "what quantising the target costs was not measured: " + why_not, false});
+  return false;
+}
+
 // What the answers themselves give away, after what was found before them.
 std::vector<Finding> findings_on(const EvaluationInput& input, const RunnerResult& run,
                                  int64_t rescored) {
@@ -191,7 +212,8 @@ std::vector<ConditionNumbers> table_of(const EvaluationInput& input, const Condi
     const auto found = std::find_if(conditions.begin(), conditions.end(),
                                     [&](const auto& one) { return one->name() == row.name; });
     if (found == conditions.end()) {
-      row.definition = source_alone_definition();
+      row.definition =
+          row.name == kFullTextDense ? full_text_dense_definition() : source_alone_definition();
       continue;
     }
     row.definition = (*found)->definition();
@@ -231,6 +253,9 @@ void describe(const EvaluationInput& input, const Conditions& conditions,
   report.cases = cases_of(run.answers, input.probes, names);
   report.examples = examples_of(run.answers, input.probes, names);
   report.retention = retention(report.conditions, options.gated);
+  if (input.twin)
+    report.quantisation = quantisation_cost(run.answers, input.twin->weights,
+                                            options.criteria.confidence, input.seed);
   report.seeds = options.seeds;
   report.run = numbers_of(input, run);
 }
@@ -258,10 +283,15 @@ Evaluation run_evaluation(const EvaluationInput& input) {
     answer_source_alone(input, blocks, runner.store.fingerprint, times, run.answers);
     names.insert(names.begin(), "source_alone");
   }
+  std::vector<Finding> beside;
+  if (input.twin &&
+      answer_dense(input, blocks, runner.store.fingerprint, times, run.answers, beside))
+    names.insert(std::find(names.begin(), names.end(), "full_text") + 1, kFullTextDense);
 
   Evaluation result;
   Report& report = result.report;
   report.findings = findings_on(input, run, rescored);
+  report.findings.insert(report.findings.end(), beside.begin(), beside.end());
   {
     const auto timer = times.time("judge", static_cast<double>(run.answers.size()));
     judge_answers(input, run.answers, report);

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "eval/answer.h"
 #include "eval/conditions/list.h"
+#include "eval/dense_twin.h"
 #include "eval/guards.h"
 #include "eval/reader.h"
 #include "eval/report/report.h"
@@ -36,8 +38,9 @@ struct EvaluationInput {
   std::vector<Finding> findings;              // made before (items left out)
   std::vector<std::string> replicas;          // conditions: the gated one by other training seeds
   std::vector<std::string> trained_families;  // that the judged checkpoint was distilled on
-  bool confirm = false;         // a confirmatory look; else the report says exploratory
-  StageMeter* meter = nullptr;  // may be null
+  bool confirm = false;           // a confirmatory look; else the report says exploratory
+  StageMeter* meter = nullptr;    // may be null
+  std::optional<DenseTwin> twin;  // of a target whose weights were quantised when it was loaded
   // More conditions than the list gives: for tests that plant a broken one.
   std::vector<std::unique_ptr<Condition>>* extra = nullptr;
 };

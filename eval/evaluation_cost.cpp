@@ -28,6 +28,7 @@ StagePlan plan(const PlanInputs& in) {
            2 * rows * d(in.target.vocab) * 4;
   };
   StagePlan plan = affine_plan(in, "evaluate", memory, "eval.batch_size", eval.batch_size);
+  plan.weights = resident_weights(in, false);
   const double per_condition =
       d(static_cast<int64_t>(eval.families.size() * eval.forms.size() * eval.seeds.size())) *
       d(eval.items);

@@ -33,6 +33,7 @@ StagePlan plan(const PlanInputs& in) {
            std::max(in.source.activation_bytes(tokens), in.target.activation_bytes(tokens));
   };
   StagePlan plan = affine_plan(in, "generate", memory, "data.batch_tokens", data.batch_tokens);
+  plan.weights = weights;
   const double batches = std::ceil(in.span_tokens() / d(std::max<int64_t>(1, data.batch_tokens)));
   plan.disk = stored;
   const double prefill = forward_seconds(in, in.source, in.span_tokens(), batches) +

@@ -43,6 +43,16 @@ std::string mark_svg(double x, double y, const char* colour) {
              "\" stroke-width=\"4\" vector-effect=\"non-scaling-stroke\"/>");
 }
 
+// Names of several words may break behind an underscore, where a column is narrow.
+std::string name_html(const std::string& name) {
+  std::string out;
+  for (const char c : escape(name)) {
+    out += c;
+    if (c == '_') out += "<wbr>";
+  }
+  return out;
+}
+
 std::string csv_cell(const std::string& text) {
   if (text.find_first_of(",\"\n") == std::string::npos) return text;
   std::string out = "\"";
@@ -58,7 +68,9 @@ std::string page(const std::string& title, const std::string& body) {
       "name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
       escape(title), "</title>\n<style>", kStyle,
       ".rows svg.forest{height:22px}table.heatmap td{text-align:center;padding:.3em .5em}"
-      "table.heatmap td:first-child{text-align:left}</style></head>\n<body><main>\n<h1>",
+      "table.heatmap td:first-child{text-align:left}svg.plot{display:block;width:100%;max-width:"
+      "36rem}@media (max-width:560px){.rows{grid-template-columns:minmax(0,9em) minmax(60px,1fr) "
+      "max-content}}</style></head>\n<body><main>\n<h1>",
       escape(title), "</h1>\n", body, "</main></body></html>\n");
 }
 
@@ -74,6 +86,7 @@ std::string html_table(const Row& head, const std::vector<Row>& rows) {
     for (const std::string& cell : cells) out += cat("<", tag, ">", escape(cell), "</", tag, ">");
     out += "</tr>\n";
   };
+  if (rows.empty()) return "<p class=\"soft\">none</p>\n";
   line(head, "th");
   for (const Row& cells : rows) line(cells, "td");
   return out + "</table></div>\n";
@@ -136,8 +149,8 @@ std::string forest(const std::vector<ForestRow>& rows, const std::string& first_
     };
     draw(row.low, row.value, row.high, 6, "var(--soft)");
     draw(row.low2, row.value2, row.high2, 16, "var(--accent)");
-    out += cat("<div class=\"name\">", escape(row.name), "</div>", svg, "</svg><div class=\"num\">",
-               escape(row.note), "</div>\n");
+    out += cat("<div class=\"name\">", name_html(row.name), "</div>", svg,
+               "</svg><div class=\"num\">", escape(row.note), "</div>\n");
   }
   return out + "</div>\n";
 }
@@ -148,7 +161,11 @@ std::string heat(const std::vector<HeatRow>& rows, const Row& columns, bool by_r
     for (const double v : values)
       if (std::isfinite(v)) from = std::min(from, v), to = std::max(to, v);
   };
-  for (const HeatRow& row : rows) widen(row.values, low, high);
+  bool counts = true;  // whole numbers alone
+  for (const HeatRow& row : rows) {
+    widen(row.values, low, high);
+    for (const double v : row.values) counts = counts && (!std::isfinite(v) || v == std::floor(v));
+  }
   std::string out = "<div class=\"scroll\"><table class=\"heatmap\"><tr><th></th>";
   for (const std::string& name : columns) out += cat("<th>", escape(name), "</th>");
   out += "</tr>\n";
@@ -162,9 +179,9 @@ std::string heat(const std::vector<HeatRow>& rows, const Row& columns, bool by_r
       const double share = std::isfinite(v) && high > low ? (v - low) / (high - low) : 0;
       out += cat("<td style=\"background:color-mix(in srgb,var(--accent) ",
                  fixed(std::isfinite(v) ? 8 + 55 * share : 0, 0), "%,var(--card))\">",
-                 fixed(v, std::abs(v) >= 100  ? 0
-                          : std::abs(v) >= 10 ? 1
-                                              : 2),
+                 fixed(v, counts || std::abs(v) >= 100 ? 0
+                          : std::abs(v) >= 10          ? 1
+                                                       : 2),
                  "</td>");
     }
     out += "</tr>\n";
@@ -183,9 +200,9 @@ std::string lines(const std::vector<Series>& series, const std::string& x_label,
     }
   if (!(x1 >= x0)) return "<p class=\"soft\">nothing to draw</p>\n";
   const double wide = std::max(x1 - x0, 1e-9), tall = std::max(y1 - y0, 1e-9);
-  const auto px = [&](double v) { return 44 + 540 * (place(v) - x0) / wide; };
+  const auto px = [&](double v) { return 44 + 360 * (place(v) - x0) / wide; };
   const auto py = [&](double v) { return 186 - 170 * (v - y0) / tall; };
-  std::string svg = cat("<svg class=\"plot\" viewBox=\"0 0 600 222\" role=\"img\" aria-label=\"by ",
+  std::string svg = cat("<svg class=\"plot\" viewBox=\"0 0 420 222\" role=\"img\" aria-label=\"by ",
                         escape(x_label), "\">");
   const auto text = [&](double x, double y, const std::string& label, const char* anchor) {
     svg += cat("<text x=\"", x, "\" y=\"", y,
@@ -195,7 +212,7 @@ std::string lines(const std::vector<Series>& series, const std::string& x_label,
   };
   text(40, py(y1) + 4, fixed(y1, 2), "end");
   text(40, py(y0) + 4, fixed(y0, 2), "end");
-  text(314, 216, x_label, "middle");
+  text(224, 216, x_label, "middle");
   std::string legend = "<div class=\"legend\">";
   for (size_t s = 0; s < series.size(); ++s) {
     const char* colour = kColours[s % std::size(kColours)];

@@ -376,6 +376,25 @@ void retention(const Report& r, std::string& out) {
   out += "</div>\n";
 }
 
+void quantisation(const Report& r, std::string& out) {
+  if (!r.quantisation) return;
+  const QuantisationCost& q = *r.quantisation;
+  out += cat(
+      "<h2>What quantising the target costs</h2><p class=\"soft\">The target reading the text "
+      "in ",
+      escape(q.weights), " against the same with its weights dense; ", q.n,
+      " items, NLL in nats a token of the gold answers.</p><div class=\"scroll\"><table>",
+      row({"equal answers, %", "exact answers, points", "NLL " + q.weights, "NLL dense",
+           "difference"},
+          "th"),
+      row({interval(q.equal_rate),
+           cat(percent(q.exact.mean), " [", percent(q.exact.low), ", ", percent(q.exact.high), "]"),
+           number(q.nll_quantised, 4), number(q.nll_dense, 4),
+           cat(number(q.nll_difference.mean, 4), " [", number(q.nll_difference.low, 4), ", ",
+               number(q.nll_difference.high, 4), "]")}),
+      "</table></div>\n");
+}
+
 void cost(const Report& r, std::string& out) {
   if (!r.latency) return;
   out +=
@@ -529,6 +548,7 @@ std::string report_html(const Report& r) {
   retention(r, out);
   fidelity(r, out);
   cost(r, out);
+  quantisation(r, out);
   benchmarks(r, out);
   method(r, out);
   return out + "</main></body></html>\n";

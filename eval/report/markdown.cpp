@@ -164,6 +164,20 @@ void cost(const Report& r, std::string& out) {
              " bytes): ", number(message.ms, 1), " ms.\n\n");
 }
 
+void quantisation(const Report& r, std::string& out) {
+  if (!r.quantisation) return;
+  const QuantisationCost& q = *r.quantisation;
+  out += cat("## What quantising the target costs\n\nThe target reading the text in ",
+             md(q.weights), " against the same with its weights dense.\n\n| n | equal answers, % [",
+             level(r), "] | exact answers, points | NLL ", md(q.weights),
+             " | NLL dense | difference |\n"
+             "| --- | --- | --- | --- | --- | --- |\n| ",
+             q.n, " | ", interval(q.equal_rate), " | ", percent(q.exact.mean), " [",
+             percent(q.exact.low), ", ", percent(q.exact.high), "] | ", number(q.nll_quantised, 4),
+             " | ", number(q.nll_dense, 4), " | ", number(q.nll_difference.mean, 4), " [",
+             number(q.nll_difference.low, 4), ", ", number(q.nll_difference.high, 4), "] |\n\n");
+}
+
 void benchmarks(const Report& r, std::string& out) {
   if (r.benchmarks.empty()) return;
   out +=
@@ -268,6 +282,7 @@ std::string report_markdown(const Report& r) {
   cases(r, out);
   fidelity(r, out);
   cost(r, out);
+  quantisation(r, out);
   benchmarks(r, out);
   method(r, out);
   return out;

@@ -299,6 +299,16 @@ Json Retention::to_json() const {
   return json;
 }
 
+Json QuantisationCost::to_json() const {
+  return {{"weights", weights},
+          {"n", n},
+          {"equal_answers", equal_rate.to_json()},
+          {"exact_difference", exact.to_json()},
+          {"nll_quantised", known(nll_quantised)},
+          {"nll_dense", known(nll_dense)},
+          {"nll_difference", nll_difference.to_json()}};
+}
+
 Json PairNames::to_json() const {
   return {{"source", source},
           {"target", target},
@@ -415,6 +425,7 @@ Json Report::to_json() const {
   for (const auto& one : cases) json["cases"][one.id] = json_of(one);
   json["examples"] = list_of(examples);
   json["retention"] = retention.to_json();
+  if (quantisation) json["quantisation"] = quantisation->to_json();
   json["fidelity"] = or_null(fidelity);
   json["latency"] = or_null(latency);
   json["attribution"] = attribution.to_json();

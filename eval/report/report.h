@@ -230,6 +230,19 @@ struct Retention {
   nlohmann::ordered_json to_json() const;
 };
 
+// ---- the target's own weights (dense_twin.h) ----
+
+// full_text of a quantised target against full_text of its dense twin, on the same items.
+struct QuantisationCost {
+  std::string weights;  // "nf4 (double)"
+  int64_t n = 0, equal = 0;
+  Rate equal_rate;     // answers that are token for token the same
+  MeanInterval exact;  // exact answers, quantised minus dense
+  double nll_quantised = kUnknown, nll_dense = kUnknown;  // nats a token of the gold answers
+  MeanInterval nll_difference;
+  nlohmann::ordered_json to_json() const;
+};
+
 // ---- the run ----
 
 struct PairNames {
@@ -304,6 +317,7 @@ struct Report {
   std::vector<Case> cases;
   std::vector<Example> examples;
   Retention retention;
+  std::optional<QuantisationCost> quantisation;
   std::optional<Fidelity> fidelity;
   std::optional<Cost> latency;
   Attribution attribution;

@@ -4,6 +4,7 @@
 usage: gguf_files.py OUT_DIR TINY_DIR     TINY_DIR: tests/golden/data/model
 
 blocks.safetensors   of every type T random blocks T.bytes [n, bytes of a block] and what gguf.quants makes of them, T.floats
+llama3_rope*.gguf    TINY_DIR/llama_gqa_f16 with Llama 3.1's rope, and with one of another context
 NAME.gguf            the tiny model TINY_DIR/NAME as llama.cpp's converter writes it, in its own type of weights
 mixed.gguf           a Llama with a matrix of every type of blocks; mixed.safetensors: tokens, logits, keys and values as
                      transformers computes them with the dequantised weights
@@ -103,10 +104,22 @@ def finish(writer):
     writer.close()
 
 
-def write_model(out, directory):
-    config = json.loads((directory / "config.json").read_text())
-    writer = gguf.GGUFWriter(out / f"{directory.name}.gguf", config["model_type"])
+def llama3_divisors(config):
+    """What llama.cpp's converter stores of Llama 3's rope, from the frequencies that transformers computes."""
+    plain = config["rope_theta"] ** -(torch.arange(0, config["head_dim"], 2, dtype=torch.float64) / config["head_dim"])
+    scaled, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](transformers.LlamaConfig(**config), "cpu")
+    return (plain / scaled.double()).float().numpy()
+
+
+LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def write_model(out, directory, name=None, **changes):
+    config = json.loads((directory / "config.json").read_text()) | changes
+    writer = gguf.GGUFWriter(out / f"{name or directory.name}.gguf", config["model_type"])
     write_config(writer, config)
+    if config.get("rope_scaling"):
+        writer.add_tensor("rope_freqs.weight", llama3_divisors(config))
     for name, tensor in sorted(load_file(directory / "model.safetensors").items()):
         values = tensor.numpy()
         if values.ndim == 1:
@@ -245,6 +258,10 @@ def main():
     write_blocks(out)
     for name in ("qwen2_tied", "qwen3_head_dim", "llama_gqa_f16"):
         write_model(out, tiny / name)
+    # Llama 3.1's rope over the same weights; and one whose context is not Llama 3.1's.
+    for name, context in (("llama3_rope", 8192), ("llama3_rope_4096", 4096)):
+        write_model(out, tiny / "llama_gqa_f16", name, rope_theta=500000.0,
+                    rope_scaling=LLAMA3_ROPE | {"original_max_position_embeddings": context}, max_position_embeddings=131072)
     write_mixed(out)
     for pre in ("qwen2", "smollm", "llama-bpe"):
         write_tokenizer(out, pre, byte_level_twin(pre))

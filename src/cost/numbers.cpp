@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kvlingua/cache/device.h"
+#include "kvlingua/model/weight_plan.h"
 
 namespace kvlingua {
 namespace {
@@ -29,7 +30,7 @@ double ModelNumbers::saved_bytes_per_token() const {
   return layer * d(compute_bytes);
 }
 
-ModelNumbers numbers_of(const ModelConfig& c, int64_t compute_bytes) {
+ModelNumbers numbers_of(const ModelConfig& c, const ModelOptions& options, int64_t compute_bytes) {
   ModelNumbers n = numbers_of(c.kv_shape());
   n.hidden = c.hidden_size, n.heads = c.num_heads;
   n.intermediate = c.intermediate_size, n.vocab = c.vocab_size;
@@ -37,11 +38,14 @@ ModelNumbers numbers_of(const ModelConfig& c, int64_t compute_bytes) {
   n.parameters = c.parameter_count();
   n.head_parameters = c.vocab_size * c.hidden_size * (c.tie_word_embeddings ? 1 : 2);
   n.compute_bytes = compute_bytes;
+  const HeldWeights held = held_weights(
+      c, weight_options(options.weights, options.double_quantization), compute_bytes, "");
+  n.held_bytes = held.bytes, n.scratch_bytes = held.scratch;
   return n;
 }
 
-int64_t compute_bytes(const ModelOptions& options, at::Device device) {
-  return static_cast<int64_t>(c10::elementSize(resolve_dtype(options.dtype, device)));
+int64_t compute_bytes(const ModelOptions& options, at::Device device, int64_t parameters) {
+  return static_cast<int64_t>(c10::elementSize(resolve_dtype(options.dtype, device, parameters)));
 }
 
 ModelNumbers numbers_of(const KvShape& shape) {

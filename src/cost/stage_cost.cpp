@@ -47,10 +47,10 @@ void set_memory(StagePlan& stage, double bytes, const MachineNumbers& machine) {
 
 double resident_weights(const PlanInputs& in, bool one_at_a_time) {
   const auto held = [](const ModelNumbers& m, bool streaming) {
-    return streaming ? d(m.weight_bytes() - m.head_parameters * m.compute_bytes) /
-                               d(std::max<int64_t>(1, m.layers)) * 2 +
-                           d(m.head_parameters * m.compute_bytes)
-                     : d(m.weight_bytes());
+    const double head = d(m.head_parameters * m.compute_bytes), all = d(m.weight_bytes());
+    const double layers =
+        streaming ? (all - head) / d(std::max<int64_t>(1, m.layers)) * 2 : all - head;
+    return head + layers + d(m.scratch_bytes);
   };
   const double source = held(in.source, in.recipe.pair.source.layer_streaming);
   const double target = held(in.target, in.recipe.pair.target.layer_streaming);

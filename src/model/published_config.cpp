@@ -22,6 +22,10 @@ constexpr Published kPublished[] = {
      true},
     {"Qwen/Qwen2.5-7B-Instruct", Architecture::kQwen2, 3584, 28, 28, 4, 128, 18944, 152064, 32768,
      false},
+    {"Qwen/Qwen2.5-Coder-0.5B-Instruct", Architecture::kQwen2, 896, 24, 14, 2, 64, 4864, 151936,
+     32768, true},
+    {"Qwen/Qwen2.5-Coder-1.5B-Instruct", Architecture::kQwen2, 1536, 28, 12, 2, 128, 8960, 151936,
+     32768, true},
     {"HuggingFaceTB/SmolLM2-135M-Instruct", Architecture::kLlama, 576, 30, 9, 3, 64, 1536, 49152,
      8192, true},
 };

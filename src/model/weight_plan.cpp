@@ -1,11 +1,11 @@
-#include "weight_plan.h"
+#include "kvlingua/model/weight_plan.h"
 
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/progress.h"
 #include "kvlingua/kernels/quantized.h"
 #include "weights.h"
 
@@ -27,12 +27,6 @@ int64_t quantized_bytes(WeightFormat format, bool nested, int64_t rows, int64_t 
 int64_t largest_product(const ModelConfig& c) {
   const int64_t attention = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim;
   return c.hidden_size * std::max({attention, 2 * c.intermediate_size, c.num_heads * c.head_dim});
-}
-
-std::string gigabytes(double bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", bytes / 1e9);
-  return text;
 }
 
 }  // namespace
@@ -74,15 +68,15 @@ const HeldWeights* best_fit(const std::vector<HeldWeights>& choices, double othe
 
 std::string say_what_fits(const std::vector<HeldWeights>& choices, double others, double memory) {
   const auto all_of = [&](const HeldWeights& held) {
-    return gigabytes(static_cast<double>(held.bytes + held.scratch) + others);
+    return bytes_text(static_cast<double>(held.bytes + held.scratch) + others);
   };
   const HeldWeights* best = best_fit(choices, others, memory);
-  std::string text =
-      best != nullptr ? cat(best->name, " fits: ", all_of(*best), " of ", gigabytes(memory), " GB")
-                      : cat("nothing fits ", gigabytes(memory), " GB");
+  std::string text = best != nullptr
+                         ? cat(best->name, " fits: ", all_of(*best), " of ", bytes_text(memory))
+                         : cat("nothing fits ", bytes_text(memory));
   for (const HeldWeights& held : choices) {
     if (&held == best) break;
-    text += cat("; ", held.name, " needs ", all_of(held), " GB");
+    text += cat("; ", held.name, " needs ", all_of(held));
   }
   return text;
 }

@@ -2,6 +2,7 @@
 
 #include "datasets/generation/generate_cost.h"
 #include "eval/evaluation_cost.h"
+#include "eval/geometry/geometry_cost.h"
 #include "trainers/engine/training_cost.h"
 #include "trainers/stages.h"
 
@@ -14,6 +15,35 @@ std::vector<std::pair<std::string, StageCost>> costs_of(const Recipe& recipe) {
   return costs;
 }
 
+namespace {
+
+// Cells are whole runs, one after the other, of the pair's models either way round; of others the
+// shapes are not known here.
+void add_grid(const PlanInputs& in, StagePlan& sweep) {
+  for (const Recipe& cell : grid_recipes(in.recipe)) {
+    const auto numbers = [&](const std::string& name) -> const ModelNumbers* {
+      if (name == in.recipe.pair.source.name) return &in.source;
+      return name == in.recipe.pair.target.name ? &in.target : nullptr;
+    };
+    const ModelNumbers *source = numbers(cell.pair.source.name),
+                       *target = numbers(cell.pair.target.name);
+    if (source == nullptr || target == nullptr) continue;
+    PlanInputs part{cell, *source, *target, in.corpus, in.machine};
+    if (cell.data.kind == "synthetic")
+      part.corpus.samples = std::min(part.corpus.samples, cell.data.synthetic.documents);
+    for (const auto& [name, cost] : costs_of(cell)) {
+      const StagePlan stage = cost.plan(part);
+      sweep.seconds += stage.seconds;
+      sweep.disk += stage.disk;
+      if (stage.memory <= sweep.memory) continue;
+      sweep.batch_key.clear();  // smaller batches of prompts do not help
+      set_memory(sweep, stage.memory, in.machine);
+    }
+  }
+}
+
+}  // namespace
+
 Plan make_plan(const PlanInputs& in) {
   Plan plan;
   plan.bytes_per_token = in.pair_bytes_per_token();
@@ -24,6 +54,9 @@ Plan make_plan(const PlanInputs& in) {
     if (name == "generate" && in.recipe.data.online) continue;
     plan.stages.push_back(cost.plan(in));
   }
+  plan.stages.push_back(sweep_plan(in));
+  add_grid(in, plan.stages.back());
+  plan.stages.push_back(identity_plan(in));
   total_up(plan, in.machine);
   return plan;
 }

@@ -101,6 +101,7 @@ std::vector<MeasuredStage> stages_of(const nlohmann::json& result) {
 constexpr double kWorthIt = 30;  // seconds of work, as computed
 
 std::string why_not(const Preflight& p, const RunContext& context, bool work_follows) {
+  if (p.card) return "the card is not here";
   if (!p.can_run()) return "it cannot run here";
   if (work_follows && p.plan.seconds < kWorthIt) return "the run itself is short";
   if (!context.world.alone()) return "several processes";

@@ -1,11 +1,13 @@
 // A preflight as people read it: the machine, the plan a stage a line, the small run, the problems.
 #include <torch/version.h>
 
+#include <algorithm>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "kvlingua/base/progress.h"
+#include "kvlingua/model/weight_plan.h"
 #include "kvlingua/preflight/preflight.h"
 
 namespace kvlingua {
@@ -34,6 +36,25 @@ Json model_json(const ModelCheck& model) {
   return json;
 }
 
+// What it takes to fit: nothing, changes, or null where nothing does.
+Json fit_json(const Preflight& p) {
+  if (p.plan.fits_memory && !p.plan.stages.empty()) {
+    const StagePlan& most = *std::ranges::max_element(p.plan.stages, {}, &StagePlan::memory);
+    return {{"set", Json::array()}, {"stage", most.name}, {"memory_bytes", most.memory}};
+  }
+  if (!p.fit) return nullptr;
+  return {{"set", p.fit->set}, {"stage", p.fit->stage}, {"memory_bytes", p.fit->memory}};
+}
+
+// "dense 1.11 GiB, int8 ..., nf4 ...": what a model's weights take by how they are held.
+std::string weights_text(const ModelConfig& config, int64_t compute_bytes) {
+  std::string text;
+  for (const HeldWeights& held : weights_by_type(config, compute_bytes, "dense"))
+    text += cat(text.empty() ? "" : ", ", held.name, " ",
+                bytes_text(static_cast<double>(held.bytes + held.scratch)));
+  return text;
+}
+
 }  // namespace
 
 Json to_json(const Preflight& p) {
@@ -56,6 +77,8 @@ Json to_json(const Preflight& p) {
           {"device",
            {{"name", p.facts.name},
             {"kind", p.device.str()},
+            {"here", !p.card.has_value()},
+            {"usable_bytes", p.machine.memory},
             {"memory_bytes", p.facts.memory},
             {"bfloat16", p.facts.bfloat16},
             {"compute_capability", p.facts.capability},
@@ -80,6 +103,7 @@ Json to_json(const Preflight& p) {
           {"projector_parameters", p.plan.projector_parameters},
           {"rehearsal", {{"seconds", p.rehearsal_seconds}, {"problem", p.rehearsal_problem}}},
           {"stages", stages},
+          {"fit", fit_json(p)},
           {"seconds", p.plan.seconds}};
 }
 
@@ -89,14 +113,15 @@ std::string to_text(const Preflight& p) {
     return out << std::left << std::setw(12) << name;
   };
   row("recipe") << p.recipe.name << "  (" << p.recipe.file.string() << ")\n";
-  row("device") << p.device.str() << "  " << p.facts.name << ", "
+  row("device") << (p.card ? "not here" : p.device.str()) << "  " << p.facts.name << ", "
                 << bytes_text(static_cast<double>(p.facts.memory))
                 << (p.device.is_cuda()
                         ? ""
                         : " available, " + std::to_string(p.facts.threads) + " threads")
                 << (p.facts.capability.empty() ? "" : ", compute capability " + p.facts.capability)
                 << ", bfloat16 " << (p.facts.bfloat16 ? "native" : "not native") << "\n";
-  row("") << count_text(p.machine.flops / 1e9) << " GFLOP/s measured, "
+  row("") << count_text(p.machine.flops / 1e9) << " GFLOP/s "
+          << (p.card ? "(half of what is published), " : "measured, ")
           << bytes_text(p.machine.bandwidth) << "/s\n";
   row("software") << "libtorch " << TORCH_VERSION
                   << (p.facts.cuda_runtime.empty() ? ", no CUDA" : ", CUDA " + p.facts.cuda_runtime)
@@ -107,7 +132,13 @@ std::string to_text(const Preflight& p) {
     row(role) << model->name << (model->present ? "" : "  NOT HERE")
               << (model->known ? "  " + shape_text(model->config) : "") << "\n";
   }
-  row("disk") << bytes_text(p.machine.disk_free) << " free in " << p.out.string() << ", "
+  if (p.source.known && p.target.known) {
+    const PlanInputs in = p.inputs();
+    row("weights") << "source: " << weights_text(p.source.config, in.source.compute_bytes) << "\n";
+    row("") << "target: " << weights_text(p.target.config, in.target.compute_bytes) << "\n";
+  }
+  row("disk") << (p.card ? ""
+                         : cat(bytes_text(p.machine.disk_free), " free in ", p.out.string(), ", "))
               << bytes_text(p.plan.disk) << " needed\n";
   if (!p.plan.stages.empty()) {
     row("pairs") << count_text(static_cast<double>(p.corpus.samples)) << " samples, "

@@ -61,8 +61,4 @@ void put_result(const CommandLine& command, const std::string& text, const Json&
   if (!command.json.empty()) write_json(command.json, json);
 }
 
-void not_in_this_version(const std::string& what) {
-  throw Error({.where = what, .what = "not in this version"});
-}
-
 }  // namespace kvlingua::verbs

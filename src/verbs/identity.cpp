@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "eval/geometry/page.h"
+#include "eval/identity/compare_signatures.h"
 #include "eval/identity/signatures.h"
 #include "eval/report/html_parts.h"
 #include "geometry_run.h"
@@ -14,6 +15,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
+#include "kvlingua/io/json.h"
 
 namespace kvlingua::verbs {
 
@@ -151,6 +153,16 @@ std::vector<Row> pair_rows(const Json& r) {
   return rows;
 }
 
+const Row kCompareHead = {"finding of the older file", "there", "here", "survives"};
+std::vector<Row> compare_rows(const Json& r) {
+  std::vector<Row> rows;
+  for (const Json& one : r.value("compared", Json::array()))
+    rows.push_back({one["finding"].get<std::string>(), number_text(one["old"], 3),
+                    one["new"].is_object() ? interval_text(one["new"], 3) : "-",
+                    one["survives"].get<std::string>()});
+  return rows;
+}
+
 std::string verdict_text(const Json& r) {
   const Json &verdict = r["verdict"], &test = r["classification"]["permutation_test"];
   return cat("identity: ", verdict["identity"].get<std::string>(),
@@ -173,6 +185,8 @@ std::string body_markdown(const Json& r) {
   if (const std::string text = transfer_text(r); !text.empty())
     out += cat("## Identity transfer\n\n", text, "\n\n",
                report::markdown_table(kTransferHead, transfer_rows(r)));
+  if (const auto rows = compare_rows(r); !rows.empty())
+    out += cat("## Older findings\n\n", report::markdown_table(kCompareHead, rows));
   return out;
 }
 
@@ -211,6 +225,11 @@ std::string body_html(const Json& r, const IdentityDesign& design) {
                "like.") +
            cat("<p>", report::escape(text), "</p>\n") +
            report::html_table(kTransferHead, transfer_rows(r));
+  if (const auto rows = compare_rows(r); !rows.empty())
+    out += report::heading("Older findings",
+                           "Pairs here with length taken out; told apart only above length and "
+                           "above neutral topics, in wordings never seen.") +
+           report::html_table(kCompareHead, rows);
   return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
 }
 
@@ -324,15 +343,19 @@ std::string text_of(const Json& results) {
     text += cat("self-recognition, ", row[0], ": ", row[1], " ", row[3], "\n");
   if (const std::string line = transfer_text(results); !line.empty()) text += line + "\n";
   for (const Row& row : transfer_rows(results)) text += cat("  ", row[0], "  ", row[1], "\n");
+  for (const Row& row : compare_rows(results))
+    text += cat("older: ", row[0], "  ", row[1], " there, ", row[2], " here: ", row[3], "\n");
   for (const Json& f : results["failed_prompts"])
     text += cat("  failed: ", f["prompt"].get<std::string>(), ": ", f["reason"].get<std::string>(),
                 "\n");
   return text;
 }
 
-// `context` where a recipe was named: its run holds the projector of identity transfer.
+// `context` where a recipe was named: its run holds the projector of identity transfer. `old`: a
+// results file whose findings are looked at again; null: none.
 StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
-                          const IdentityOptions& options, const RunContext* context) {
+                          const IdentityOptions& options, const RunContext* context,
+                          const nlohmann::json& old = nullptr) {
   const IdentityDesign design = design_of(options);
   const Signatures signatures = measure_signatures(run, scale, options, design);
   auto [personas, topics, failed] = sorted(signatures, scale.model);
@@ -349,6 +372,7 @@ StageOutcome run_identity(const GeometryRun& run, const Scale& scale,
     results.update(more);
   }
   results["failed_prompts"] = failed;
+  if (!old.is_null()) results["compared"] = compare_signatures(results, old, options);
   const report::ReportFiles files = files_of(run, model_id(scale.model, scale.quantize), results);
   const std::string sha =
       report::write_files(files, results, body_markdown(results), body_html(results, design));
@@ -368,7 +392,11 @@ StageOutcome identity_stage(const Recipe& recipe, const RunContext& context) {
 
 int IdentityVerb::run(const CommandLine& command) const {
   GeometryRun run = geometry_run(command, geometry);
-  if (!geometry.compare.empty()) not_in_this_version("identity --compare");
+  nlohmann::json old;  // read before the work, refused before it
+  if (!geometry.compare.empty()) {
+    old = parse_json(read_text_file(geometry.compare), geometry.compare);
+    compare_signatures(Json::object(), old, IdentityOptions());
+  }
   if (run.models.empty()) run.models = {find_scale("0.6B")};
   const IdentityOptions options = options_of(command, *this, run);
   if (geometry.options.dry_run) {
@@ -381,7 +409,7 @@ int IdentityVerb::run(const CommandLine& command) const {
     geometry.options.apply(*context);
   }
   const StageOutcome outcome =
-      run_identity(run, run.models.back(), options, context ? &*context : nullptr);
+      run_identity(run, run.models.back(), options, context ? &*context : nullptr, old);
   put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }

@@ -23,6 +23,5 @@ Recipe load_recipe(const CommandLine& command);
 RunContext context_of(const CommandLine& command, const Recipe& recipe);
 // On stdout, as text or as JSON, and in the file that --json names.
 void put_result(const CommandLine& command, const std::string& text, const Json& json);
-[[noreturn]] void not_in_this_version(const std::string& what);
 
 }  // namespace kvlingua::verbs

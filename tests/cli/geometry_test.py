@@ -147,6 +147,28 @@ class Geometry(unittest.TestCase):
             result["metadata"].pop("timestamp"), result["metadata"]["environment"].pop("timestamp")
         self.assertEqual(again, after)
 
+    def test_identity_is_compared_with_an_older_file(self):
+        """Findings in the format of the users' own results, and those of this program's."""
+        ours = json.loads(self.ok("identity", TARGET, "--json", "-", *QUICK_IDENTITY)[0])
+        pair = next(iter(ours["pairwise_analysis"]["pairwise_norm_comparisons"]))
+        old = self.file("old.json", json.dumps({
+            "classification": {"permutation_test": {"p_value": 0.001}, "chance_level": 1 / 6,
+                               "cross_prompt_validation": {"mean_accuracy": 0.967}},
+            "pairwise_analysis": {"pairwise_norm_comparisons": {pair: {"cohens_d": {"d": 2.5}}, "lyra_vs_nobody": {"cohens_d": {"d": 1}}}},
+            "consistency": {"icc": 0.298}}))
+        out, _ = self.ok("identity", TARGET, "--json", "-", "--compare", old, *QUICK_IDENTITY)
+        found = {row["finding"]: row for row in json.loads(out)["compared"]}
+        self.assertTrue(found["personas told apart (permutation p)"]["old_claims"])
+        self.assertIn(found["personas told apart (permutation p)"]["survives"], ("yes", "no", "undecided"))
+        self.assertEqual(found["consistency over prompts (ICC)"]["survives"], "made no claim")
+        self.assertEqual(found[pair]["old"], 2.5)
+        self.assertEqual(found["lyra_vs_nobody"]["survives"], "not measured here")
+        for ending in ("md", "html"):
+            self.assertIn("Older findings", (self.out / f"results/identity_signatures_nano-target_report.{ending}").read_text())
+        again = self.file("ours.json", json.dumps(ours))
+        self.assertIn("survives", self.ok("identity", TARGET, "--json", "-", "--compare", again, *QUICK_IDENTITY)[0])
+        self.refused("identity", TARGET, "--compare", self.file("sweep.json", '{"scales": {}}'), code=4, parts=["--compare", "identity signatures"])
+
     def test_bad_input_is_one_line(self):
         self.refused("sweep", TARGET, "--set", "sweep.categories=[codign]", code=2, parts=["sweep.categories", "did you mean coding?"])
         self.refused("sweep", "--scale", "7B-q5", code=2, parts=["--scale", "did you mean 7B-q4?"])

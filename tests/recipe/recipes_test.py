@@ -57,6 +57,12 @@ class Recipes(unittest.TestCase):
             for named in re.findall(r"(?:recipe|scripts)/[\w./-]+\.(?:yaml|sh)", head):
                 self.assertTrue((ROOT / named).exists(), f"{path} names {named}")
 
+    # What fits 6, 24 and 40 GB is what preflight says.
+    def test_heads_say_what_fits(self):
+        done = subprocess.run([sys.executable, str(ROOT / "scripts" / "update_fits.py"), PROGRAM, "--check"], capture_output=True,
+                              text=True, timeout=600)
+        self.assertEqual(done.returncode, 0, f"run scripts/update_fits.py {PROGRAM}\n{done.stdout}{done.stderr}")
+
     def test_listed_with_a_description(self):
         listed = json.loads(run("recipe", "ls", "--json", "-").stdout)
         self.assertEqual(len(listed), len(RECIPES))

@@ -201,6 +201,7 @@ void C2cStage::adopt(Trainer& trainer, TrainState& state) {
 TrainerOptions C2cStage::trainer_options() {
   TrainerOptions to{.optimizer = options().optimizer};
   to.policy = c2c_policy(options().low_precision_weights);
+  to.scale_loss = target_.model.dtype() == at::kHalf;
   to.accumulation = options().batch.accumulation;
   to.total_steps = total_steps_;
   to.validate_every = options().validate_every;
@@ -217,13 +218,13 @@ std::vector<Stage::Line> C2cStage::data_lines() const {
 
 // Windows end with an epoch, so steps are known only here.
 StagePlan C2cStage::plan(const MachineNumbers& machine) const {
-  const auto numbers = [&](const CausalLM& m) {
-    return numbers_of(m.config(), static_cast<int64_t>(c10::elementSize(m.dtype())));
+  const auto numbers = [&](const OpenModel& m) {
+    return numbers_of(m.model.config(), m.files.options,
+                      static_cast<int64_t>(c10::elementSize(m.model.dtype())));
   };
   const CorpusNumbers corpus{conversations_,
                              static_cast<double>(tokens_) / static_cast<double>(conversations_)};
-  StagePlan plan =
-      c2c_cost().plan({recipe(), numbers(source_.model), numbers(target_.model), corpus, machine});
+  StagePlan plan = c2c_cost().plan({recipe(), numbers(source_), numbers(target_), corpus, machine});
   plan.steps = total_steps_;
   return plan;
 }

@@ -99,7 +99,8 @@ std::string step_line(const StepReport& r) {
     } else if (name == "value_cosine") {
       cosines += " V " + share(value);
     } else {
-      others += " | " + name + number(" %.4f", value);
+      const bool counted = std::abs(value) >= 1 && value == std::floor(value);
+      others += " | " + name + number(counted ? " %.0f" : " %.4f", value);
     }
   }
   if (!cosines.empty()) line += " | cos" + cosines;

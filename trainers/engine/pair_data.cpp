@@ -69,7 +69,8 @@ PlanInputs PairData::plan_inputs(const MachineNumbers& machine) const {
     try {
       const ModelConfig config = ModelConfig::from_directory(locate_model(options));
       if (config.kv_shape() == shape)
-        return numbers_of(config, compute_bytes(options, run_.device()));
+        return numbers_of(config, options,
+                          compute_bytes(options, run_.device(), config.parameter_count()));
     } catch (const Error&) {  // the stages that need the model say so
     }
     return numbers_of(shape);

@@ -61,6 +61,8 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
       optimizer_(trainable_parameters(projector, options.train_base),
                  decay_flags(trainable_parameters(projector, options.train_base), options.policy),
                  options.optimizer, options.policy.master_copy) {
+  const at::Tensor& first = trainable_parameters(projector, options.train_base).front().second;
+  if (options_.scale_loss || first.scalar_type() == at::kHalf) scale_.emplace(first.device());
   // The same weights everywhere, whatever each process has read or drawn.
   if (options_.peers.alone()) return;
   options_.peers.broadcast(optimizer_.weights());
@@ -73,6 +75,7 @@ void Trainer::resume(const Checkpoint& from, const std::string& where) {
   if (const auto best = tensors.find("best_weights"); best != tensors.end()) {
     best_ = best->second.to(projector_.device());
   }
+  if (scale_ && !from.state.loss_scale.is_null()) scale_->restore(from.state.loss_scale);
   objective_.restore(from.state.loader);
   from.rng.restore();
   last_saved_ = where;
@@ -156,7 +159,7 @@ at::Tensor Trainer::accumulate(bool want_parts, int64_t& tokens, Meter& meter) {
   for (size_t i = 0; i < window.size(); ++i) {
     MicroBatch micro = objective_.next(want_parts && i + 1 == window.size());
     const at::Tensor share = micro.loss * window[i];
-    share.backward();
+    (scale_ ? scale_->scaled(share) : share).backward();
     optimizer_.collect_grad();
     loss = loss.defined() ? loss + share.detach() : share.detach();
     tokens += micro.tokens;
@@ -176,6 +179,7 @@ void Trainer::find_rate(TrainState& state) {
   for (const auto& [name, tensor] : optimizer_.state()) moments[name] = tensor.clone();
   const nlohmann::json place = objective_.state();
   const RngState rng = RngState::capture();
+  const nlohmann::json factor = scale_ ? scale_->state() : nlohmann::json();
   const double top = options_.optimizer.lr;
   double sum = 0, lowest = std::numeric_limits<double>::infinity(), best = top * kSpan;
   Meter nothing;
@@ -190,12 +194,14 @@ void Trainer::find_rate(TrainState& state) {
       lowest = smoothed;
       best = rate;
     }
+    if (!unscale(state)) continue;
     optimizer_.clip(options_.optimizer.clip);
     optimizer_.step(rate);
   }
   optimizer_.set_weights(weights);
   optimizer_.load_state(moments, "range test");
   objective_.restore(place);
+  if (scale_) scale_->restore(factor);
   rng.restore();
   state.rate = std::max(best / 3, top * kSpan);
   for (auto& observer : observers_)
@@ -220,15 +226,32 @@ void Trainer::optimize(TrainState& state, Meter& meter) {
     }
     refuse_divergence(state, loss);
   }
-  meter.gradient_norm = optimizer_.clip(options_.optimizer.clip);
+  const bool finite = unscale(state);
+  meter.gradient_norm = optimizer_.clip(finite ? options_.optimizer.clip : 0);
   meter.lr = options_.policy.rate(options_.optimizer, state.step, options_.total_steps);
-  optimizer_.step(meter.lr);
+  if (finite) optimizer_.step(meter.lr);
+  if (scale_ && logging) {
+    meter.parts.emplace_back("loss_scale", at::full({}, scale_->factor()));
+    meter.parts.emplace_back("skipped_steps", at::full({}, static_cast<double>(scale_->skipped())));
+  }
   objective_.stepped(ordinal);
   meter.loss = loss;
   ++meter.steps;
   ++state.step;
   ++state.global_step;
   state.seconds += wall_seconds() - begin;
+}
+
+bool Trainer::unscale(const TrainState& state) {
+  if (!scale_ || scale_->unscale(optimizer_.gradient())) return true;
+  if (scale_->factor() < LossScale::kLeast) {
+    throw Error({.code = ExitCode::kFailed,
+                 .where = cat(state.stage, ", step ", state.step + 1),
+                 .what = "the gradient overflows float16 whatever the loss is scaled by",
+                 .remedy = cat("lower train.", state.stage,
+                               ".optimizer.lr, or set pair.target.dtype float32")});
+  }
+  return false;
 }
 
 void Trainer::agree(at::Tensor& loss, int64_t& tokens) {
@@ -335,6 +358,7 @@ void Trainer::save(TrainState& state) {
 
 void Trainer::save_now(TrainState& state) {
   state.loader = objective_.state();
+  if (scale_) state.loss_scale = scale_->state();
   for (auto& observer : observers_) observer->before_save(state);
   Checkpoint checkpoint;
   checkpoint.state = state;

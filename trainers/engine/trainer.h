@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "kvlingua/config/train_options.h"
 #include "kvlingua/projector/projector.h"
 #include "trainers/engine/flat_adamw.h"
+#include "trainers/engine/loss_scale.h"
 #include "trainers/engine/objective.h"
 #include "trainers/engine/observer.h"
 #include "trainers/engine/optimizer_policy.h"
@@ -46,8 +48,9 @@ struct TrainerOptions {
   bool range_test = false;
   int64_t save_every = 0;  // 0: only at the end
   int64_t log_every = 10;
-  bool train_base = true;  // of mlp: the ridge map too
-  Peers peers;             // who trains together; gradients are averaged over all
+  bool train_base = true;   // of mlp: the ridge map too
+  bool scale_loss = false;  // gradients go through float16 (loss_scale.h); so do half weights' own
+  Peers peers;              // who trains together; gradients are averaged over all
   OptimizerPolicy policy;
   StageMeter* meter = nullptr;  // told of steps, validations and checkpoints
 };
@@ -96,6 +99,8 @@ class Trainer {
   // Gradients of one optimizer step, of all processes; its loss.
   at::Tensor accumulate(bool want_parts, int64_t& tokens, Meter& meter);
   void optimize(TrainState& state, Meter& meter);
+  // Whether the gradient is finite. Throws Error (kFailed) when no factor makes it so.
+  bool unscale(const TrainState& state);
   void report(TrainState& state, Meter& meter);
   void validate(TrainState& state);
   void validate_now(TrainState& state);
@@ -119,6 +124,7 @@ class Trainer {
   Observers& observers_;
   Save save_;
   FlatAdamW optimizer_;
+  std::optional<LossScale> scale_;
   Meter meter_;
   bool first_ = true;      // no step has been taken yet
   bool stopping_ = false;  // somebody was asked to stop

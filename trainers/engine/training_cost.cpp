@@ -113,6 +113,7 @@ StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
   };
   StagePlan plan = affine_plan(in, training.stage, memory,
                                cat("train.", training.stage, ".batch.size"), batch.size);
+  plan.weights = resident_weights(in, false);
   const double items = d(batch.size * batch.accumulation);
   const double steps =
       batch.steps > 0 ? d(batch.steps) : std::max(1.0, batch.epochs * d(in.corpus.samples) / items);

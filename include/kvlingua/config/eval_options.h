@@ -149,6 +149,7 @@ struct EvalOptions {
   bool fidelity = true;
   bool retention = true;
   bool latency = true;
+  bool dense_twin = true;
   CriteriaOptions criteria;
   ConfirmOptions confirm;
 
@@ -189,6 +190,9 @@ struct EvalOptions {
     v.field("retention", retention, {.help = "NLL and KL of continuations"});
     v.field("latency", latency,
             {.help = "time to first token and bytes, against reading the text"});
+    v.field("dense_twin", dense_twin,
+            {.help = "of a target quantised when it is loaded: full_text by its dense twin too, "
+                     "where that fits, for what quantising costs"});
     v.section("criteria", criteria, "thresholds of the gate");
     v.section("confirm", confirm, "evaluate --confirm");
   }

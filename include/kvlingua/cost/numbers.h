@@ -23,10 +23,12 @@ struct ModelNumbers {
   int64_t head_parameters = 0;  // of embedding and head: vocab * hidden, twice when untied
   int64_t max_positions = 0;
   int64_t compute_bytes = 4;  // of one weight or activation
+  int64_t held_bytes = 0;     // all weights as they are held; 0: in the compute type
+  int64_t scratch_bytes = 0;  // beside them, of quantised ones: the floats of one product
 
   KvShape kv_shape() const { return {layers, kv_heads, head_dim}; }
   int64_t kv_channels() const { return kv_heads * head_dim; }  // of one layer's keys
-  int64_t weight_bytes() const { return parameters * compute_bytes; }
+  int64_t weight_bytes() const { return held_bytes > 0 ? held_bytes : parameters * compute_bytes; }
   // Keys and values of one token, `element_bytes` each.
   double kv_bytes(double element_bytes) const {
     return 2.0 * static_cast<double>(layers * kv_channels()) * element_bytes;
@@ -40,9 +42,11 @@ struct ModelNumbers {
   double saved_bytes_per_token() const;
   double operations() const { return 30.0 * static_cast<double>(layers); }  // of one forward
 };
-ModelNumbers numbers_of(const ModelConfig& config, int64_t compute_bytes);
+// `options` say how its weights are held: dense, int8, nf4, or as its files have them.
+ModelNumbers numbers_of(const ModelConfig& config, const ModelOptions& options,
+                        int64_t compute_bytes);
 // Bytes of one weight or activation of a model as a recipe asks for it on this device.
-int64_t compute_bytes(const ModelOptions& options, at::Device device);
+int64_t compute_bytes(const ModelOptions& options, at::Device device, int64_t parameters);
 // Of a cache's shape alone, where the model is not here.
 ModelNumbers numbers_of(const KvShape& shape);
 

@@ -30,6 +30,7 @@ struct StagePlan {
   std::string name;
   double memory = 0;            // peak, bytes
   double memory_per_batch = 0;  // of which grows with each unit of `batch`
+  double weights = 0;           // of which is the models' weights, as the recipe holds them
   double seconds = 0;
   std::string rehearsed;      // how `memory` and `seconds` were found; empty: from shapes alone
   double disk = 0;            // bytes written

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/run_context.h"
 #include "kvlingua/model/model_config.h"
+#include "kvlingua/preflight/card.h"
+#include "kvlingua/preflight/fit.h"
 #include "kvlingua/preflight/plan.h"
 
 namespace kvlingua {
@@ -37,6 +40,7 @@ MachineNumbers measure_machine(at::Device device, at::ScalarType dtype,
 struct Preflight {
   Recipe recipe;
   at::Device device = at::kCPU;
+  std::optional<Card> card;  // planned for in place of `device`
   DeviceFacts facts;
   ModelCheck source, target;
   CorpusNumbers corpus;
@@ -44,17 +48,23 @@ struct Preflight {
   Plan plan;  // empty when a model's shapes are unknown
   std::filesystem::path out;
   std::vector<std::string> problems;  // why it cannot run; empty: it can
+  std::optional<Fit> fit;             // what to change so that it fits; where it does not
   double rehearsal_seconds = 0;       // that running every stage small took; 0: it did not
   std::string rehearsal_problem;      // why not
 
   bool can_run() const { return problems.empty(); }
   // Of models whose shapes are known.
-  PlanInputs inputs() const;
+  PlanInputs inputs() const { return inputs_of(recipe); }
+  // Of this recipe or one that was changed in what it costs. `changed` must outlive the result.
+  PlanInputs inputs_of(const Recipe& changed) const;
 };
 
 // Throws nothing for what it finds wrong: that is its result. Throws Error for a malformed recipe
 // or device name.
-Preflight run_preflight(const Recipe& recipe, const RunContext& context);
+// With a card nothing of this machine is measured, and models need not be here when their shapes are
+// published.
+Preflight run_preflight(const Recipe& recipe, const RunContext& context,
+                        const std::optional<Card>& card = std::nullopt);
 
 // Runs the recipe small in a process of its own, so that preflight knows what its stages take here:
 // replaces time and memory of the plan's stages by what a small run of this program says. Where

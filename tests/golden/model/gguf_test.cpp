@@ -1,12 +1,18 @@
 // GGUF files against their Hugging Face twins (scripts/goldens/gguf_files.py): equal configs, equal
 // caches bit for bit, and for a file of every type of block the caches of transformers.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <fstream>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/cache/rope.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/model/causal_lm.h"
+#include "support/temp_dir.h"
 #include "support/tensors.h"
 
 namespace kvlingua {
@@ -74,6 +80,53 @@ TEST_P(Gguf, QuantisesAsItsTwin) {
     const std::vector<int64_t> ids = {3, 1, 4, 1, 5, 9, 2, 6};
     EXPECT_TRUE(at::equal(read(CausalLM::load(file(), load), ids).logits,
                           read(CausalLM::load(twin(), load), ids).logits));
+  }
+}
+
+// The twin's folder with Llama 3.1's rope in its config.
+std::filesystem::path llama3_twin(const std::filesystem::path& folder) {
+  const std::filesystem::path from = data("model/llama_gqa_f16");
+  std::filesystem::copy_file(from / "model.safetensors", folder / "model.safetensors");
+  nlohmann::json config = parse_json(read_text_file(from / "config.json"), "config.json");
+  config["rope_theta"] = 500000.0;
+  config["max_position_embeddings"] = 131072;
+  config["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", 8.0},
+                            {"low_freq_factor", 1.0},
+                            {"high_freq_factor", 4.0},
+                            {"original_max_position_embeddings", 8192}};
+  std::ofstream(folder / "config.json") << config.dump();
+  return folder;
+}
+
+// The file holds a divisor for each frequency and no parameters: they are found again.
+TEST(GgufLlama3, ItsRopeIsItsTwins) {
+  const TempDir folder;
+  const std::filesystem::path twin = llama3_twin(folder.path()),
+                              file = data("gguf/llama3_rope.gguf");
+  EXPECT_EQ(ModelConfig::from_directory(file).to_json(),
+            ModelConfig::from_directory(twin).to_json());
+  std::vector<int64_t> ids;
+  for (int64_t i = 0; i < 120; ++i) ids.push_back(i * 37 % 64);
+  const PrefillResult expected = read(CausalLM::load(twin), ids),
+                      got = read(CausalLM::load(file), ids),
+                      plain = read(CausalLM::load(data("gguf/llama_gqa_f16.gguf")), ids);
+  EXPECT_TRUE(at::equal(got.cache.keys(), expected.cache.keys()));
+  EXPECT_TRUE(at::equal(got.logits, expected.logits));
+  EXPECT_FALSE(at::equal(got.cache.keys(), plain.cache.keys()));
+  // The fourth frequency, of the longest wave, is an eighth; the first is as it was.
+  const at::Tensor scaled = inverse_frequencies(CausalLM::load(file).rope());
+  EXPECT_NEAR(scaled[3].item<double>(), std::pow(5e5, -0.75) / 8, 1e-9);
+  EXPECT_EQ(scaled[0].item<double>(), 1);
+}
+
+TEST(GgufLlama3, AnotherContextThanItsIsRefusedByItsNumbers) {
+  try {
+    CausalLM::load(data("gguf/llama3_rope_4096.gguf"));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("rope_freqs.weight"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("RoPE scaling not supported"));
   }
 }
 

@@ -1,5 +1,5 @@
 // What preflight says weights take is what they take.
-#include "../../../src/model/weight_plan.h"
+#include "kvlingua/model/weight_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -43,11 +43,14 @@ TEST(WeightPlan, TakesTheMostExactThatFits) {
   EXPECT_EQ(best_fit(choices, 1e9, 6e9)->name, "int8");
   EXPECT_EQ(best_fit(choices, 1e9, 4.2e9)->name, "nf4");
   EXPECT_EQ(best_fit(choices, 1e9, 2e9), nullptr);
-  EXPECT_EQ(say_what_fits(choices, 1e9, 10e9), "bfloat16 fits: 9.0 of 10.0 GB");
-  const std::string text = say_what_fits(choices, 1e9, 4.2e9);
-  EXPECT_TRUE(text.starts_with("nf4 fits: ") && text.find("; bfloat16 needs 9.0 GB") != text.npos)
+  constexpr double kGiB = 1 << 30;
+  EXPECT_EQ(say_what_fits(choices, kGiB, 10 * kGiB), "bfloat16 fits: 8.49 GiB of 10.0 GiB");
+  const std::string text = say_what_fits(choices, kGiB, 4.2 * kGiB);
+  EXPECT_TRUE(text.starts_with("nf4 fits: ") &&
+              text.find("; bfloat16 needs 8.49 GiB; int8 needs ") != text.npos)
       << text;
-  EXPECT_TRUE(say_what_fits(choices, 1e9, 2e9).starts_with("nothing fits 2.0 GB; bfloat16 needs"));
+  EXPECT_TRUE(
+      say_what_fits(choices, kGiB, 2 * kGiB).starts_with("nothing fits 2.00 GiB; bfloat16 needs"));
 }
 
 }  // namespace

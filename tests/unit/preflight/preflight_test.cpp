@@ -18,6 +18,8 @@ TEST(Preflight, PublishedShapesGiveThePublishedParameterCounts) {
       {"Qwen/Qwen2.5-0.5B-Instruct", 494032768},
       {"Qwen/Qwen2.5-3B-Instruct", 3085938688},
       {"Qwen/Qwen2.5-7B-Instruct", 7615616512},
+      {"Qwen/Qwen2.5-Coder-0.5B-Instruct", 494032768},
+      {"Qwen/Qwen2.5-Coder-1.5B-Instruct", 1543714304},
       {"HuggingFaceTB/SmolLM2-135M-Instruct", 134515008}};
   for (const auto& [name, count] : counts)
     EXPECT_EQ(published_config(name).parameter_count(), count) << name;
@@ -44,10 +46,44 @@ TEST(Preflight, SaysWhatIsMissingAndStillPlans) {
   const nlohmann::ordered_json json = to_json(p);
   EXPECT_EQ(json["can_run"], false);
   EXPECT_EQ(json["models"]["source"]["num_layers"], 28);
-  EXPECT_EQ(json["stages"].size(), 5u);
+  EXPECT_EQ(json["stages"].size(), 7u);  // generate, three of training, evaluate, sweep, identity
   const std::string text = to_text(p);
   EXPECT_THAT(text, testing::HasSubstr("NOT HERE"));
   EXPECT_THAT(text, testing::HasSubstr("cannot run:"));
+}
+
+// Before a card is borrowed: nothing is measured here, and a model that is not here but published is
+// no reason against.
+TEST(Preflight, PlansForACardThatIsNotHere) {
+  setenv("HF_HUB_CACHE", "/nonexistent", 1);
+  const Recipe recipe = Recipe::from_yaml(
+      "pair: {source: {name: Qwen/Qwen3-4B}, target: {name: Qwen/Qwen2.5-3B-Instruct}}\n"
+      "projector: {ridge: {candidate_layers: 4}, mlp: {hidden: 256, rank: 64}}\n",
+      "r.yaml");
+  RunContext context;
+  context.paths = run_paths(testing::TempDir(), "d", "r");
+  const auto plan_for = [&](const char* card) {
+    return run_preflight(recipe, context, find_card(card));
+  };
+  const Preflight large = plan_for("h100"), small = plan_for("12GB");
+  Preflight never = plan_for("12GB");
+  rehearse(never, context, {});
+  unsetenv("HF_HUB_CACHE");
+  EXPECT_TRUE(large.can_run()) << large.problems.front();
+  EXPECT_EQ(to_json(large)["fit"]["set"].size(), 0u);
+  EXPECT_EQ(to_json(large)["device"]["here"], false);
+  EXPECT_FALSE(small.can_run());
+  ASSERT_TRUE(small.fit);
+  EXPECT_EQ(cannot_run(small).code(), ExitCode::kDevice);
+  const std::string text = to_text(small);
+  EXPECT_THAT(text, testing::HasSubstr("not here  a card with 12 GB"));
+  EXPECT_THAT(text, testing::HasSubstr("fits a card with 12 GB ("));
+  EXPECT_THAT(text, testing::HasSubstr("with: --set "));
+  EXPECT_THAT(text, testing::HasSubstr("nf4 (double) "));
+  // What it says fits does.
+  Recipe changed = Recipe::from_yaml(recipe.to_yaml(), "r.yaml", small.fit->set);
+  EXPECT_TRUE(run_preflight(changed, context, find_card("12GB")).plan.fits_memory);
+  EXPECT_EQ(never.rehearsal_problem, "the card is not here");
 }
 
 }  // namespace

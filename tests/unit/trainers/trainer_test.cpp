@@ -390,5 +390,119 @@ TEST(Trainer, EarlyStoppingReturnsToTheBest) {
   EXPECT_NEAR(f.objective->validate().score, *state.best_score, 1e-9);
 }
 
+// A loss whose gradient goes through float16: by `steps` factors of 2^-14, then one of `last`.
+struct ThroughHalf : Objective {
+  Objective* inner;
+  int64_t steps;
+  double last;
+  ThroughHalf(Objective* o, int64_t n, double factor) : inner(o), steps(n), last(factor) {}
+  MicroBatch next(bool parts) override {
+    MicroBatch micro = inner->next(parts);
+    at::Tensor half = micro.loss.to(at::kHalf) * last;
+    for (int64_t i = 0; i < steps; ++i) half = half * std::exp2(-14);
+    micro.loss = half.to(at::kFloat);
+    return micro;
+  }
+  ValidationResult validate() override { return inner->validate(); }
+  nlohmann::json state() const override { return inner->state(); }
+  void restore(const nlohmann::json& s) override { inner->restore(s); }
+  int64_t micro_batches_per_epoch() const override { return 1; }
+};
+
+struct HalfRun {
+  Fixture f;
+  ThroughHalf objective;
+  TrainState state;
+
+  HalfRun(int64_t steps, double last, bool scale)
+      : objective((f.options.scale_loss = scale, f.options.save_every = 1, f.objective.get()),
+                  steps, last) {
+    f.options.optimizer.weight_decay = 0;
+    state.stage = "distillation";
+  }
+  Trainer trainer() {
+    return Trainer(*f.projector, objective, f.options, f.observers, [this](const Checkpoint& c) {
+      f.saved.push_back(c.snapshot());
+      return "step-" + std::to_string(c.state.step);
+    });
+  }
+  at::Tensor weights() const {
+    std::vector<at::Tensor> all;
+    for (const auto& [name, tensor] : f.projector->parameters()) all.push_back(tensor.flatten());
+    return at::cat(all).detach().clone();
+  }
+};
+
+// 2^-28 of the gradient is nothing in float16.
+TEST(Trainer, AGradientTooSmallForFloat16IsLearntFromWhenItsLossIsScaled) {
+  HalfRun without(2, 1, false), with(2, 1, true);
+  const at::Tensor start = with.weights();
+  without.trainer().fit(without.state);
+  EXPECT_TRUE(without.weights().equal(start));
+  with.trainer().fit(with.state);
+  EXPECT_GT((with.weights() - start).abs().max().item<double>(), 1e-3);
+  EXPECT_EQ(with.state.loss_scale["skipped"], 0);
+  EXPECT_EQ(with.state.loss_scale["finite_steps"], with.f.options.total_steps);
+}
+
+// Scaled by 65536 the gradient is beyond 65504: steps are left out until it is not, and the rest is
+// the run that began there.
+TEST(Trainer, AGradientBeyondFloat16IsLeftOutAndTheFactorHalved) {
+  HalfRun run(0, 4, true);
+  run.trainer().fit(run.state);
+  EXPECT_EQ(run.state.loss_scale["skipped"], 3);  // 65536, 32768 and 16384 times four
+  EXPECT_EQ(run.state.loss_scale["factor"], 8192);
+  EXPECT_TRUE(run.weights().isfinite().all().item<bool>());
+  EXPECT_LT(run.state.last_loss, run.state.first_loss);
+  const auto steps = by_name(run.f.saved.back().optimizer).at("steps").item<int64_t>();
+  EXPECT_EQ(steps, run.f.options.total_steps - 3);
+  // The same without: the first gradient breaks the weights.
+  HalfRun broken(0, 131072, false);
+  EXPECT_THROW(broken.trainer().fit(broken.state), Error);
+}
+
+TEST(Trainer, ScaledRunsResumeWithTheSameBits) {
+  HalfRun whole(0, 4, true);
+  whole.trainer().fit(whole.state);
+  for (const size_t at : {0, 1, 9}) {  // while it is halved, and later
+    HalfRun again(0, 4, true);
+    const Checkpoint& from = whole.f.saved[at];
+    again.f.projector->load_state({from.projector.begin(), from.projector.end()}, "checkpoint");
+    Trainer trainer = again.trainer();
+    trainer.resume(from, "checkpoint");
+    TrainState state =
+        TrainState::from_json(nlohmann::json::parse(from.state.to_json().dump()), "state.json");
+    trainer.fit(state);
+    expect_same_bits(again.f.saved.back(), whole.f.saved.back(), "resumed");
+  }
+}
+
+TEST(Trainer, AGradientThatNoFactorMakesFiniteIsNamed) {
+  HalfRun run(0, 1, true);
+  struct Always : Objective {
+    Objective* inner;
+    explicit Always(Objective* o) : inner(o) {}
+    MicroBatch next(bool parts) override {
+      MicroBatch micro = inner->next(parts);
+      // Finite itself; its slope is not.
+      micro.loss = (micro.loss - micro.loss.detach()).sqrt() + micro.loss.detach();
+      return micro;
+    }
+    ValidationResult validate() override { return inner->validate(); }
+    nlohmann::json state() const override { return inner->state(); }
+    void restore(const nlohmann::json& s) override { inner->restore(s); }
+    int64_t micro_batches_per_epoch() const override { return 1; }
+  } always(run.f.objective.get());
+  run.f.options.total_steps = 100;
+  Trainer trainer(*run.f.projector, always, run.f.options, run.f.observers,
+                  [](const Checkpoint&) { return "x"; });
+  try {
+    trainer.fit(run.state);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("overflows float16"));
+  }
+}
+
 }  // namespace
 }  // namespace kvlingua

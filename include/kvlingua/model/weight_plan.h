@@ -27,7 +27,7 @@ std::vector<HeldWeights> weights_by_type(const ModelConfig& config, int64_t comp
 
 // The most exact one that fits beside `others` bytes in `memory`; nullptr: none does.
 const HeldWeights* best_fit(const std::vector<HeldWeights>& choices, double others, double memory);
-// "nf4 fits: 5.1 of 6.0 GB; bfloat16 needs 9.4 GB"
+// "nf4 fits: 5.10 GiB of 5.52 GiB; bfloat16 needs 9.40 GiB"
 std::string say_what_fits(const std::vector<HeldWeights>& choices, double others, double memory);
 
 }  // namespace kvlingua
