@@ -116,6 +116,26 @@ std::vector<fs::path> AnswerStore::all_files() const {
   return files;
 }
 
+namespace {
+
+// Lines that are JSON but none of this program's: named by file and line.
+template <class Read>
+void read_own_lines(const fs::path& file, const Read& read) {
+  read_json_lines(file, [&](const json& line, size_t number) {
+    try {
+      read(line, number);
+    } catch (const json::exception& error) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat(file.string(), ":", number),
+                   .what = "not a line of an evaluation",
+                   .got = printable(error.what(), 120),
+                   .remedy = "take the line out, or move the file away"});
+    }
+  });
+}
+
+}  // namespace
+
 bool AnswerStore::belongs(const fs::path& file) const {
   if (!fs::exists(file)) return false;
   std::string found;
@@ -129,7 +149,7 @@ bool AnswerStore::belongs(const fs::path& file) const {
 
 void AnswerStore::read(const fs::path& file, Answers& answers,
                        std::map<std::string, double>& control_distance) const {
-  read_json_lines(file, [&](const json& line, size_t number) {
+  read_own_lines(file, [&](const json& line, size_t number) {
     if (number == 1 || (line.is_object() && line.contains("finished"))) return;
     if (line.is_object() && line.contains("control_distance")) {
       for (const auto& [name, distance] : line["control_distance"].items())
@@ -163,7 +183,7 @@ std::optional<RankWork> AnswerStore::finished(int64_t rank) const {
   const fs::path file = file_of(rank);
   if (!belongs(file)) return std::nullopt;
   std::optional<RankWork> work;
-  read_json_lines(file, [&](const json& line, size_t) {
+  read_own_lines(file, [&](const json& line, size_t) {
     work.reset();  // only the last line ends a file
     if (!line.is_object() || !line.contains("finished") || line["finished"] != options_.job) return;
     work.emplace();

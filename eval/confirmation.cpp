@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <random>
 
 #include "eval/judgement.h"
 #include "eval/statistics/clustered.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -19,8 +19,11 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 Json read_json(const fs::path& file) {
-  std::ifstream in(file);
-  return in ? Json::parse(in, nullptr, false) : Json();
+  try {
+    return parse_json(read_text_file(file), file.string());
+  } catch (const Error&) {
+    return {};
+  }
 }
 
 // Nobody chooses it, and no look of this run has used it.

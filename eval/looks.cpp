@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <ctime>
-#include <fstream>
+#include <sstream>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json.h"
 
 namespace kvlingua {
 
@@ -33,12 +35,15 @@ Look Look::from_json(const Json& json) {
 }
 
 Looks::Looks(std::filesystem::path file) : file_(std::move(file)) {
-  std::ifstream in(file_);
-  for (std::string line; std::getline(in, line);) {
-    const Json json = Json::parse(line, nullptr, false);
+  std::error_code ignored;
+  if (!std::filesystem::exists(file_, ignored)) return;
+  std::istringstream lines(read_text_file(file_));
+  for (std::string line; std::getline(lines, line);) {
+    // One that cannot be read was a look all the same.
     try {
+      const Json json = parse_json(line, file_.string());
       looks_.push_back(json.is_object() ? Look::from_json(json) : Look{});
-    } catch (const nlohmann::json::exception&) {
+    } catch (const std::exception&) {
       looks_.emplace_back();
     }
   }
@@ -63,11 +68,12 @@ int64_t Looks::add(Look look) {
     if (earlier[i].mode == look.mode && earlier[i].seeds == look.seeds &&
         earlier[i].items == look.items && earlier[i].frozen == look.frozen)
       return static_cast<int64_t>(i) + 1;
-  std::error_code ignored;
-  std::filesystem::create_directories(file_.parent_path(), ignored);
-  std::ofstream out(file_, std::ios::app);
-  out << look.to_json().dump() << "\n" << std::flush;
-  if (!out) log_warning(cat(file_.string(), ": this look could not be written down"));
+  try {
+    make_directories(file_.parent_path());
+    append_line_durable(file_, look.to_json().dump());
+  } catch (const Error& error) {
+    log_warning(cat("this look could not be written down: ", error.what()));
+  }
   looks_.push_back(std::move(look));
   return static_cast<int64_t>(earlier.size()) + 1;
 }

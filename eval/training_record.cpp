@@ -1,13 +1,13 @@
 #include "eval/training_record.h"
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
 #include <set>
 
 #include "datasets/corpus/corpus.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/config/stages.h"
+#include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -51,8 +51,10 @@ std::string losses_of(const Recipe& recipe, const std::string& name) {
 
 // Of state.json: a checkpoint of an imported projector has none.
 Json state_of(const std::filesystem::path& checkpoint) {
-  std::ifstream in(checkpoint / "state.json");
-  return in ? Json::parse(in, nullptr, false) : Json();
+  const std::filesystem::path file = checkpoint / "state.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return {};
+  return parse_json(read_text_file(file), file.string());
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ verb() { # verb, out, longest (0: nobody kills)
     ( for second in $(seq 300); do
         sleep 1
         [ "$processes" = 1 ] || for rank in $(seq 0 $((processes - 1))); do
-          [[ $(tail -n 1 "$work/log.$rank") != *"waiting at"* ]] || [ "$second" -lt 3 ] || kill -TERM "${pids[$rank]}"
+          [[ $(tail -n 1 "$work/log.$rank") != *"waiting "* ]] || [ "$second" -lt 3 ] || kill -TERM "${pids[$rank]}"
         done
       done; echo hang >> "$work/hangs"; kill -9 "${pids[@]}" ) > /dev/null 2>&1 & local guard=$!
     for pid in "${pids[@]}"; do

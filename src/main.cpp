@@ -54,6 +54,8 @@ int main(int argc, char** argv) {
   open_standard_streams();
   // A reader that goes away is an error of the write, with a line of its own.
   std::signal(SIGPIPE, SIG_IGN);
+  // A file that outgrows a limit (ulimit -f) too.
+  std::signal(SIGXFSZ, SIG_IGN);
   install_terminate_line();
   const int code = guarded([&] {
     const ParsedCommandLine parsed =

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """sound_test.py KVLINGUA: what people's machines, shells and files do to the program, on the embedded pair."""
+import hashlib
 import json
 import os
 import pathlib
@@ -69,6 +70,12 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     said = run("train", "tiny.yaml", "--out", "o", "--set", "data.max_length=64").text
     assert "data.max_length 128" in said, said
     assert tree(tiny) == before, "a run that trained nothing changed its folder"
+    # A seed of the data that changed: named where nothing was made anew, and where the pairs were.
+    said = run("train", "tiny.yaml", "--out", "o", "--set", "data.seed=9").text
+    assert "data.seed 1, the recipe says 9" in said, said
+    run("generate", "tiny.yaml", "--out", "p", "-q", "--set", "data.seed=9", "--restart")
+    said = run("train", "tiny.yaml", "--out", "p", "-q", "--set", "data.seed=9", code=4).text
+    assert "other pairs: their hash differs, data.seed was 1 and is 9" in said, said
     run("train", "tiny.yaml", "--out", "o", "-q")
     # Judged by another recipe, or unfinished: the report says so.
     run("evaluate", "tiny.yaml", "--out", "o", "-q", "--set", "projector.mlp.hidden=32", code=None)
@@ -132,6 +139,15 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
         run("evaluate", "tiny.yaml", "--out", "p", "-q", "--checkpoint", "p/checkpoints/tiny/ridge", "--set", "eval.gated=ridge", code=None, more=library)
         run("verify", "p/checkpoints/tiny/latest", more=library)
 
+    # A pair set that is not finished is not clean, and a damaged manifest is named once.
+    shutil.copytree(folder / "o/datasets/tiny", folder / "half")
+    manifest = (folder / "half/manifest.json").read_text().splitlines()
+    above = "\n".join(line for line in manifest[:-1] if not line.startswith('{"path":')) + "\n"
+    (folder / "half/manifest.json").write_text(above + '"sha256_of_lines_above": "' + hashlib.sha256(above.encode()).hexdigest() + '"}\n')
+    assert run("verify", "half").text.splitlines()[-1] == f"half: whole so far, not finished: generate goes on"
+    (folder / "half/manifest.json").write_text("{}")
+    assert "half/half" not in run("verify", "half", code=6).text
+
     # A file of escapes is not obeyed.
     shutil.copytree(folder / "o/checkpoints/tiny" / os.readlink(tiny / "ridge"), folder / "c")
     text = (folder / "c/projector.json").read_text().replace('"ridge"', '"\\u001b[2J\\u202eridge\\nkvlingua: c: clean"', 1)
@@ -177,6 +193,22 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     (folder / "r/datasets/tiny/shard-notes.txt").write_text("mine")
     run("generate", "tiny.yaml", "--out", "r", "--restart", "--limit", "1", "-q")
     assert (folder / "r/datasets/tiny/shard-notes.txt").read_text() == "mine"
+
+    # A run without its log of losses goes on; what has the name of a file and is none is not waited for.
+    shutil.copytree(folder / "o", folder / "n", symlinks=True)
+    run_folder = folder / "n/checkpoints/tiny"
+    shutil.rmtree(run_folder / os.readlink(run_folder / "regression"))
+    (run_folder / "metrics.jsonl").unlink()
+    said = run("train", "tiny.yaml", "--out", "n").text
+    assert "what was measured before is not in it" in said, said
+    shutil.rmtree(run_folder / os.readlink(run_folder / "regression"))
+    (run_folder / "metrics.jsonl").unlink()
+    os.mkfifo(run_folder / "metrics.jsonl")
+    assert "a FIFO" in run("train", "tiny.yaml", "--out", "n", "-q", code=4, timeout=60).text
+
+    # A limit on the size of files is a full disk.
+    limited = subprocess.run(["bash", "-c", f"ulimit -f 100; exec '{program}' generate tiny.yaml --out l -q"], cwd=folder, env=env, capture_output=True, text=True)
+    assert limited.returncode == 7 and "ulimit" in limited.stderr, (limited.returncode, limited.stderr)
 
     # Small things of the command line.
     (folder / "p.txt").write_bytes(b"\xef\xbb\xbfhello\r\nthere\r\n")
