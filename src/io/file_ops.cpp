@@ -245,7 +245,7 @@ void fail(const std::filesystem::path& path, std::string what, int error, uint64
     parts.remedy = error == EDQUOT ? "raise the quota, or use --out on another disk"
                                    : "free space, or use --out on another disk";
   } else if (error == EACCES || error == EPERM || error == EROFS || error == ENOENT ||
-             error == ENOTDIR) {
+             error == ENOTDIR || error == EISDIR || error == ELOOP || error == ENAMETOOLONG) {
     parts.code = ExitCode::kInput;
     parts.remedy = "choose a folder that exists and can be written, for example with --out";
   } else if (error == EIO) {

@@ -131,6 +131,30 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
         if library is None:
             break
         run("verify", "o/datasets/tiny", more=library)
+    # A file system that maps no files: the weights are read instead.
+    library = preload("""#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+void* mmap(void* a, size_t n, int p, int f, int d, off_t o) {
+  static void* (*real)(void*, size_t, int, int, int, off_t);
+  if (!real) real = dlsym(RTLD_NEXT, "mmap");
+  char name[64], file[4096];
+  snprintf(name, sizeof name, "/proc/self/fd/%d", d);
+  const ssize_t length = d < 0 ? -1 : readlink(name, file, sizeof file - 1);
+  file[length > 0 ? length : 0] = 0;
+  if (strstr(file, ".safetensors")) return errno = ENODEV, MAP_FAILED;
+  return real(a, n, p, f, d, o);
+}
+void* mmap64(void* a, size_t n, int p, int f, int d, off_t o) { return mmap(a, n, p, f, d, o); }
+""")
+    if library is not None:
+        run("inspect", nano / "source", "--prompt", "hi", "-q", "--dump", "plain.safetensors")
+        run("inspect", nano / "source", "--prompt", "hi", "-q", "--dump", "copied.safetensors", "--layer-streaming", more=library)
+        assert (folder / "plain.safetensors").read_bytes() == (folder / "copied.safetensors").read_bytes()
     library = preload("#include <errno.h>\nint symlink(const char*a,const char*b){errno=EPERM;return -1;}\n")
     if library is not None:
         shutil.rmtree(folder / "p/checkpoints")
@@ -221,11 +245,18 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     for seed in ("-1", "18446744073709551615", "x"):
         said = run("generate", "tiny.yaml", "--out", "s", "--seed", seed, code=2).text
         assert "9223372036854775807" in said, said
+    for limit in ("-1", "0", "99999999999999999999", "2x"):
+        said = run("generate", "tiny.yaml", "--out", "s", "--limit", limit, code=2).text
+        assert "from 1 to 9223372036854775807" in said, said
     said = run("generate", "tiny.yaml", "--out", "s", "--set", os.fsdecode(b"pair.source.name=m\xff"), code=2).text
     assert "UTF-8" in said, said
     (folder / "e.yaml").write_text("")
     assert "pair.source.name is missing" in run("recipe", "check", "e.yaml", code=2).text
     assert "Note: be brief" in run("recipe", "show", "tiny.yaml", "--set", "pair.source.system=Note: be brief").text
+    assert "is a folder" in run("recipe", "check", "r", code=2).text
+    assert "is a folder" in run("ask", tiny / "regression", "--context", "r", "who?", code=4).text
+    gone = subprocess.run(["bash", "-c", f"mkdir gone && cd gone && rmdir ../gone && exec '{program}' verify /"], cwd=folder, env=env, capture_output=True, text=True)
+    assert gone.returncode == 4 and "working folder" in gone.stderr, (gone.returncode, gone.stderr)
     assert "neither a pair set" in run("verify", nano / "source", code=4).text
     assert "KVLINGUA_ROOT" in run("recipe", "ls", code=2, more={"KVLINGUA_ROOT": "/nonexistent"}).text
     os.mkfifo(folder / "pipe.jsonl")
