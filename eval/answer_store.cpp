@@ -33,6 +33,13 @@ fs::path move_aside(const fs::path& file) {
   }
 }
 
+// Killed, or out of disk, before its first line: nothing that anybody would miss.
+bool empty_or_gone(const fs::path& file) {
+  std::error_code ignored;
+  return !fs::exists(file, ignored) ||
+         (fs::is_regular_file(file, ignored) && fs::file_size(file, ignored) == 0);
+}
+
 std::vector<fs::path> moved_aside(const fs::path& file) {
   std::vector<fs::path> found;
   const std::string prefix = file.stem().string() + ".other-";
@@ -75,13 +82,13 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
   if (!options_.resume) {
     std::error_code ignored;
     fs::remove(own, ignored);  // --restart
-  } else if (fs::exists(own) && !belongs(own)) {
+  } else if (!empty_or_gone(own) && !belongs(own)) {
     // Answers cost hours: what does not fit this evaluation is kept beside it.
     const fs::path aside = move_aside(own);
     log_warning(
         cat(own.string(), " is of another evaluation: kept as ", aside.filename().string()));
   }
-  if (options_.resume && !fs::exists(own)) {
+  if (options_.resume && empty_or_gone(own)) {
     // What was moved aside earlier may be of this one.
     for (const fs::path& aside : moved_aside(own)) {
       if (!belongs(aside)) continue;
@@ -91,7 +98,7 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
       break;
     }
   }
-  const bool fresh = !fs::exists(own);
+  const bool fresh = empty_or_gone(own);
   lock_ = FileLock(own);
   if (!lock_.held()) refuse_second(own);
   writer_.emplace(own);

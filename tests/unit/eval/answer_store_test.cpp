@@ -143,5 +143,27 @@ TEST(AnswerStore, NamesALineThatNoEvaluationWrote) {
   }
 }
 
+TEST(AnswerStore, AFileWithoutItsFirstLineIsBegunAnew) {
+  const TempDir dir;
+  StoreOptions options = options_of(dir, 0);
+  options.ranks = 1;
+  std::filesystem::create_directories(dir / "eval");
+  std::ofstream(options.file).close();
+  {
+    Answers answers;
+    std::map<std::string, double> distances;
+    AnswerStore store(options, answers, distances);
+    Answer answer;
+    answer.condition = "full_text";
+    answer.item = "identity/1";
+    store.add(answer);
+  }
+  Answers answers;
+  std::map<std::string, double> distances;
+  AnswerStore store(options, answers, distances);
+  EXPECT_TRUE(answers.has("full_text", "identity/1"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "eval" / "generations.other-1.jsonl"));
+}
+
 }  // namespace
 }  // namespace kvlingua
