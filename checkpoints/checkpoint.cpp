@@ -1,6 +1,7 @@
 #include "checkpoints/checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/version.h>
 
@@ -39,12 +40,19 @@ json model_json(const ModelIdentity& m) {
           {"head_dim", m.shape.head_dim}};
 }
 
+// An extent of a cache. Throws json::exception for what is none.
+int64_t extent(const json& j) {
+  if (!j.is_number_integer() || j < 0 || j > (1 << 20))
+    throw json::other_error::create(501, "no extent of a cache: " + j.dump().substr(0, 60), &j);
+  return j.get<int64_t>();
+}
+
 ModelIdentity model_from(const json& j) {
   return {j.at("name"),
           j.at("architecture"),
           j.at("weights"),
           j.at("tokenizer"),
-          {j.at("layers"), j.at("kv_heads"), j.at("head_dim")}};
+          {extent(j.at("layers")), extent(j.at("kv_heads")), extent(j.at("head_dim"))}};
 }
 
 std::string text_of(const fs::path& path) { return read_text_file(path); }
@@ -184,6 +192,25 @@ void write_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
   manifest.save(folder / std::string(Manifest::kFileName));
 }
 
+namespace {
+
+// A state that torch's generator takes: it refuses others in words of its own, or believes them.
+void check_rng(const at::Tensor& state, const std::string& where) {
+  try {
+    at::Generator scratch = at::detail::createCPUGenerator();
+    scratch.set_state(state);
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = cat(where, ": tensor rng.cpu"),
+                 .what = "not the state of a generator",
+                 .got = printable(text.substr(0, text.find('\n')), 120),
+                 .remedy = "use an older checkpoint of the run"});
+  }
+}
+
+}  // namespace
+
 Manifest load_checkpoint_manifest(const fs::path& folder) {
   const fs::path file = folder / std::string(Manifest::kFileName);
   Manifest manifest = Manifest::load(file);
@@ -212,8 +239,9 @@ Checkpoint read_checkpoint(const fs::path& folder) {
   checkpoint.state = TrainState::from_json(json_of(folder / kState), (folder / kState).string());
   const std::string where = (folder / kProjectorConfig).string();
   const json description = json_of(folder / kProjectorConfig);
-  if (!description.contains("projector") || !description.contains("pair") ||
-      description.value("format_version", 0) != kFormatVersion) {
+  if (!description.is_object() || !description.contains("projector") ||
+      !description.contains("pair") || !description.contains("format_version") ||
+      description["format_version"] != kFormatVersion) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = where,
                  .what = "not a checkpoint of this version",
@@ -228,6 +256,7 @@ Checkpoint read_checkpoint(const fs::path& folder) {
                     ExitCode::kCorrupt);
   for (auto& [name, tensor] : read_tensors(folder / kOptimizerTensors)) {
     if (name == "rng.cpu") {
+      check_rng(tensor, (folder / kOptimizerTensors).string());
       checkpoint.rng.cpu = tensor;
     } else if (name.starts_with("rng.cuda.")) {
       checkpoint.rng.cuda.push_back(tensor);  // names sort in the order of devices below ten

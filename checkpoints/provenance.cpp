@@ -99,11 +99,12 @@ std::optional<ProvenanceDifference> recipe_difference(const json& made_by, const
 }
 
 std::optional<ProvenanceDifference> data_difference(const std::string& pairs_recipe,
-                                                    const Recipe& asked) {
+                                                    const Recipe& asked,
+                                                    std::optional<int64_t> seed) {
   constexpr std::array kDecides = {
-      "kind",       "text_field",        "synthetic",     "passage",          "split",
-      "validation", "shuffle",           "chat",          "queries",          "min_length",
-      "max_length", "tokens_per_sample", "storage_dtype", "attention_outputs"};
+      "kind",       "text_field", "synthetic",         "passage",       "split",
+      "validation", "seed",       "shuffle",           "chat",          "queries",
+      "min_length", "max_length", "tokens_per_sample", "storage_dtype", "attention_outputs"};
   const auto flat = [](Recipe recipe) {  // visit() is not const
     json all = json::object();
     flatten(options_to_json(visit_of(recipe)), "", all);
@@ -121,8 +122,10 @@ std::optional<ProvenanceDifference> data_difference(const std::string& pairs_rec
       return within(key, cat("data.", name));
     });
     const auto was = made.find(key);
-    if (decides && was != made.end() && *was != value)
-      return ProvenanceDifference{key, text_of(*was), text_of(value)};
+    if (!decides || was == made.end() || *was == value) continue;
+    const bool by_command_line = seed && within(key, "data.seed");
+    if (by_command_line && value == *seed) continue;
+    return ProvenanceDifference{key, text_of(by_command_line ? json(*seed) : *was), text_of(value)};
   }
   return std::nullopt;
 }

@@ -48,9 +48,11 @@ std::optional<ProvenanceDifference> recipe_difference(const nlohmann::json& made
 
 // The first key of the data section that decides what pairs hold and in which a recipe differs from
 // that of the pair set (its text, as the set keeps it). Where files lie and how fast they are read is
-// no difference, nor are budgets and seeds, which `generate` takes from the command line too. None
-// when the text cannot be read.
+// no difference, nor are budgets, which `generate` takes from the command line too. `seed`: what the
+// pairs were made with in the end, --seed included; a recipe that says this or what the set's recipe
+// said is no difference. None when the text cannot be read.
 std::optional<ProvenanceDifference> data_difference(const std::string& pairs_recipe,
-                                                    const Recipe& asked);
+                                                    const Recipe& asked,
+                                                    std::optional<int64_t> seed = std::nullopt);
 
 }  // namespace kvlingua

@@ -9,6 +9,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/config/stages.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/file_ops.h"
 #include "kvlingua/io/json.h"
@@ -113,6 +114,28 @@ CheckpointStore::CheckpointStore(fs::path run, const CheckpointOptions& options)
     }
   }
   for (const fs::path& leftover : leftovers) fs::remove_all(leftover, ignored);
+  repair_links();
+}
+
+// Killed between the rename of a checkpoint and its links, a run has the one without the others, and
+// a stage that is done is never saved again.
+void CheckpointStore::repair_links() const {
+  std::set<std::string> seen;
+  const auto aim = [&](const std::string& name, const fs::path& checkpoint) {
+    if (!seen.insert(name).second) return;
+    const fs::path link = run_ / name;
+    std::error_code ignored;
+    if (fs::is_directory(link, ignored) && !fs::is_symlink(link, ignored)) return;  // a copied run
+    const bool there = fs::exists(link, ignored) &&
+                       fs::equivalent(follow_link(link), checkpoint, ignored) && !ignored;
+    if (!there) point(link, checkpoint.filename().string());
+  };
+  for (const fs::path& path : list_checkpoints(run_)) {
+    const auto entry = describe(path);
+    if (!entry || find_stage(entry->stage) == nullptr) continue;
+    aim("latest", path);
+    if (entry->finished) aim(entry->stage, path);
+  }
 }
 
 CheckpointStore::~CheckpointStore() {

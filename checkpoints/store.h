@@ -28,7 +28,8 @@ namespace kvlingua {
 
 class CheckpointStore {
  public:
-  // Creates the run's folder, takes its lock and removes what a killed run left half-written.
+  // Creates the run's folder, takes its lock, removes what a killed run left half-written and points
+  // the links where they belong.
   // Throws Error: kInput when the folder cannot be written, kFailed when another process trains
   // there.
   CheckpointStore(std::filesystem::path run, const CheckpointOptions& options);
@@ -49,6 +50,7 @@ class CheckpointStore {
  private:
   void write(const Checkpoint& checkpoint) const;
   void prune(const std::string& stage) const;
+  void repair_links() const;
 
   std::filesystem::path run_;
   CheckpointOptions options_;

@@ -1,9 +1,33 @@
 #include "checkpoints/train_state.h"
 
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
 namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kMost = int64_t{1} << 53;  // of counts: more than any run reaches
+
+// A field as it was written; throws json::exception for any other type or range.
+template <class T>
+void read_field(const json& j, T& value) {
+  if constexpr (std::is_same_v<T, double>) {
+    // What is not finite is written as null.
+    value = j.is_null() ? std::numeric_limits<double>::quiet_NaN() : j.get<double>();
+  } else if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+    const bool fits = j.is_number_unsigned() ? j.get<uint64_t>() <= static_cast<uint64_t>(kMost)
+                                             : j.is_number_integer() && j.get<int64_t>() >= 0;
+    if (!fits) throw json::other_error::create(501, "no count: " + j.dump().substr(0, 60), &j);
+    value = static_cast<T>(j.get<int64_t>());
+  } else {
+    j.get_to(value);
+  }
+}
 
 // The one list of fields; `f` reads or writes each.
 template <class State, class F>
@@ -33,8 +57,8 @@ void each_score(State& s, F&& f) {
 
 }  // namespace
 
-nlohmann::json TrainState::to_json() const {
-  nlohmann::json j;
+json TrainState::to_json() const {
+  json j;
   each_field(*this, [&](const char* name, const auto& value) { j[name] = value; });
   each_score(*this, [&](const char* name, const std::optional<double>& score) {
     j[name] = score ? nlohmann::json(*score) : nlohmann::json(nullptr);
@@ -57,7 +81,7 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
   try {
     each_field(state, [&](const char* name, auto& value) {
       field = name;
-      j.at(name).get_to(value);
+      read_field(j.at(name), value);
     });
     each_score(state, [&](const char* name, std::optional<double>& score) {
       field = name;
@@ -66,6 +90,8 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
     field = "validation";
     if (!j.at(field).is_null()) state.validation = ValidationNumbers::from_json(j.at(field));
     field = "results";
+    if (!j.at(field).is_array())
+      throw json::other_error::create(501, "no list of the stages' results", nullptr);
     for (const auto& result : j.at(field)) state.results.push_back(StageResult::from_json(result));
     field = "stopped";
     if (j.contains(field) && !j.at(field).is_null())

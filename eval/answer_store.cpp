@@ -33,6 +33,13 @@ fs::path move_aside(const fs::path& file) {
   }
 }
 
+// Killed, or out of disk, before its first line: nothing that anybody would miss.
+bool empty_or_gone(const fs::path& file) {
+  std::error_code ignored;
+  return !fs::exists(file, ignored) ||
+         (fs::is_regular_file(file, ignored) && fs::file_size(file, ignored) == 0);
+}
+
 std::vector<fs::path> moved_aside(const fs::path& file) {
   std::vector<fs::path> found;
   const std::string prefix = file.stem().string() + ".other-";
@@ -75,13 +82,13 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
   if (!options_.resume) {
     std::error_code ignored;
     fs::remove(own, ignored);  // --restart
-  } else if (fs::exists(own) && !belongs(own)) {
+  } else if (!empty_or_gone(own) && !belongs(own)) {
     // Answers cost hours: what does not fit this evaluation is kept beside it.
     const fs::path aside = move_aside(own);
     log_warning(
         cat(own.string(), " is of another evaluation: kept as ", aside.filename().string()));
   }
-  if (options_.resume && !fs::exists(own)) {
+  if (options_.resume && empty_or_gone(own)) {
     // What was moved aside earlier may be of this one.
     for (const fs::path& aside : moved_aside(own)) {
       if (!belongs(aside)) continue;
@@ -91,7 +98,7 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
       break;
     }
   }
-  const bool fresh = !fs::exists(own);
+  const bool fresh = empty_or_gone(own);
   lock_ = FileLock(own);
   if (!lock_.held()) refuse_second(own);
   writer_.emplace(own);
@@ -116,6 +123,26 @@ std::vector<fs::path> AnswerStore::all_files() const {
   return files;
 }
 
+namespace {
+
+// Lines that are JSON but none of this program's: named by file and line.
+template <class Read>
+void read_own_lines(const fs::path& file, const Read& read) {
+  read_json_lines(file, [&](const json& line, size_t number) {
+    try {
+      read(line, number);
+    } catch (const json::exception& error) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat(file.string(), ":", number),
+                   .what = "not a line of an evaluation",
+                   .got = printable(error.what(), 120),
+                   .remedy = "take the line out, or move the file away"});
+    }
+  });
+}
+
+}  // namespace
+
 bool AnswerStore::belongs(const fs::path& file) const {
   if (!fs::exists(file)) return false;
   std::string found;
@@ -129,7 +156,7 @@ bool AnswerStore::belongs(const fs::path& file) const {
 
 void AnswerStore::read(const fs::path& file, Answers& answers,
                        std::map<std::string, double>& control_distance) const {
-  read_json_lines(file, [&](const json& line, size_t number) {
+  read_own_lines(file, [&](const json& line, size_t number) {
     if (number == 1 || (line.is_object() && line.contains("finished"))) return;
     if (line.is_object() && line.contains("control_distance")) {
       for (const auto& [name, distance] : line["control_distance"].items())
@@ -163,7 +190,7 @@ std::optional<RankWork> AnswerStore::finished(int64_t rank) const {
   const fs::path file = file_of(rank);
   if (!belongs(file)) return std::nullopt;
   std::optional<RankWork> work;
-  read_json_lines(file, [&](const json& line, size_t) {
+  read_own_lines(file, [&](const json& line, size_t) {
     work.reset();  // only the last line ends a file
     if (!line.is_object() || !line.contains("finished") || line["finished"] != options_.job) return;
     work.emplace();

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
-#include <fstream>
+#include <sstream>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
@@ -35,13 +35,16 @@ Look Look::from_json(const Json& json) {
 }
 
 Looks::Looks(std::filesystem::path file) : file_(std::move(file)) {
-  std::ifstream in(file_);
-  for (std::string line; std::getline(in, line);) {
-    looks_.emplace_back();
+  std::error_code ignored;
+  if (!std::filesystem::exists(file_, ignored)) return;
+  std::istringstream lines(read_text_file(file_));
+  for (std::string line; std::getline(lines, line);) {
+    // One that cannot be read was a look all the same.
     try {
-      looks_.back() = Look::from_json(parse_ordered_json(line, file_.string()));
-    } catch (const Error&) {
-    } catch (const nlohmann::json::exception&) {
+      const Json json = parse_ordered_json(line, file_.string());
+      looks_.push_back(json.is_object() ? Look::from_json(json) : Look{});
+    } catch (const std::exception&) {
+      looks_.emplace_back();
     }
   }
 }

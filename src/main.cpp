@@ -21,6 +21,16 @@ namespace {
 using namespace kvlingua;
 
 int run_main_library(const ParsedCommandLine& parsed) {
+  // Libraries find their own files from there, and end the process where they cannot.
+  std::error_code gone;
+  const auto here_now = std::filesystem::current_path(gone);
+  if (gone || here_now.empty()) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "the working folder",
+                 .what = "is not there any more",
+                 .got = gone.message(),
+                 .remedy = "change to one that is (cd)"});
+  }
   const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const std::filesystem::path library = here.parent_path() / "lib" / "libkvlingua_main.so";
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -54,6 +64,8 @@ int main(int argc, char** argv) {
   open_standard_streams();
   // A reader that goes away is an error of the write, with a line of its own.
   std::signal(SIGPIPE, SIG_IGN);
+  // A file that outgrows a limit (ulimit -f) too.
+  std::signal(SIGXFSZ, SIG_IGN);
   install_terminate_line();
   const int code = guarded([&] {
     const ParsedCommandLine parsed =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <utility>
 
 #include "checkpoints/provenance.h"
@@ -54,7 +55,12 @@ void warn_of_other_pairs(const Recipe& recipe, const RunContext& context) {
   if (context.stage == kC2cStage || std::find(order.begin(), order.end(), kC2cStage) != order.end())
     return;  // it reads conversations
   const auto pairs = load_pair_manifest(context.paths.dataset);
-  const auto difference = pairs ? data_difference(pairs->info.recipe_yaml, recipe) : std::nullopt;
+  if (!pairs) return;
+  const auto& plan = pairs->info.plan;
+  const auto seed = plan.is_object() ? plan.find("seed") : plan.end();
+  const bool known = seed != plan.end() && seed->is_number_integer();
+  const auto difference = data_difference(
+      pairs->info.recipe_yaml, recipe, known ? std::optional(seed->get<int64_t>()) : std::nullopt);
   if (!difference) return;
   log_warning(cat(context.paths.dataset.string(), " was made with ", difference->field, " ",
                   difference->made_with, ", the recipe says ", difference->asked,

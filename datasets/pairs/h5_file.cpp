@@ -197,6 +197,9 @@ std::unique_ptr<File> File::open(const std::filesystem::path& path) {
   be_quiet();
   std::unique_ptr<File> file(new File);
   file->path_ = path;
+  std::error_code ignored;  // HDF5 would wait for a FIFO
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
+    file->fail("is not a regular file", "");
   const Scoped access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
   without_lock(access);

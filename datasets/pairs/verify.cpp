@@ -144,7 +144,10 @@ VerifyResult verify_pairs(const fs::path& directory) {
     manifest = load_pair_manifest(directory);
   } catch (const Error& error) {
     if (error.code() != ExitCode::kCorrupt) throw;
-    result.problems.push_back({error.parts().where, -1, error.parts().what});
+    std::string place = error.parts().where;
+    const std::string inside = directory.string() + "/";
+    if (place.starts_with(inside)) place.erase(0, inside.size());
+    result.problems.push_back({place, -1, error.parts().what});
     return result;
   }
   if (!manifest) {

@@ -5,6 +5,8 @@
 namespace kvlingua {
 
 std::vector<std::vector<std::string>> parse_csv(std::string_view text, const std::string& where) {
+  if (text.starts_with("\xef\xbb\xbf"))
+    text.remove_prefix(3);  // a byte order mark, as Excel writes
   std::vector<std::vector<std::string>> rows;
   std::vector<std::string> row;
   std::string field;

@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
+#include <limits>
 #include <sstream>
 
 #include "kvlingua/base/error.h"
@@ -135,12 +135,8 @@ std::string sections_help(const std::string& sections) {
   return text;
 }
 
-// CLI11 names a range of doubles, and takes what is above an int64 for its largest value.
 std::string seed_range(const std::string& text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size() && value >= 0) return {};
-  return "got " + text + ", expected a whole number from 0 to 9223372036854775807";
+  return whole_number_range(text, 0, std::numeric_limits<int64_t>::max());
 }
 
 void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {

@@ -1,9 +1,21 @@
 // OptionList over CLI11 (command_line.h).
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <limits>
 
+#include "kvlingua/base/error.h"
 #include "kvlingua/config/command_line.h"
 
 namespace kvlingua {
+
+// CLI11 names a range of doubles, and takes what is above an int64 for its largest value.
+std::string whole_number_range(const std::string& text, int64_t least, int64_t most) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  if (whole && value >= least && value <= most) return {};
+  return cat("got ", printable(text, 60), ", expected a whole number from ", least, " to ", most);
+}
 
 void OptionList::arguments(const char* name, const char* help, int least, int most) {
   CLI::Option* option = app_.add_option(name, command_.arguments, help)->required(least > 0);
@@ -47,7 +59,9 @@ void OptionList::words(const char* name, std::vector<std::string>& values, int c
 
 void OptionList::number(const char* name, int64_t& value, const char* help, int64_t most) {
   CLI::Option* option = app_.add_option(name, value, help)->type_name("N");
-  most > 0 ? option->check(CLI::Range(int64_t{1}, most)) : option->check(CLI::PositiveNumber);
+  option->check([most](const std::string& text) {
+    return whole_number_range(text, 1, most > 0 ? most : std::numeric_limits<int64_t>::max());
+  });
 }
 
 void OptionList::hidden(const char* name, int64_t& value) {

@@ -94,6 +94,12 @@ fs::path find_recipe(const std::string& named) {
                                     root / "recipe" / (named + ".yaml")}) {
     if (fs::is_regular_file(candidate, ignored)) return candidate;
   }
+  if (fs::exists(named, ignored)) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = printable(named),
+                 .what = fs::is_directory(named, ignored) ? "is a folder" : "is no regular file",
+                 .expected = "a recipe's YAML file"});
+  }
   std::vector<std::string> names;
   for (const fs::path& recipe : shipped_recipes()) {
     names.push_back(recipe.string());

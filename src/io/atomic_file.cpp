@@ -37,7 +37,7 @@ void remove_leftovers(const fs::path& path) {
     if (entry.path().filename().string().starts_with(prefix)) found.push_back(entry.path());
   }
   for (const fs::path& leftover : found) {
-    const int fd = ::open(leftover.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(leftover.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) continue;
     if (::flock(fd, LOCK_EX | LOCK_NB) == 0) file_ops::remove(leftover);
     ::close(fd);
@@ -132,6 +132,7 @@ void append_line_durable(const fs::path& path, std::string_view line) {
   const std::string text = std::string(line) + "\n";
   std::error_code ignored;
   const bool is_new = !fs::exists(path, ignored);
+  file_ops::must_be_regular(path);
   const int fd = file_ops::open(path, O_WRONLY | O_CREAT | O_APPEND);
   if (fd < 0) file_ops::fail(path, "cannot be written", errno, text.size());
   const bool written = file_ops::write_all(fd, text.data(), text.size()) && file_ops::sync(fd) == 0;

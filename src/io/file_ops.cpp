@@ -81,6 +81,12 @@ Fault next() {
   for (;;) ::pause();
 }
 
+// Some network and FUSE file systems, and devices, have no fsync: what was written is as safe there
+// as it gets.
+bool no_sync_here(int error) {
+  return error == EINVAL || error == ENOTSUP || error == ENOSYS || error == EROFS;
+}
+
 enum class Needs { kSpace, kNoSpace };
 
 // False: the operation fails, errno says how. A full disk stops only what needs space.
@@ -148,7 +154,8 @@ ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
 
 int sync(int fd) {
   if (!may_go_on(Needs::kSpace)) return -1;  // delayed allocation: a full disk may show here first
-  return repeat([&] { return ::fsync(fd); });
+  const int result = repeat([&] { return ::fsync(fd); });
+  return result != 0 && no_sync_here(errno) ? 0 : result;
 }
 
 int truncate(int fd, off_t size) {
@@ -183,7 +190,7 @@ int sync_directory(const std::filesystem::path& folder) {
   const int result = repeat([&] { return ::fsync(fd); });
   const int error = errno;
   ::close(fd);
-  if (result == 0 || error == EINVAL || error == ENOTSUP || error == EROFS) return 0;
+  if (result == 0 || no_sync_here(error)) return 0;
   errno = error;
   return -1;
 }
@@ -203,6 +210,18 @@ bool pwrite_all(int fd, const void* data, size_t size, off_t offset) {
 
 int step() { return may_go_on(Needs::kSpace) ? 0 : errno; }
 
+void must_be_regular(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode) || S_ISCHR(status.st_mode))
+    return;
+  throw Error({.code = ExitCode::kInput,
+               .where = path.string(),
+               .what = "cannot be written",
+               .got = S_ISDIR(status.st_mode) ? "a folder" : "a FIFO or a socket",
+               .expected = "a file of this program, or none",
+               .remedy = "move it away"});
+}
+
 int64_t count() { return state().count; }
 
 void set_fault(std::string_view spec) {
@@ -215,14 +234,18 @@ void fail(const std::filesystem::path& path, std::string what, int error, uint64
                    .where = path.string(),
                    .what = std::move(what),
                    .got = std::strerror(error)};
-  if (error == ENOSPC || error == EDQUOT) {
+  if (error == EFBIG) {
+    parts.code = ExitCode::kDiskFull;
+    parts.remedy =
+        "raise the limit on the size of a file (ulimit -f), or use --out on another disk";
+  } else if (error == ENOSPC || error == EDQUOT) {
     parts.code = ExitCode::kDiskFull;
     const uint64_t free = free_disk_bytes(path.parent_path());
     if (bytes_needed > 0) parts.got += cat(" (", bytes_needed, " bytes needed, ", free, " free)");
     parts.remedy = error == EDQUOT ? "raise the quota, or use --out on another disk"
                                    : "free space, or use --out on another disk";
   } else if (error == EACCES || error == EPERM || error == EROFS || error == ENOENT ||
-             error == ENOTDIR) {
+             error == ENOTDIR || error == EISDIR || error == ELOOP || error == ENAMETOOLONG) {
     parts.code = ExitCode::kInput;
     parts.remedy = "choose a folder that exists and can be written, for example with --out";
   } else if (error == EIO) {

@@ -36,6 +36,7 @@ uint64_t whole_lines(int fd, uint64_t size) {
 }  // namespace
 
 JsonLinesWriter::JsonLinesWriter(std::filesystem::path path) : path_(std::move(path)) {
+  file_ops::must_be_regular(path_);
   fd_ = file_ops::open(path_, O_RDWR | O_CREAT | O_APPEND);
   if (fd_ < 0) file_ops::fail(path_, "cannot be written", errno);
   struct stat status {};

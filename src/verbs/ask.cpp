@@ -67,18 +67,24 @@ Asked asked_of(const CommandLine& command, const AskVerb& verb) {
   return {Recipe::from_yaml(yaml, (named / "recipe.yaml").string(), command.set), named};
 }
 
+// A file's text without a byte order mark, Windows' line ends and those at its end.
+std::string as_typed(std::string text) {
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  for (size_t at = 0; (at = text.find("\r\n", at)) != std::string::npos;) text.erase(at, 1);
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
 // --context: "-" is stdin, the name of a file is the file, anything else is the text itself.
 std::string context_of_words(const std::string& words) {
-  if (words == "-") {
-    std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-    while (text.ends_with('\n')) text.pop_back();
-    return text;
-  }
+  if (words == "-") return as_typed({std::istreambuf_iterator<char>(std::cin), {}});
   std::error_code ignored;
-  if (fs::is_regular_file(words, ignored)) {
-    std::string text = read_text_file(words);
-    while (text.ends_with('\n')) text.pop_back();
-    return text;
+  if (fs::is_regular_file(words, ignored)) return as_typed(read_text_file(words));
+  if (fs::is_directory(words, ignored)) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = printable(words),
+                 .what = "is a folder",
+                 .remedy = "--context takes a text, a file or - for stdin"});
   }
   const bool one_word = words.find_first_of(" \t\n") == std::string::npos;
   if (one_word &&

@@ -155,8 +155,13 @@ double billions_of(const ModelOptions& options) {
 Json kept_figures(const Cell& cell) {
   std::error_code ignored;
   if (!cell.context.resume || !fs::exists(cell.kept(), ignored)) return nullptr;
-  const Json kept = parse_ordered_json(read_text_file(cell.kept()), cell.kept().string());
-  return kept.value("mark", std::string()) == cell.mark() ? kept.value("figures", Json()) : Json();
+  try {
+    const Json kept = parse_ordered_json(read_text_file(cell.kept()), cell.kept().string());
+    const bool mine = kept.is_object() && kept.contains("mark") && kept["mark"] == cell.mark();
+    return mine && kept.contains("figures") ? kept["figures"] : Json();
+  } catch (const Error&) {
+    return nullptr;  // half written, or not ours
+  }
 }
 
 GridCell run_cell(const Cell& cell, const GridPair& pair) {

@@ -78,7 +78,10 @@ int VerifyVerb::run(const CommandLine& command) const {
       }
     }
     if (result["problems"].empty() && !command.json_on_stdout()) {
-      write_stdout(cat(printable(folder.string(), 1000), ": clean\n"));
+      // Of a set that generate has not finished training would take nothing.
+      const bool whole = result.value("complete", true);
+      write_stdout(cat(printable(folder.string(), 1000),
+                       whole ? ": clean\n" : ": whole so far, not finished: generate goes on\n"));
     }
     results.push_back(result);
   }

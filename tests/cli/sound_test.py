@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """sound_test.py KVLINGUA: what people's machines, shells and files do to the program, on the embedded pair."""
+import hashlib
 import json
 import os
 import pathlib
@@ -69,6 +70,12 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     said = run("train", "tiny.yaml", "--out", "o", "--set", "data.max_length=64").text
     assert "data.max_length 128" in said, said
     assert tree(tiny) == before, "a run that trained nothing changed its folder"
+    # A seed of the data that changed: named where nothing was made anew, and where the pairs were.
+    said = run("train", "tiny.yaml", "--out", "o", "--set", "data.seed=9").text
+    assert "data.seed 1, the recipe says 9" in said, said
+    run("generate", "tiny.yaml", "--out", "p", "-q", "--set", "data.seed=9", "--restart")
+    said = run("train", "tiny.yaml", "--out", "p", "-q", "--set", "data.seed=9", code=4).text
+    assert "other pairs: their hash differs, data.seed was 1 and is 9" in said, said
     run("train", "tiny.yaml", "--out", "o", "-q")
     # Judged by another recipe, or unfinished: the report says so.
     run("evaluate", "tiny.yaml", "--out", "o", "-q", "--set", "projector.mlp.hidden=32", code=None)
@@ -124,6 +131,30 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
         if library is None:
             break
         run("verify", "o/datasets/tiny", more=library)
+    # A file system that maps no files: the weights are read instead.
+    library = preload("""#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+void* mmap(void* a, size_t n, int p, int f, int d, off_t o) {
+  static void* (*real)(void*, size_t, int, int, int, off_t);
+  if (!real) real = dlsym(RTLD_NEXT, "mmap");
+  char name[64], file[4096];
+  snprintf(name, sizeof name, "/proc/self/fd/%d", d);
+  const ssize_t length = d < 0 ? -1 : readlink(name, file, sizeof file - 1);
+  file[length > 0 ? length : 0] = 0;
+  if (strstr(file, ".safetensors")) return errno = ENODEV, MAP_FAILED;
+  return real(a, n, p, f, d, o);
+}
+void* mmap64(void* a, size_t n, int p, int f, int d, off_t o) { return mmap(a, n, p, f, d, o); }
+""")
+    if library is not None:
+        run("inspect", nano / "source", "--prompt", "hi", "-q", "--dump", "plain.safetensors")
+        run("inspect", nano / "source", "--prompt", "hi", "-q", "--dump", "copied.safetensors", "--layer-streaming", more=library)
+        assert (folder / "plain.safetensors").read_bytes() == (folder / "copied.safetensors").read_bytes()
     library = preload("#include <errno.h>\nint symlink(const char*a,const char*b){errno=EPERM;return -1;}\n")
     if library is not None:
         shutil.rmtree(folder / "p/checkpoints")
@@ -131,6 +162,15 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
         assert not (folder / "p/checkpoints/tiny/ridge").is_symlink()
         run("evaluate", "tiny.yaml", "--out", "p", "-q", "--checkpoint", "p/checkpoints/tiny/ridge", "--set", "eval.gated=ridge", code=None, more=library)
         run("verify", "p/checkpoints/tiny/latest", more=library)
+
+    # A pair set that is not finished is not clean, and a damaged manifest is named once.
+    shutil.copytree(folder / "o/datasets/tiny", folder / "half")
+    manifest = (folder / "half/manifest.json").read_text().splitlines()
+    above = "\n".join(line for line in manifest[:-1] if not line.startswith('{"path":')) + "\n"
+    (folder / "half/manifest.json").write_text(above + '"sha256_of_lines_above": "' + hashlib.sha256(above.encode()).hexdigest() + '"}\n')
+    assert run("verify", "half").text.splitlines()[-1] == f"half: whole so far, not finished: generate goes on"
+    (folder / "half/manifest.json").write_text("{}")
+    assert "half/half" not in run("verify", "half", code=6).text
 
     # A file of escapes is not obeyed.
     shutil.copytree(folder / "o/checkpoints/tiny" / os.readlink(tiny / "ridge"), folder / "c")
@@ -178,6 +218,22 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     run("generate", "tiny.yaml", "--out", "r", "--restart", "--limit", "1", "-q")
     assert (folder / "r/datasets/tiny/shard-notes.txt").read_text() == "mine"
 
+    # A run without its log of losses goes on; what has the name of a file and is none is not waited for.
+    shutil.copytree(folder / "o", folder / "n", symlinks=True)
+    run_folder = folder / "n/checkpoints/tiny"
+    shutil.rmtree(run_folder / os.readlink(run_folder / "regression"))
+    (run_folder / "metrics.jsonl").unlink()
+    said = run("train", "tiny.yaml", "--out", "n").text
+    assert "what was measured before is not in it" in said, said
+    shutil.rmtree(run_folder / os.readlink(run_folder / "regression"))
+    (run_folder / "metrics.jsonl").unlink()
+    os.mkfifo(run_folder / "metrics.jsonl")
+    assert "a FIFO" in run("train", "tiny.yaml", "--out", "n", "-q", code=4, timeout=60).text
+
+    # A limit on the size of files is a full disk.
+    limited = subprocess.run(["bash", "-c", f"ulimit -f 100; exec '{program}' generate tiny.yaml --out l -q"], cwd=folder, env=env, capture_output=True, text=True)
+    assert limited.returncode == 7 and "ulimit" in limited.stderr, (limited.returncode, limited.stderr)
+
     # Small things of the command line.
     (folder / "p.txt").write_bytes(b"\xef\xbb\xbfhello\r\nthere\r\n")
     prompts = [p["prompt"] for p in json.loads(run("inspect", nano / "source", "--prompts", "p.txt", "-q", "--json", "-").stdout)["prompts"]]
@@ -189,11 +245,18 @@ eval: {{families: [identity], items: 4, conditions: [baseline, full_text, ridge,
     for seed in ("-1", "18446744073709551615", "x"):
         said = run("generate", "tiny.yaml", "--out", "s", "--seed", seed, code=2).text
         assert "9223372036854775807" in said, said
+    for limit in ("-1", "0", "99999999999999999999", "2x"):
+        said = run("generate", "tiny.yaml", "--out", "s", "--limit", limit, code=2).text
+        assert "from 1 to 9223372036854775807" in said, said
     said = run("generate", "tiny.yaml", "--out", "s", "--set", os.fsdecode(b"pair.source.name=m\xff"), code=2).text
     assert "UTF-8" in said, said
     (folder / "e.yaml").write_text("")
     assert "pair.source.name is missing" in run("recipe", "check", "e.yaml", code=2).text
     assert "Note: be brief" in run("recipe", "show", "tiny.yaml", "--set", "pair.source.system=Note: be brief").text
+    assert "is a folder" in run("recipe", "check", "r", code=2).text
+    assert "is a folder" in run("ask", tiny / "regression", "--context", "r", "who?", code=4).text
+    gone = subprocess.run(["bash", "-c", f"mkdir gone && cd gone && rmdir ../gone && exec '{program}' verify /"], cwd=folder, env=env, capture_output=True, text=True)
+    assert gone.returncode == 4 and "working folder" in gone.stderr, (gone.returncode, gone.stderr)
     assert "neither a pair set" in run("verify", nano / "source", code=4).text
     assert "KVLINGUA_ROOT" in run("recipe", "ls", code=2, more={"KVLINGUA_ROOT": "/nonexistent"}).text
     os.mkfifo(folder / "pipe.jsonl")

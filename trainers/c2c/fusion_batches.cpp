@@ -6,6 +6,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "trainers/engine/index_stream.h"
 
 namespace kvlingua {
 namespace {
@@ -70,10 +71,13 @@ nlohmann::json FusionBatches::state() const {
 }
 
 void FusionBatches::restore(const nlohmann::json& state) {
-  nlohmann::json mine = this->state();
-  mine["epoch"] = state.value("epoch", int64_t{0});
-  mine["position"] = state.value("position", int64_t{0});
-  if (mine != state) {
+  nlohmann::json mine = this->state(), theirs = state;
+  for (nlohmann::json* of : {&mine, &theirs}) {
+    if (!of->is_object()) continue;
+    of->erase("epoch");
+    of->erase("position");
+  }
+  if (mine != theirs) {
     throw Error({.code = ExitCode::kInput,
                  .where = "training data",
                  .what = "other items, batches or another seed than the checkpoint's",
@@ -81,8 +85,9 @@ void FusionBatches::restore(const nlohmann::json& state) {
                  .expected = printable(state.dump()),
                  .remedy = "use the data it was trained on, or --restart"});
   }
-  epoch_ = state.at("epoch");
-  position_ = state.at("position");
+  const StreamPosition at = stream_position(state, per_epoch_);
+  epoch_ = at.epoch;
+  position_ = at.position;
 }
 
 void FusionBatches::seek(int64_t batches) {

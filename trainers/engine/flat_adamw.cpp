@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "checkpoints/checkpoint.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/kernels/adamw.h"
 
@@ -145,16 +146,19 @@ void FlatAdamW::load_state(const std::map<std::string, at::Tensor>& state,
   const c10::NoGradGuard no_grad;
   for (const auto& [name, mine] : this->state()) {
     const auto found = state.find(name);
-    if (found == state.end() || found->second.numel() != mine.numel()) {
+    if (found == state.end() || found->second.sizes() != mine.sizes()) {
       throw Error({.code = ExitCode::kInput,
                    .where = cat(where, ": tensor ", name),
                    .what = "does not fit this training run",
-                   .got = found == state.end() ? "none" : cat(found->second.numel(), " numbers"),
-                   .expected = cat(mine.numel(), " numbers"),
+                   .got = found == state.end() ? "none"
+                                               : cat(found->second.numel(), " numbers in ",
+                                                     found->second.dim(), " dimensions"),
+                   .expected = cat(mine.numel(), " numbers in ", mine.dim(), " dimensions"),
                    .remedy = "the recipe has changed; use --restart, or another checkpoint.name"});
     }
+    refuse_non_finite({*found}, where, ExitCode::kCorrupt);
     if (name == "steps") {
-      steps_ = found->second.item<int64_t>();
+      steps_ = std::max<int64_t>(0, found->second.item<int64_t>());
     } else {
       at::Tensor(mine).copy_(found->second);
     }

@@ -7,6 +7,11 @@
 #include "kvlingua/base/random.h"
 
 namespace kvlingua {
+namespace {
+
+constexpr int64_t kMostEpochs = int64_t{1} << 40;
+
+}  // namespace
 
 IndexStream::IndexStream(int64_t items, uint64_t seed, bool shuffle, int64_t epochs)
     : items_(items), seed_(seed), shuffle_(shuffle), epochs_(epochs) {}
@@ -39,7 +44,10 @@ nlohmann::json IndexStream::state() const {
 }
 
 void IndexStream::restore(const nlohmann::json& state) {
-  if (state.value("items", int64_t{-1}) != items_ || state.value("seed", uint64_t{0}) != seed_) {
+  const auto is = [&](const char* field, const auto& mine) {
+    return state.is_object() && state.contains(field) && state[field] == mine;
+  };
+  if (!is("items", items_) || !is("seed", seed_)) {
     throw Error({.code = ExitCode::kInput,
                  .where = "training data",
                  .what = "other items or another seed than the checkpoint's",
@@ -47,8 +55,27 @@ void IndexStream::restore(const nlohmann::json& state) {
                  .expected = printable(state.dump()),
                  .remedy = "use the data it was trained on, or --restart"});
   }
-  epoch_ = state.at("epoch");
-  position_ = state.at("position");
+  const StreamPosition at = stream_position(state, items_);
+  epoch_ = at.epoch;
+  position_ = at.position;
+}
+
+StreamPosition stream_position(const nlohmann::json& state, int64_t length) {
+  const auto number = [&](const char* field, int64_t most) {
+    const auto found = state.find(field);
+    const bool fits =
+        found != state.end() && found->is_number_integer() && *found >= 0 && *found <= most;
+    if (!fits) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat("training data: ", field),
+                   .what = "not a position of this stream",
+                   .got = printable(state.dump(), 200),
+                   .expected = cat("0 .. ", most),
+                   .remedy = "use an older checkpoint, or --restart"});
+    }
+    return found->get<int64_t>();
+  };
+  return {number("epoch", kMostEpochs), number("position", length)};
 }
 
 }  // namespace kvlingua

@@ -18,7 +18,7 @@ class IndexStream {
   int64_t items() const { return items_; }
 
   nlohmann::json state() const;
-  // Throws Error (kInput) when items or seed are others.
+  // Throws Error: kInput when items or seed are others, kCorrupt for a place that it has not.
   void restore(const nlohmann::json& state);
 
  private:
@@ -29,5 +29,14 @@ class IndexStream {
   int64_t epoch_ = 0, position_ = 0, ordered_epoch_ = -1;
   std::vector<int64_t> order_;
 };
+
+// A stream's place as a checkpoint has it.
+struct StreamPosition {
+  int64_t epoch = 0, position = 0;
+};
+
+// {"epoch", "position"} of a stream of so many items an epoch. Throws Error (kCorrupt) for anything
+// that is no place of it.
+StreamPosition stream_position(const nlohmann::json& state, int64_t length);
 
 }  // namespace kvlingua

@@ -58,7 +58,12 @@ class JsonLinesObserver : public Observer {
   explicit JsonLinesObserver(const std::filesystem::path& run)
       : metrics_(run / "metrics.jsonl"), timing_(run / "timing.jsonl") {}
   void begin(const TrainState& state, bool resumed) override {
-    if (resumed || state.global_step == 0) metrics_.truncate(resumed ? state.metrics_bytes : 0);
+    if (!resumed && state.global_step != 0) return;
+    const uint64_t then = resumed ? state.metrics_bytes : 0;
+    if (metrics_.size() >= then) return metrics_.truncate(then);
+    // Taken away, or not copied with the run: training does not depend on it.
+    log_warning(cat("metrics.jsonl holds ", metrics_.size(), " bytes, ", then,
+                    " when the checkpoint was written: what was measured before is not in it"));
   }
   void step(const StepReport& r) override {
     nlohmann::ordered_json line = {{"stage", r.stage},

@@ -13,6 +13,16 @@ namespace kvlingua {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Which key of the data section has changed since, where one has.
+std::string data_remark(const std::string& then, const Recipe& now) {
+  const auto key = data_difference(then, now);
+  return key ? cat(", ", key->field, " was ", key->made_with, " and is ", key->asked) : "";
+}
+
+}  // namespace
+
 void RunFolder::open(const std::vector<std::string>& stages) {
   const fs::path& run = context_.paths.run;
   store_ = std::make_unique<CheckpointStore>(run, recipe_.checkpoint);
@@ -25,11 +35,12 @@ void RunFolder::refuse_other(const Checkpoint& checkpoint, const std::string& wh
   const auto difference =
       provenance_difference(checkpoint.made_by, asked, /*growing=*/!state.stage_finished);
   if (!difference) return;
-  const std::string what = difference->field == "pairs" ? "from other pairs: their hash differs"
-                           : difference->field == "start"
-                               ? "from another checkpoint before it: its "
-                                 "hash differs"
-                               : cat("by another recipe: ", difference->field, " differs");
+  const std::string what =
+      difference->field == "pairs"   ? cat("from other pairs: their hash differs",
+                                           data_remark(checkpoint.recipe_yaml, recipe_))
+      : difference->field == "start" ? "from another checkpoint before it: its "
+                                       "hash differs"
+                                     : cat("by another recipe: ", difference->field, " differs");
   throw Error({.code = ExitCode::kInput,
                .where = where,
                .what = cat("stage ", state.stage, " was trained ", what),
@@ -91,6 +102,12 @@ void RunFolder::finish(TrainState& state) {
 
 void RunFolder::adopt(const Checkpoint& finished, const std::string& where) {
   remark(cat(finished.state.stage, ": done already, ", where));
+  if (finished.state.results.empty()) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = where,
+                 .what = "a finished stage without its result",
+                 .remedy = "train it anew with --restart"});
+  }
   results_.push_back(finished.state.results.back());
   results_.back().checkpoint = (context_.paths.run / finished.state.stage).string();  // moved?
 }

@@ -73,6 +73,15 @@ void Trainer::resume(const Checkpoint& from, const std::string& where) {
   const std::map<std::string, at::Tensor> tensors = by_name(from.optimizer);
   optimizer_.load_state(tensors, where);
   if (const auto best = tensors.find("best_weights"); best != tensors.end()) {
+    if (best->second.dim() != 1 || best->second.numel() != optimizer_.weights().numel()) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat(where, ": tensor best_weights"),
+                   .what = "does not fit this training run",
+                   .got = cat(best->second.numel(), " numbers"),
+                   .expected = cat(optimizer_.weights().numel(), " numbers"),
+                   .remedy = "use an older checkpoint, or --restart"});
+    }
+    refuse_non_finite({*best}, where, ExitCode::kCorrupt);
     best_ = best->second.to(projector_.device());
   }
   if (scale_ && !from.state.loss_scale.is_null()) scale_->restore(from.state.loss_scale);

@@ -126,7 +126,7 @@ nlohmann::json DistillationObjective::state() const {
 
 void DistillationObjective::restore(const nlohmann::json& state) {
   if (!fresh_) return stream_.restore(state);
-  if (!state.contains("drawn")) {
+  if (!state.is_object() || !state.contains("drawn")) {
     throw Error({.code = ExitCode::kInput,
                  .where = "training data",
                  .what = "the checkpoint's items came from a list",
@@ -134,7 +134,15 @@ void DistillationObjective::restore(const nlohmann::json& state) {
                  .expected = "items drawn without end",
                  .remedy = "set train.distillation.fresh to false, or use --restart"});
   }
-  drawn_ = state["drawn"];
+  const auto& drawn = state["drawn"];
+  if (!drawn.is_number_integer() || drawn < 0) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = "training data: drawn",
+                 .what = "no number of items",
+                 .got = printable(drawn.dump(), 60),
+                 .remedy = "use an older checkpoint, or --restart"});
+  }
+  drawn_ = drawn.get<uint64_t>();
 }
 
 const DistillationObjective::Prepared& DistillationObjective::prepared(int64_t item) {

@@ -30,6 +30,9 @@ struct CommandLine {
   bool json_on_stdout() const { return json == "-"; }
 };
 
+// Empty when `text` is a whole number from `least` to `most`, else what CLI11 says of it.
+std::string whole_number_range(const std::string& text, int64_t least, int64_t most);
+
 // What a verb takes besides, read straight into its fields; defaults are what the fields hold.
 class OptionList {
  public:

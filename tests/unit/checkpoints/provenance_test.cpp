@@ -4,8 +4,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "checkpoints/load_projector.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/manifest.h"
 #include "kvlingua/projector/factory.h"
 #include "support/temp_dir.h"
@@ -108,6 +112,83 @@ TEST(Description, CannotAskForMoreThanTheWeightsBesideIt) {
   EXPECT_EQ(load_projector(dir.path()).stage, "regression");
 }
 
+// ---- training states of strangers
+
+void expect_no_state(const std::string& field, const nlohmann::json& value) {
+  nlohmann::json j = TrainState{.stage = "ridge"}.to_json();
+  j[field] = value;
+  try {
+    TrainState::from_json(j, "state.json");
+    ADD_FAILURE() << field << ": " << value.dump();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+    EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
+  }
+}
+
+TEST(TrainState, RefusesWhatNoRunWrites) {
+  for (const char* count : {"step", "total_steps", "global_step", "tokens", "best_step",
+                            "validations_without_gain", "metrics_bytes"}) {
+    for (const nlohmann::json& value :
+         {nlohmann::json(-1), nlohmann::json(1e300), nlohmann::json(.5), nlohmann::json(UINT64_MAX),
+          nlohmann::json("3"), nlohmann::json(true), nlohmann::json(nullptr)})
+      expect_no_state(count, value);
+  }
+  expect_no_state("results", nullptr);
+  expect_no_state("results", nlohmann::json::array({3}));
+  expect_no_state("results", {{"stage", "ridge"}});
+  expect_no_state("stage", 3);
+  expect_no_state("stage_finished", 1);
+}
+
+TEST(TrainState, KeepsALossThatWasNotFinite) {
+  TrainState state{.stage = "regression"};
+  state.first_loss = std::numeric_limits<double>::infinity();
+  const auto text = state.to_json().dump();
+  EXPECT_FALSE(
+      std::isfinite(TrainState::from_json(nlohmann::json::parse(text), "state.json").first_loss));
+}
+
+TEST(CheckpointFiles, OfAnotherKindAreCorrupt) {
+  const auto refused = [](const char* file, const nlohmann::json& value) {
+    const TempDir dir;
+    write_checkpoint(small(), dir.path());
+    write_file_atomic(dir / file, value.dump());
+    Manifest manifest = Manifest::load(dir / "manifest.json");
+    manifest.set_file(dir.path(), file);
+    manifest.save(dir / "manifest.json");
+    try {
+      read_checkpoint(dir.path());
+      ADD_FAILURE() << file << ": " << value.dump();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt) << error.what();
+    }
+  };
+  const nlohmann::json pair = small().pair.to_json();
+  for (const nlohmann::json& version :
+       {nlohmann::json("1"), nlohmann::json(nullptr), nlohmann::json(2), nlohmann::json::array()})
+    refused("projector.json", {{"format_version", version}, {"projector", 1}, {"pair", pair}});
+  refused("projector.json", 3);
+  refused("projector.json", {{"format_version", 1}, {"projector", {}}, {"pair", 3}});
+  refused("state.json", 3);
+}
+
+TEST(CheckpointFiles, AGeneratorsStateIsOne) {
+  const TempDir dir;
+  Checkpoint c = small();
+  for (const at::Tensor& wrong :
+       {at::zeros({3}, at::kByte), at::zeros_like(c.rng.cpu), at::zeros({5056}, at::kFloat)}) {
+    c.rng.cpu = wrong;
+    write_checkpoint(c, dir.path());
+    try {
+      read_checkpoint(dir.path());
+      ADD_FAILURE() << wrong.sizes();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt) << error.what();
+    }
+  }
+}
+
 TEST(PairsRecipe, NamesWhatDecidesWhatPairsHold) {
   const auto recipe = [](const std::string& data) {
     return Recipe::from_yaml(
@@ -119,12 +200,32 @@ TEST(PairsRecipe, NamesWhatDecidesWhatPairsHold) {
   EXPECT_EQ(difference->field, "data.max_length");
   EXPECT_EQ(difference->made_with, "128");
   EXPECT_EQ(difference->asked, "64");
-  // Budgets, seeds, places and threads: no difference; nor a text that nobody can read any more.
+  // Budgets, places and threads: no difference; nor a text that nobody can read any more.
   EXPECT_FALSE(data_difference(
-      made, recipe("max_length: 128, seed: 4, max_samples: 5, workers: 1, files: [c.jsonl]")));
+      made, recipe("max_length: 128, seed: 3, max_samples: 5, workers: 1, files: [c.jsonl]")));
   EXPECT_FALSE(data_difference("data: {unknown: 1}", recipe("max_length: 64")));
-  EXPECT_EQ(data_difference(made, recipe("max_length: 128, synthetic: {documents: 7}"))->field,
-            "data.synthetic.documents");
+  EXPECT_EQ(
+      data_difference(made, recipe("max_length: 128, seed: 3, synthetic: {documents: 7}"))->field,
+      "data.synthetic.documents");
+}
+
+TEST(PairsRecipe, NamesASeedThatNeitherTheRecipeNorTheCommandLineHad) {
+  const auto recipe = [](int64_t seed) {
+    return Recipe::from_yaml(
+        cat("name: x\npair: {source: {name: a}, target: {name: b}}\ndata: {seed: ", seed, "}\n"),
+        "r.yaml");
+  };
+  const std::string made = recipe(3).to_yaml();
+  const auto changed = data_difference(made, recipe(4), 3);
+  ASSERT_TRUE(changed);
+  EXPECT_EQ(changed->field, "data.seed");
+  EXPECT_EQ(changed->made_with, "3");
+  EXPECT_EQ(changed->asked, "4");
+  // generate --seed 7: the recipe as it was, and one that says so by now.
+  EXPECT_FALSE(data_difference(made, recipe(3), 7));
+  EXPECT_FALSE(data_difference(made, recipe(7), 7));
+  EXPECT_EQ(data_difference(made, recipe(4), 7)->made_with, "7");
+  EXPECT_EQ(data_difference(made, recipe(4))->made_with, "3");
 }
 
 TEST(Weights, ThatAreNotFiniteAreNeitherSavedNorLoaded) {

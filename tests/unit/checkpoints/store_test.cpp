@@ -256,6 +256,54 @@ TEST(Store, SurvivesDeathAtEveryOperation) {
   EXPECT_GT(new_found, 3);
 }
 
+// The last save of a stage killed at every operation: when the run is opened again the links lead to
+// what is there, though nothing is saved any more.
+TEST(Store, LinksLeadToWhatIsThereAfterDeathAtEveryOperation) {
+  bool died = true;
+  int64_t finished = 0;
+  for (int64_t n = 1; died; ++n) {
+    ASSERT_LT(n, 400);
+    const TempDir dir;
+    {
+      CheckpointStore store(dir / "run", keep(1));
+      store.save(make(1, true, {}, "ridge"));
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+      CheckpointStore store(dir / "run", keep(1));
+      file_ops::set_fault("kill@" + std::to_string(n));
+      store.save(make(2, true));
+      ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    died = WIFSIGNALED(status);
+    { CheckpointStore store(dir / "run", keep(1)); }
+    const auto newest = find_checkpoint(dir / "run")->path.filename();
+    EXPECT_EQ(fs::read_symlink(dir / "run" / "latest"), newest) << n;
+    EXPECT_EQ(fs::read_symlink(dir / "run" / "ridge"), "step-000001") << n;
+    if (newest != "step-000002") continue;
+    ++finished;
+    EXPECT_EQ(fs::read_symlink(dir / "run" / "regression"), newest) << n;
+  }
+  EXPECT_GT(finished, 3);
+}
+
+TEST(Store, OpeningARunWhoseLinksAreRightChangesNothing) {
+  const TempDir dir;
+  {
+    CheckpointStore store(dir / "run", keep(2));
+    store.save(make(1, true, {}, "ridge"));
+    store.save(make(2, true));
+    store.save(make(3));
+  }
+  fs::remove(dir / "run" / "ridge");
+  dir.write("run/ridge", "step-000001\n");  // of a file system without links
+  const auto before = file_ops::count();
+  { CheckpointStore store(dir / "run", keep(2)); }
+  EXPECT_EQ(file_ops::count(), before);
+}
+
 // A full or failing disk at operation n, once or from then on.
 class StoreOnABadDisk : public ::testing::TestWithParam<const char*> {};
 

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <thread>
@@ -118,6 +119,50 @@ TEST(AnswerStore, ASecondProcessOfTheSameRankIsRefused) {
   }
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
+}
+
+TEST(AnswerStore, NamesALineThatNoEvaluationWrote) {
+  for (const std::string line :
+       {R"({"control_distance":{"noise":"far"}})", R"([1,2])", R"({"condition":3,"item":[]})"}) {
+    const TempDir dir;
+    StoreOptions options = options_of(dir, 0);
+    options.ranks = 1;
+    std::filesystem::create_directories(dir / "eval");
+    std::ofstream(options.file) << R"({"evaluation":"one evaluation"})"
+                                << "\n"
+                                << line << "\n";
+    Answers answers;
+    std::map<std::string, double> distances;
+    try {
+      AnswerStore store(options, answers, distances);
+      ADD_FAILURE() << line;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+      EXPECT_THAT(error.what(), HasSubstr("generations.jsonl:2"));
+    }
+  }
+}
+
+TEST(AnswerStore, AFileWithoutItsFirstLineIsBegunAnew) {
+  const TempDir dir;
+  StoreOptions options = options_of(dir, 0);
+  options.ranks = 1;
+  std::filesystem::create_directories(dir / "eval");
+  std::ofstream(options.file).close();
+  {
+    Answers answers;
+    std::map<std::string, double> distances;
+    AnswerStore store(options, answers, distances);
+    Answer answer;
+    answer.condition = "full_text";
+    answer.item = "identity/1";
+    store.add(answer);
+  }
+  Answers answers;
+  std::map<std::string, double> distances;
+  AnswerStore store(options, answers, distances);
+  EXPECT_TRUE(answers.has("full_text", "identity/1"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "eval" / "generations.other-1.jsonl"));
 }
 
 }  // namespace

@@ -1,11 +1,18 @@
 #include "kvlingua/io/json_lines.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <functional>
 #include <limits>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/file_lock.h"
+#include "kvlingua/io/file_ops.h"
 #include "support/temp_dir.h"
 
 namespace kvlingua {
@@ -62,6 +69,34 @@ TEST(JsonLines, ErrorsNameTheLine) {
   }
   EXPECT_THROW(read_json_lines(dir / "none"), Error);
   EXPECT_THROW(read_json_lines(dir.path()), Error);
+}
+
+TEST(JsonLines, WhatIsNoFileIsNotWaitedFor) {
+  const TempDir dir;
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_directory(dir / "folder");
+  for (const char* name : {"pipe", "folder"}) {
+    for (const auto& write : std::vector<std::function<void()>>{
+             [&] { JsonLinesWriter writer(dir / name); },
+             [&] { append_line_durable(dir / name, "line"); }, [&] { FileLock lock(dir / name); },
+             [&] { read_json_lines(dir / name); }}) {
+      try {
+        write();
+        ADD_FAILURE() << name;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::kInput) << error.what();
+      }
+    }
+    EXPECT_FALSE(FileLock::taken(dir / name));
+  }
+}
+
+TEST(FileOps, AFileSystemWithoutSyncIsNoFault) {
+  const int device = ::open("/dev/null", O_WRONLY | O_CLOEXEC);  // fsync: EINVAL
+  ASSERT_GE(device, 0);
+  EXPECT_EQ(file_ops::sync(device), 0);
+  ::close(device);
+  EXPECT_NE(file_ops::sync(-1), 0);
 }
 
 }  // namespace
