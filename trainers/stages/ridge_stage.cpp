@@ -25,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kSmallestBlock = 64;
-constexpr double kWorthMoreRows = 0.01;  // of held-out R2
+constexpr const char* kPreviousTensor = "previous";  // of kept sums: tokens, then their layers
+constexpr double kWorthMoreRows = 0.01;              // of held-out R2
 
 class RidgeStage : public Stage {
  public:
@@ -49,6 +50,8 @@ class RidgeStage : public Stage {
   double keep_sums() const;
   void save_control() const;
   void report_rows(TrainState& state) const;
+  void report_choice(TrainState& state) const;
+  at::Tensor previous_tensor() const;
 
   const RidgeOptions& options() const { return run_.recipe().projector.ridge; }
   const KvShape& source() const { return pairs_.source_shape(); }
@@ -136,6 +139,7 @@ void RidgeStage::finish(TrainState& state) {
   const std::optional<RidgeSumsPair> done = std::exchange(sums_, std::nullopt);
   if (!run_.peers().main()) return;
   report_rows(state);
+  report_choice(state);
   state.stage_finished = true;
   run_.folder().finish(state);
   for (auto& observer : run_.folder().observers()) observer->before_save(state);
@@ -175,8 +179,35 @@ void RidgeStage::report_rows(TrainState& state) const {
     log_warning(cat("ridge: too few rows for what it reads (", solution.rows_per_feature(),
                     " a feature; twice as many would raise the held-out R2 by ", most,
                     "): add documents, or read less (projector.ridge.candidate_layers, "
-                    "previous_tokens)"));
+                    "previous_tokens, budget)"));
   }
+}
+
+// Which layers a budget bought, and the held-out R2 after each.
+void RidgeStage::report_choice(TrainState& state) const {
+  if (solution_.chosen.empty()) return;
+  const PreviousTokens previous = pairs_.previous_tokens();
+  const auto kinds = static_cast<int64_t>(previous.layers.size());
+  nlohmann::json all = nlohmann::json::array();
+  std::string text;
+  for (size_t i = 0; i < solution_.chosen.size(); ++i) {
+    const int64_t at = solution_.chosen[i] - source().layers;
+    const int64_t before = at < 0 ? 0 : at / kinds + 1,
+                  layer = at < 0 ? solution_.chosen[i]
+                                 : previous.layers[static_cast<size_t>(at % kinds)];
+    all.push_back({{"layer", layer}, {"tokens_before", before}, {"r2", solution_.choice_r2[i]}});
+    text += cat(i == 0 ? "" : ", ", layer);
+    if (before > 0) text += cat("@-", before);
+  }
+  state.validation[kRidgeStage]["chosen"] = all;
+  run_.folder().remark(cat("ridge: reads source layers ", text, " (@-n: n tokens before)"));
+}
+
+at::Tensor RidgeStage::previous_tensor() const {
+  const PreviousTokens previous = pairs_.previous_tokens();
+  std::vector<int64_t> numbers{previous.tokens};
+  numbers.insert(numbers.end(), previous.layers.begin(), previous.layers.end());
+  return at::tensor(numbers, at::kLong);
 }
 
 void RidgeStage::add_earlier() {
@@ -186,7 +217,16 @@ void RidgeStage::add_earlier() {
                                      {"heldout.safetensors", &sums_->heldout}}) {
       RidgeSums more(into->source_shape(), target(), into->joint(), run_.device(),
                      into->candidates());
-      more.load(read_tensors(folder / file), (folder / file).string());
+      const std::map<std::string, at::Tensor> tensors = read_tensors(folder / file);
+      more.load(tensors, (folder / file).string());
+      const auto previous = tensors.find(kPreviousTensor);
+      if (previous != tensors.end() && !previous->second.equal(previous_tensor())) {
+        throw Error({.code = ExitCode::kInput,
+                     .where = (folder / file).string(),
+                     .what = "sums over other previous tokens",
+                     .expected = "the recipe's projector.ridge.previous_tokens and previous_layers",
+                     .remedy = "gather them again"});
+      }
       into->merge(more);
     }
   }
@@ -199,7 +239,9 @@ double RidgeStage::keep_sums() const {
   double bytes = 0;
   for (const auto& [file, part] :
        {std::pair{"train.safetensors", &sums_->train}, {"heldout.safetensors", &sums_->heldout}}) {
-    write_tensors(folder / file, part->tensors());
+    NamedTensors tensors = part->tensors();
+    tensors.emplace_back(kPreviousTensor, previous_tensor());
+    write_tensors(folder / file, tensors);
     bytes += static_cast<double>(fs::file_size(folder / file));
   }
   return bytes;
@@ -211,12 +253,12 @@ void RidgeStage::save_control() const {
   RidgeOptions options = this->options();
   options.source_layers = 1;
   options.selection = "aligned";
-  options.previous_tokens = 0;
+  options.previous_tokens = options.budget = 0;
   RidgeProjector control(source(), target(), options);
   const auto solve = [&](const RidgeSums& train, const RidgeSums& heldout) {
     control.adopt(solve_ridge(train, heldout.count() > 0 ? &heldout : nullptr, options));
   };
-  if (pairs_.previous_tokens() == 0) {
+  if (pairs_.previous_tokens().tokens == 0) {
     solve(sums_->train, sums_->heldout);
   } else {
     const int64_t layers = source().layers;

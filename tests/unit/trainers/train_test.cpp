@@ -124,11 +124,11 @@ TEST_F(Train, ShufflePairsTeachesNothingAndPreviousTokensDoNoHarm) {
   EXPECT_GT(plain, 0.3);
   EXPECT_LT(ridge("shuffled", "train.shuffle_pairs=true"), 0.1);
   EXPECT_GT(ridge("previous", "projector.ridge.previous_tokens=2"), plain - 0.05);
-  EXPECT_EQ(load_projector(context("previous").paths.run / "ridge").projector->previous_tokens(),
-            2);
-  EXPECT_EQ(
-      load_projector(context("previous").paths.run / "ridge_aligned").projector->previous_tokens(),
-      0);
+  const auto previous = [&](const std::string& stage) {
+    return load_projector(context("previous").paths.run / stage).projector->previous_tokens();
+  };
+  EXPECT_EQ(previous("ridge").tokens, 2);
+  EXPECT_EQ(previous("ridge_aligned").tokens, 0);
 }
 
 TEST_F(Train, SkipsWhatIsDoneAndRestartsOnDemand) {
