@@ -24,17 +24,19 @@ bool held_out_sample(int64_t sample_id, double share) {
 }
 
 void gather_ridge_sums(BatchSource& source, const RidgeOptions& options, RidgeSumsPair& sums,
-                       const std::function<void(int64_t)>& progress) {
-  const bool choosing =
-      options.lambda.size() > 1 || options.source_layers > 0 || options.budget > 0;
+                       const std::function<void(int64_t)>& progress, RidgeRows which) {
+  const bool choosing = options.lambda.size() > 1 || options.source_layers > 0 ||
+                        options.budget > 0 || options.curve > 0;
   while (const auto batch = source.next()) {
     std::vector<int64_t> fitted, held;
     for (size_t i = 0; i < batch->sample_ids.size(); ++i) {
       const bool apart = choosing && held_out_sample(batch->sample_ids[i], options.holdout);
       (apart ? held : fitted).push_back(static_cast<int64_t>(i));
     }
+    if (which == RidgeRows::kHeldOut) fitted.clear();
+    if (which == RidgeRows::kFitted) held.clear();
     const at::Device device = batch->source.keys_NLHD.device();
-    if (held.empty()) {
+    if (static_cast<int64_t>(fitted.size()) == batch->rows()) {
       sums.train.add(batch->source, batch->target);
     } else {
       for (const auto& [rows, into] : {std::pair{&fitted, &sums.train}, {&held, &sums.heldout}}) {

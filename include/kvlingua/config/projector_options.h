@@ -29,6 +29,7 @@ struct RidgeOptions {
   std::vector<int64_t> previous_layers = {0};
   int64_t candidate_layers = 0;
   int64_t budget = 0;
+  int64_t curve = 0;
   int64_t change_rank = 0;
   std::vector<std::string> add_sums;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
@@ -72,6 +73,11 @@ struct RidgeOptions {
                  "one after another by the held-out error of all target layers; 0 = all",
          .min = 0,
          .max = 1 << 16});
+    v.field("curve", curve,
+            {.help = "halvings of the rows whose held-out R2 is told too, the learning curve: each "
+                     "costs a solution; one process only; 0 = none",
+             .min = 0,
+             .max = 5});
     v.field("change_rank", change_rank,
             {.help = "rank of a change that gradient stages train over the frozen map; 0 = none",
              .min = 0,
