@@ -24,6 +24,7 @@
 
 #include "datasets/pairs/pair_reader.h"
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/cache/previous_tokens.h"
 
 namespace kvlingua {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvlingua/projector/ridge.h"
 #include "trainers/engine/training_cost.h"
 #include "trainers/stages/distillation.h"
 

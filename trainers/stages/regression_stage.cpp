@@ -1,6 +1,7 @@
 // Stage regression: rows of the pair set through the projector (regression.h).
 #include <algorithm>
 
+#include "kvlingua/projector/ridge.h"
 #include "trainers/engine/gradient_stage.h"
 #include "trainers/engine/train_run.h"
 #include "trainers/engine/training_cost.h"
