@@ -134,6 +134,14 @@ void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
                  .expected = "kind ridge",
                  .remedy = "export the run's ridge stage: RUN/ridge"});
   }
+  if (ridge->previous_tokens().tokens > 0) {
+    throw Error({.code = ExitCode::kUsage,
+                 .where = where,
+                 .what = "the router's mapper reads the aligned token alone",
+                 .got = cat("previous_tokens ", ridge->previous_tokens().tokens),
+                 .expected = "projector.ridge.previous_tokens 0",
+                 .remedy = "train a ridge map without them for the router"});
+  }
   ridge->load_state(by_name(checkpoint.projector), where);
   const KvShape source = ridge->source_shape(), target = ridge->target_shape();
 

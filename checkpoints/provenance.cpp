@@ -32,8 +32,8 @@ bool within(std::string_view key, std::string_view section) {
 }
 
 // Where something is, or how fast it goes, makes no difference to what comes out.
-constexpr std::array<std::string_view, 2> kNoMatter = {"projector.ridge.add_sums",
-                                                       "train.c2c.source_cache"};
+constexpr std::array<std::string_view, 3> kNoMatter = {
+    "projector.ridge.add_sums", "projector.ridge.curve", "train.c2c.source_cache"};
 // How long an unfinished stage goes on, and how often it looks.
 constexpr std::array<std::string_view, 4> kLength = {".batch.steps", ".batch.epochs",
                                                      ".validate_every", ".patience"};

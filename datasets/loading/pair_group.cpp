@@ -212,7 +212,7 @@ std::shared_ptr<const LoadedGroup> load_group(const PairReader& reader,
 }
 
 GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& items, bool pinned,
-                         int64_t previous_tokens) {
+                         const PreviousTokens& before) {
   std::vector<RowPick> source, target, previous;
   GatheredRows out;
   std::vector<int64_t> source_positions, target_positions;
@@ -225,24 +225,30 @@ GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& i
     source_positions.push_back(g.source_positions[static_cast<size_t>(from)]);
     target_positions.push_back(g.target_positions[static_cast<size_t>(row)]);
     const GroupSample& sample = g.samples[static_cast<size_t>(g.sample_of_item[item])];
-    for (int64_t j = 1; j <= previous_tokens && from - j >= sample.source_begin; ++j)
-      add_pick(previous, &g, from - j, static_cast<int64_t>(i) * previous_tokens + j - 1);
+    for (int64_t j = 1; j <= before.tokens && from - j >= sample.source_begin; ++j)
+      add_pick(previous, &g, from - j, static_cast<int64_t>(i) * before.tokens + j - 1);
     out.rest.sample_ids.push_back(
         reader.shard(sample.shard).index().id[static_cast<size_t>(sample.local)]);
   }
   const auto n = static_cast<int64_t>(items.size());
   out.source = pick_side(source, n, pinned, false, &LoadedGroup::source);
   out.target = pick_side(target, n, pinned, false, &LoadedGroup::target);
-  if (previous_tokens > 0) {
+  if (before.tokens > 0) {
     if (previous.empty()) previous.push_back({items.front().group, {}, {}});
-    const auto first_layer = [&](at::Tensor StoredRows::*part) {
-      return pick_rows(previous, n * previous_tokens, pinned, true, [&](const LoadedGroup& g) {
-        const at::Tensor& all = g.source.*part;
-        return all.defined() ? all.narrow(1, 0, 1) : all;
-      });
+    const auto layers = [&](at::Tensor StoredRows::*part) -> at::Tensor {
+      std::vector<at::Tensor> picked;
+      for (const int64_t layer : before.layers) {
+        picked.push_back(
+            pick_rows(previous, n * before.tokens, pinned, true, [&](const LoadedGroup& g) {
+              const at::Tensor& all = g.source.*part;
+              return all.defined() ? all.narrow(1, layer, 1) : all;
+            }));
+        if (!picked.back().defined()) return {};
+      }
+      return picked.size() == 1 ? picked.front() : at::cat(picked, 1);
     };
-    out.previous = {first_layer(&StoredRows::keys), first_layer(&StoredRows::values),
-                    first_layer(&StoredRows::key_scales), first_layer(&StoredRows::value_scales)};
+    out.previous = {layers(&StoredRows::keys), layers(&StoredRows::values),
+                    layers(&StoredRows::key_scales), layers(&StoredRows::value_scales)};
   }
   out.rest.target_queries =
       pick_rows(target, n, pinned, false, [](const LoadedGroup& g) { return g.queries; });

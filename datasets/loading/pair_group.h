@@ -52,11 +52,11 @@ struct ItemRef {
 // `pinned`: gather into page-locked memory. Tensors stay on the CPU, caches in storage type.
 struct GatheredRows {
   StoredRows source, target;
-  StoredRows previous;  // [N * previous_tokens, 1, Hs, Ds] first layer; zeros before the sample
+  StoredRows previous;  // [N * previous tokens, their layers, Hs, Ds]; zeros before the sample
   RowBatch rest;        // positions, ids, queries and outputs
 };
 GatheredRows gather_rows(const PairReader& reader, const std::vector<ItemRef>& items, bool pinned,
-                         int64_t previous_tokens = 0);
+                         const PreviousTokens& before = {});
 struct GatheredSequences {
   StoredRows source, target;                     // [B * T, L, H, D], padding zero
   int64_t source_tokens = 0, target_tokens = 0;  // T of each side

@@ -329,7 +329,7 @@ RowBatch PairLoader::Impl::finish_rows(GatheredRows g) const {
   RowBatch out = std::move(g.rest);
   out.source_keys = decode(g.source.keys, g.source.key_scales);
   out.source_values = decode(g.source.values, g.source.value_scales);
-  if (options.previous_tokens > 0) {
+  if (options.previous_tokens.tokens > 0) {
     const auto beside = [&](at::Tensor& rows, const at::Tensor& t, const at::Tensor& scales) {
       const at::Tensor before = decode(t, scales);
       rows = at::cat({rows, before.view({rows.size(0), -1, rows.size(2), rows.size(3)})}, 1);

@@ -24,6 +24,7 @@
 
 #include "datasets/pairs/pair_reader.h"
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/cache/previous_tokens.h"
 
 namespace kvlingua {
 
@@ -48,13 +49,13 @@ struct PairLoaderOptions {
   bool pad_left = false;  // sequences: where padding goes
   // rows: stored source rows before the aligned one that come with it, as layers of their own
   // (rows_of()).
-  int64_t previous_tokens = 0;
+  PreviousTokens previous_tokens;
 };
 
 // Aligned rows: row n of the source tensors is the entry that row n of the target takes. Keys
 // un-rotated.
 struct RowBatch {
-  at::Tensor source_keys, source_values;          // [N, Ls + previous_tokens, Hs, Ds]
+  at::Tensor source_keys, source_values;          // [N, Ls + previous, Hs, Ds]
   at::Tensor target_keys, target_values;          // [N, Lt, Ht, Dt]
   at::Tensor source_positions, target_positions;  // [N] int64, where each stood
   at::Tensor target_queries,

@@ -55,6 +55,23 @@ std::string weights_text(const ModelConfig& config, int64_t compute_bytes) {
   return text;
 }
 
+// A map of p features to n rows loses (1 - R2) p / n of its held-out R2 to there being no more rows.
+void print_rows(std::ostream& row, const StagePlan& stage) {
+  constexpr double kFewRows = 20;
+  const double rows = static_cast<double>(stage.step_size), each = stage.rows_per_feature;
+  std::ostringstream share;
+  share << std::fixed << std::setprecision(each < 1 ? 2 : 1) << each;
+  row << count_text(rows) << " rows, " << count_text(rows / each) << " features, " << share.str()
+      << " rows each";
+  if (each <= 1) {
+    row << ": FEWER ROWS THAN FEATURES, only what lambda keeps of the map can hold elsewhere";
+  } else if (each < kFewRows) {
+    row << ": few, about " << count_text(100 / each)
+        << " % of what the map leaves unexplained is for want of rows";
+  }
+  row << (each < kFewRows ? "; add documents, or lower projector.ridge.budget\n" : "\n");
+}
+
 }  // namespace
 
 Json to_json(const Preflight& p) {
@@ -66,6 +83,7 @@ Json to_json(const Preflight& p) {
                       {"rehearsed", !stage.rehearsed.empty()},
                       {"disk_bytes", stage.disk},
                       {"fits", stage.fits},
+                      {"rows_per_feature", stage.rows_per_feature},
                       {"batch_key", stage.batch_key},
                       {"batch", stage.batch},
                       {"largest_batch", stage.largest_batch}});
@@ -147,7 +165,10 @@ std::string to_text(const Preflight& p) {
                  << bytes_text(p.plan.dataset_bytes) << "\n";
     row("projector") << p.recipe.projector.kind << ", "
                      << count_text(static_cast<double>(p.plan.projector_parameters))
-                     << " parameters\n\n";
+                     << " parameters\n";
+    for (const StagePlan& stage : p.plan.stages)
+      if (stage.rows_per_feature > 0) print_rows(row(stage.name), stage);
+    out << "\n";
     out << std::left << std::setw(14) << "stage" << std::right << std::setw(12) << "peak memory"
         << std::setw(16) << "time" << std::setw(12) << "disk"
         << "   largest batch that fits\n";

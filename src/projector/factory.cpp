@@ -107,6 +107,15 @@ void read_ridge(const json& j, RidgeOptions& o) {
                  .got = cat(o.previous_tokens),
                  .expected = "0 to 64"});
   }
+  o.previous_layers = j.value("previous_layers", o.previous_layers);
+  o.budget = j.value("budget", int64_t{0});
+  if (o.budget < 0 || o.previous_layers.empty() || o.previous_layers.size() > 1024) {
+    throw Error({.code = ExitCode::kInput,
+                 .where = "ridge",
+                 .what = "budget or previous_layers out of range",
+                 .got = cat(o.budget, " and ", o.previous_layers.size(), " layers"),
+                 .expected = "at least 0 and 1 to 1024 layers"});
+  }
   o.change_rank = j.value("change_rank", int64_t{0});
   if (o.change_rank < 0 || o.change_rank > (1 << 16)) {
     throw Error({.code = ExitCode::kInput,
@@ -199,8 +208,8 @@ double least_numbers(const KvShape& s, const KvShape& t, const ProjectorOptions&
   };
   const RidgeOptions& r = o.ridge;
   const bool matched = r.layout == "head_matched";
-  const int64_t layers =
-      used(r.source_layers, used(r.candidate_layers, s.layers)) + r.previous_tokens;
+  const int64_t layers = used(r.budget, used(r.source_layers, used(r.candidate_layers, s.layers)) +
+                                            previous_tokens(r).count());
   const int64_t heads = matched ? std::max<int64_t>(1, s.kv_heads / t.kv_heads) : s.kv_heads;
   const double features = d(layers) * d(heads * s.head_dim) * (r.features == "both" ? 2 : 1);
   const double outputs = 2 * d(t.layers) * d(t.kv_heads * t.head_dim);

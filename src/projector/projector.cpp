@@ -35,7 +35,7 @@ CacheRows CacheRows::slice(int64_t begin, int64_t end) const {
 }
 
 CacheRows rows_of(const KvCache& cache, const at::Tensor& source_index_BT,
-                  int64_t previous_tokens) {
+                  const PreviousTokens& previous) {
   if (cache.rope()) {
     throw Error({.what = "rows were asked of rotated keys", .expected = "an un-rotated cache"});
   }
@@ -48,7 +48,7 @@ CacheRows rows_of(const KvCache& cache, const at::Tensor& source_index_BT,
     return at::index(x_BTLHD, {row, token}).reshape({-1, lhd[0], lhd[1], lhd[2]});
   };
   const CacheRows own{rows(cache.keys()), rows(cache.values())};
-  if (previous_tokens == 0) return own;
+  if (previous.tokens == 0) return own;
   const int64_t batch = cache.batch();
   const at::Tensor token =
       source_index_BT.defined()
@@ -56,21 +56,19 @@ CacheRows rows_of(const KvCache& cache, const at::Tensor& source_index_BT,
           : at::arange(cache.tokens(), cache.positions().options()).expand({batch, cache.tokens()});
   const at::Tensor row = at::arange(batch, token.options()).unsqueeze(1);
   const auto widened = [&](const at::Tensor& own_rows, const at::Tensor& x_LBHTD) {
-    const at::Tensor first_BTHD = x_LBHTD[0].transpose(1, 2);
     std::vector<at::Tensor> layers{own_rows};
-    for (int64_t j = 1; j <= previous_tokens; ++j) {
+    for (int64_t j = 1; j <= previous.tokens; ++j) {
       const at::Tensor at = token - j;
-      const at::Tensor there = (at >= 0).to(first_BTHD.scalar_type()).unsqueeze(2).unsqueeze(3);
-      layers.push_back((at::index(first_BTHD, {row, at.clamp_min(0)}) * there)
-                           .reshape({-1, 1, first_BTHD.size(2), first_BTHD.size(3)}));
+      const at::Tensor there = (at >= 0).to(x_LBHTD.scalar_type()).unsqueeze(2).unsqueeze(3);
+      for (const int64_t layer : previous.layers) {
+        const at::Tensor x_BTHD = x_LBHTD[layer].transpose(1, 2);
+        layers.push_back((at::index(x_BTHD, {row, at.clamp_min(0)}) * there)
+                             .reshape({-1, 1, x_BTHD.size(2), x_BTHD.size(3)}));
+      }
     }
     return at::cat(layers, 1);
   };
   return {widened(own.keys_NLHD, cache.keys()), widened(own.values_NLHD, cache.values())};
-}
-
-KvShape row_shape(const KvShape& model, int64_t previous_tokens) {
-  return {model.layers + previous_tokens, model.kv_heads, model.head_dim};
 }
 
 KvCache cache_of(const CacheRows& rows, const at::Tensor& positions_BT, const at::Tensor& mask_BT) {
@@ -87,12 +85,13 @@ KvCache cache_of(const CacheRows& rows, const at::Tensor& positions_BT, const at
 void Projector::check_rows(const KvShape& got) const {
   const KvShape expected = source_row_shape();
   if (got == expected) return;
-  throw Error({.code = ExitCode::kInput,
-               .where = cat("projector ", kind()),
-               .what = "the source rows do not fit",
-               .got = got.describe(),
-               .expected = expected.describe(),
-               .remedy = previous_tokens() > 0 ? "each row holds its previous tokens too" : ""});
+  throw Error(
+      {.code = ExitCode::kInput,
+       .where = cat("projector ", kind()),
+       .what = "the source rows do not fit",
+       .got = got.describe(),
+       .expected = expected.describe(),
+       .remedy = previous_tokens().tokens > 0 ? "each row holds its previous tokens too" : ""});
 }
 
 void Projector::check_source(const KvShape& got) const {

@@ -7,19 +7,26 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvlingua/base/error.h"
 #include "kvlingua/kernels/dense.h"
 
 namespace kvlingua {
 
+PreviousTokens previous_tokens(const RidgeOptions& options) {
+  return {options.previous_tokens, options.previous_layers};
+}
+
 BlockPlan ridge_plan(const RidgeOptions& options, const KvShape& source, const KvShape& target) {
-  const std::vector<int64_t> candidates = ridge_candidates(options, source);
+  std::vector<int64_t> candidates = ridge_candidates(options, source);
+  if (options.budget > 0 && options.budget < static_cast<int64_t>(candidates.size()))
+    candidates.resize(static_cast<size_t>(options.budget));
   const int64_t count = static_cast<int64_t>(candidates.size());
   at::Tensor layers;
   if (options.source_layers > 0 && options.source_layers < count) {
     layers = at::tensor(candidates, at::kLong)
                  .index({aligned_layers(count, target.layers, options.source_layers)});
   }
-  return BlockPlan::make(row_shape(source, options.previous_tokens), target,
+  return BlockPlan::make(row_shape(source, previous_tokens(options)), target,
                          options.features == "both", options.layout == "head_matched", layers,
                          candidates);
 }
@@ -33,7 +40,16 @@ ParameterCount count_parameters(const RidgeOptions& options, const KvShape& sour
 
 std::vector<int64_t> ridge_candidates(const RidgeOptions& options, const KvShape& source) {
   std::vector<int64_t> layers = evenly_spaced(options.candidate_layers, source.layers);
-  for (int64_t j = 0; j < options.previous_tokens; ++j) layers.push_back(source.layers + j);
+  const PreviousTokens previous = previous_tokens(options);
+  for (const int64_t layer : previous.layers) {
+    if (layer >= 0 && layer < source.layers) continue;
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "projector.ridge.previous_layers",
+                 .what = "names a layer that the source does not have",
+                 .got = cat(layer),
+                 .expected = cat("0 to ", source.layers - 1)});
+  }
+  for (int64_t j = 0; j < previous.count(); ++j) layers.push_back(source.layers + j);
   return layers;
 }
 
@@ -42,7 +58,7 @@ RidgeProjector::RidgeProjector(const KvShape& source, const KvShape& target,
     : Projector(source, target),
       options_(options),
       plan_(ridge_plan(options, source, target)),
-      source_(ChannelStatistics::identity(row_shape(source, options.previous_tokens))),
+      source_(ChannelStatistics::identity(row_shape(source, kvlingua::previous_tokens(options)))),
       target_(ChannelStatistics::identity(target)),
       weight_(at::zeros({plan_.groups(), plan_.in_width(), plan_.out_width()})),
       bias_(at::zeros({plan_.groups(), 1, plan_.out_width()})) {
@@ -127,6 +143,8 @@ nlohmann::json RidgeProjector::config() const {
                        {"layout", options_.layout},
                        {"features", options_.features},
                        {"previous_tokens", options_.previous_tokens},
+                       {"previous_layers", options_.previous_layers},
+                       {"budget", options_.budget},
                        {"change_rank", options_.change_rank}};
   return config;
 }

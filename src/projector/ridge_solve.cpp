@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/projector/ridge_choice.h"
 
 namespace kvlingua {
 namespace {
@@ -20,14 +21,9 @@ struct System {
   at::Tensor heldout_c, heldout_p, heldout_y;
 };
 
-// Standardised sums of one problem, per observation.
-struct Standardised {
-  at::Tensor c, p, y;
-};
-
 // `spent`: the sums are not needed any more, so what they hold is overwritten. With many channels
 // every copy of them is gigabytes.
-Standardised standardise(const RidgeSums& sums, int64_t problem, const at::Tensor& deviation_x,
+RidgeMoments standardise(const RidgeSums& sums, int64_t problem, const at::Tensor& deviation_x,
                          const at::Tensor& deviation_y, bool spent) {
   const double n = static_cast<double>(sums.count());
   const auto mine = [&](const at::Tensor& all) {
@@ -106,7 +102,7 @@ Choice choose_lambda(const System& s, const std::vector<double>& grid, int64_t s
 
 // Error of the map from source layer s alone to each target layer: [Ls, Lt], for one part. Lower is
 // better.
-at::Tensor single_layer_errors(const Standardised& train, const Standardised& judge,
+at::Tensor single_layer_errors(const RidgeMoments& train, const RidgeMoments& judge,
                                const KvShape& source, const KvShape& target, int64_t part,
                                bool joint, double lambda, std::vector<std::string>& notes) {
   const int64_t width = source.width(), columns = target.layers * target.width();
@@ -132,8 +128,8 @@ at::Tensor single_layer_errors(const Standardised& train, const Standardised& ju
 
 // The source layers each target layer reads, [2, Lt, k] on the CPU; undefined when it reads all
 // there are.
-at::Tensor choose_layers(const std::vector<Standardised>& fit,
-                         const std::vector<Standardised>& judge, const KvShape& source,
+at::Tensor choose_layers(const std::vector<RidgeMoments>& fit,
+                         const std::vector<RidgeMoments>& judge, const KvShape& source,
                          const KvShape& target, bool joint, const RidgeOptions& options,
                          std::vector<std::string>& notes) {
   const int64_t k = options.source_layers;
@@ -148,6 +144,21 @@ at::Tensor choose_layers(const std::vector<Standardised>& fit,
     parts.push_back(std::get<1>(errors.t().topk(k, -1, /*largest=*/false)));
   }
   return at::stack(parts).to(at::kCPU);
+}
+
+// The layers of the sums that are read at all, in order.
+std::vector<int64_t> read_layers(const std::vector<RidgeMoments>& fit,
+                                 const std::vector<RidgeMoments>& judge, const RidgeSums& sums,
+                                 const RidgeOptions& options, RidgeSolution& solution) {
+  const auto all = static_cast<int64_t>(sums.candidates().size());
+  if (options.budget == 0 || options.budget >= all) return evenly_spaced(0, all);
+  BlockChoice choice = choose_blocks(fit, judge, sums.source_shape().width(), sums.joint() ? 2 : 1,
+                                     options.budget, options.lambda[options.lambda.size() / 2]);
+  solution.choice_r2 = choice.r2;
+  for (const int64_t block : choice.blocks)
+    solution.chosen.push_back(sums.candidates()[static_cast<size_t>(block)]);
+  std::sort(choice.blocks.begin(), choice.blocks.end());
+  return choice.blocks;
 }
 
 void check(const RidgeSums& train, const RidgeSums* heldout, const RidgeOptions& options) {
@@ -226,7 +237,7 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
   solution.source.deviation.index_copy_(1, candidate_index, channels(deviation_x, source));
   solution.target = {channels(all.mean_y(), target), channels(deviation_y, target)};
 
-  std::vector<Standardised> fit, full, judge;
+  std::vector<RidgeMoments> fit, full, judge;
   for (int64_t problem = 0; problem < train.problems(); ++problem) {
     const auto standard = [&](const RidgeSums& sums, bool spent) {
       return standardise(sums, problem, deviation_x[problem], deviation_y[problem], spent);
@@ -240,11 +251,15 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
   const at::Tensor layers =
       choose_layers(fit, judge, source, target, joint, options, solution.notes);
   const bool head_matched = options.layout == "head_matched";
-  const BlockPlan plan = BlockPlan::make(source, target, joint, head_matched, layers);
+  const std::vector<int64_t> read = read_layers(fit, judge, train, options, solution);
+  const BlockPlan plan = BlockPlan::make(source, target, joint, head_matched, layers, read);
+  std::vector<int64_t> model_read;
+  for (const int64_t layer : read)
+    model_read.push_back(train.candidates()[static_cast<size_t>(layer)]);
   const at::Tensor model_layers =
       layers.defined() ? at::tensor(train.candidates(), at::kLong).index({layers}) : layers;
-  solution.plan = BlockPlan::make(train.source_shape(), target, joint, head_matched, model_layers,
-                                  train.candidates());
+  solution.plan =
+      BlockPlan::make(train.source_shape(), target, joint, head_matched, model_layers, model_read);
 
   const int64_t target_channels = target.layers * target.width(),
                 source_blocks = source.layers * source.kv_heads;
@@ -261,11 +276,11 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
                                  .flatten()
                                  .to(train.device());
     const auto square = [&](const at::Tensor& m) {
-      return (plan.dense() ? m : square_of(m, index)).to(precision);
+      return (plan.contiguous() ? m : square_of(m, index)).to(precision);
     };
     const auto wide = [&](const at::Tensor& m) {
       const at::Tensor columns = m.narrow(1, first, plan.out_width());
-      return (plan.dense() ? columns : columns.index_select(0, index)).to(precision);
+      return (plan.contiguous() ? columns : columns.index_select(0, index)).to(precision);
     };
     const System system{square(fit[problem].c),
                         wide(fit[problem].p),
@@ -291,7 +306,7 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
     }
     weights.push_back(weight.to(at::kFloat));
     const at::Tensor offset =
-        plan.dense() ? offset_x[problem] : offset_x[problem].index_select(0, index);
+        plan.contiguous() ? offset_x[problem] : offset_x[problem].index_select(0, index);
     biases.push_back(at::mv(weight.to(at::kDouble).t(), offset) -
                      offset_y[problem].narrow(0, first, plan.out_width()));
     lambdas.push_back(at::tensor(options.lambda, at::kDouble).index_select(0, chosen.lambda));

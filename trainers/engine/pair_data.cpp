@@ -54,7 +54,7 @@ PairData::PairData(TrainRun& run) : run_(run) {
   row_bytes_ =
       8 * (rows.layers * rows.width() + info_.target.shape.layers * info_.target.shape.width());
   const int64_t some = run.recipe().data.tokens_per_sample;
-  if (previous_tokens() > 0 && some > 0) {
+  if (previous_tokens().tokens > 0 && some > 0) {
     throw Error({.code = ExitCode::kUsage,
                  .where = "projector.ridge.previous_tokens",
                  .what = "the set holds some tokens of each sample only",
@@ -88,9 +88,10 @@ std::vector<Stage::Line> PairData::lines() const {
   return {{"pairs", count_text(static_cast<double>(train_rows_)) + " rows"}};
 }
 
-int64_t PairData::previous_tokens() const {
+PreviousTokens PairData::previous_tokens() const {
   const ProjectorOptions& options = run_.recipe().projector;
-  return options.kind == "ridge" || options.kind == "mlp" ? options.ridge.previous_tokens : 0;
+  if (options.kind != "ridge" && options.kind != "mlp") return {};
+  return kvlingua::previous_tokens(options.ridge);
 }
 
 std::unique_ptr<BatchSource> PairData::source(LoadUnit unit, LoadUse use, int64_t batch,

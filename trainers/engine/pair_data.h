@@ -34,7 +34,7 @@ class PairData {
   PlanInputs plan_inputs(const MachineNumbers& machine) const;
   std::vector<Stage::Line> lines() const;  // of the table a run starts with
   // Of the source rows that this recipe's projector reads.
-  int64_t previous_tokens() const;
+  PreviousTokens previous_tokens() const;
 
   // `shared`: each process reads its part of every batch; else all read all of it.
   std::unique_ptr<BatchSource> source(LoadUnit unit, LoadUse use, int64_t batch, int64_t epochs,

@@ -75,7 +75,7 @@ class PairSource : public BatchSource {
   }
 
   PairLoader loader_;
-  int64_t previous_tokens_;
+  PreviousTokens previous_tokens_;
   bool shuffle_pairs_;
 };
 

@@ -19,7 +19,7 @@ struct PairSourceOptions {
   int64_t epochs = 0;  // 0: endless
   at::Device device = at::kCPU;
   int64_t workers = 1;          // threads that make batches ahead (PairLoaderOptions)
-  int64_t previous_tokens = 0;  // of source rows: rows_of()
+  PreviousTokens previous_tokens;  // of source rows: rows_of()
   bool shuffle_pairs = false;   // a control: source rows are dealt to other targets of the batch
   // Which share of every batch: batch_size is that of all processes together, and must be a
   // multiple of their number.

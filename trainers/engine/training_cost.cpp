@@ -5,6 +5,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/projector/factory.h"
+#include "kvlingua/projector/ridge.h"
 
 namespace kvlingua {
 namespace {
@@ -14,7 +15,7 @@ double d(int64_t value) { return static_cast<double>(value); }
 // One row in float32, the source's tokens before it too.
 double row_bytes(const PlanInputs& in) {
   const double previous =
-      2.0 * d(in.recipe.projector.ridge.previous_tokens) * d(in.source.kv_channels());
+      2.0 * d(previous_tokens(in.recipe.projector.ridge).count()) * d(in.source.kv_channels());
   return in.source.kv_bytes(4) + in.target.kv_bytes(4) + 4 * previous;
 }
 

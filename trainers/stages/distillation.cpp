@@ -189,14 +189,15 @@ std::vector<DistillationObjective::Prepared> DistillationObjective::prepare(
   std::vector<Prepared> ready;
   for (int64_t i = 0; i < count; ++i) {
     const DistillationItem& item = *items[static_cast<size_t>(i)];
-    const auto one = [&](const KvCache& cache, const at::Tensor& tokens, int64_t previous) {
+    const auto one = [&](const KvCache& cache, const at::Tensor& tokens,
+                         const PreviousTokens& previous) {
       const KvCache row = cache.select_batch(at::tensor({i}, at::kLong));
       return rows_of(row, tokens.unsqueeze(0), previous).to(projector_.device(), at::kFloat);
     };
     const int64_t answer = size(item.answer);
     ready.push_back({.source = one(source, at::tensor(item.source_index, at::kLong),
                                    projector_.previous_tokens()),
-                     .target = one(target, at::arange(size(item.span)), 0),
+                     .target = one(target, at::arange(size(item.span)), {}),
                      .teacher_log_probs = log_probs.narrow(0, at_row, answer).clone()});
     at_row += answer;
   }

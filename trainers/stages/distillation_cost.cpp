@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvlingua/projector/ridge.h"
 #include "trainers/engine/training_cost.h"
 #include "trainers/stages/distillation.h"
 
@@ -27,7 +28,7 @@ PreparedItems prepared_items(const PlanInputs& in) {
   const double length = in.length(), most = d(o.max_answer);
   const double answers =
       asked * std::min(kGoldAnswer, most) + continued * std::min(length / 2, most);
-  const double previous = d(in.recipe.projector.ridge.previous_tokens);  // by their first layer
+  const double previous = d(previous_tokens(in.recipe.projector.ridge).count());
   const double token =
       in.source.kv_bytes(4) + in.target.kv_bytes(4) + 8.0 * previous * d(in.source.kv_channels());
   const double items = asked + continued;

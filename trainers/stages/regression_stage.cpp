@@ -1,6 +1,7 @@
 // Stage regression: rows of the pair set through the projector (regression.h).
 #include <algorithm>
 
+#include "kvlingua/projector/ridge.h"
 #include "trainers/engine/gradient_stage.h"
 #include "trainers/engine/train_run.h"
 #include "trainers/engine/training_cost.h"
@@ -41,7 +42,7 @@ StagePlan plan(const PlanInputs& in) {
   const double parameters = in.projector_parameters();
   const double state = training_state_bytes(in, parameters, options.optimizer);
   const double networks = 2 * d(in.target.layers), reading = reading_bytes(in);
-  const double inputs = 2 * d((in.source.layers + projector.ridge.previous_tokens) *
+  const double inputs = 2 * d((in.source.layers + previous_tokens(projector.ridge).count()) *
                               in.source.kv_channels()),
                outputs = networks * d(in.target.kv_channels());
   const double hidden = networks * d(projector.mlp.hidden + projector.mlp.rank) *

@@ -15,12 +15,13 @@ int64_t gathered_channels(const RidgeOptions& ridge, const KvShape& source) {
   const int64_t candidates =
       ridge.candidate_layers > 0 ? std::min(ridge.candidate_layers, source.layers) : source.layers;
   const int64_t both = ridge.features == "both" ? 2 : 1;
-  return both * (candidates + ridge.previous_tokens) * source.width();
+  return both * (candidates + previous_tokens(ridge).count()) * source.width();
 }
 int64_t read_channels(const RidgeOptions& ridge, const KvShape& source) {
   const int64_t gathered = gathered_channels(ridge, source);
-  if (ridge.source_layers == 0) return gathered;
   const int64_t both = ridge.features == "both" ? 2 : 1;
+  if (ridge.budget > 0) return std::min(gathered, both * ridge.budget * source.width());
+  if (ridge.source_layers == 0) return gathered;
   return std::min(gathered, both * ridge.source_layers * source.width());
 }
 
@@ -34,8 +35,10 @@ StagePlan plan(const PlanInputs& in) {
   const double sums = problems * (f * f + f * g) * element;
   // Fitted and held-out rows are gathered apart, whether any are held out or not. The solution
   // holds their sum, and in standard units all, the fitted and the held-out rows.
-  const bool judged = ridge.lambda.size() > 1 || ridge.source_layers > 0;
-  const double copies = judged ? 5 : 3;
+  const bool judged =
+      ridge.lambda.size() > 1 || ridge.source_layers > 0 || ridge.budget > 0 || ridge.curve > 0;
+  // Choosing layers takes what was chosen out of a copy of the fitted and the held-out ones.
+  const double copies = (judged ? 5 : 3) + (ridge.budget > 0 ? 2 : 0);
   // One group's system: a shifted copy, its factor and two weights; with a choice of lambda the best
   // one so far and the held-out products too.
   const double n = d(read_channels(ridge, source)),
@@ -80,6 +83,7 @@ void cut(Recipe& small, const PlanInputs& in) {
   }
   ridge.lambda = {whole.lambda[whole.lambda.size() / 2]};
   ridge.add_sums.clear();
+  ridge.curve = 0;
 }
 
 // Fewer layers were gathered and solved for: products by their operations, the solution by the
@@ -108,7 +112,8 @@ RidgeWork ridge_work(const RidgeOptions& ridge, const KvShape& source, const KvS
   const double problems = joint ? 1 : 2, f = d(gathered_channels(ridge, source)),
                g = d(target.layers * target.width()) * (joint ? 2 : 1);
   const double grid = d(static_cast<int64_t>(ridge.lambda.size()));
-  const bool choosing = grid > 1, some = ridge.source_layers > 0, judged = choosing || some;
+  const bool choosing = grid > 1, some = ridge.source_layers > 0,
+             judged = choosing || some || ridge.budget > 0 || ridge.curve > 0;
   // A symmetric product is done by half.
   RidgeWork work{.gather = problems * rows * (f * f + 2 * f * g)};
   const auto system = [&](double groups, double n, double o, bool choose) {
@@ -119,7 +124,9 @@ RidgeWork ridge_work(const RidgeOptions& ridge, const KvShape& source, const KvS
   };
   const double n = d(read_channels(ridge, source)), layer = d(source.width()) * (joint ? 2 : 1),
                layers = d(target.layers);
-  system(some ? 2 * layers : problems, n, some ? d(target.width()) : g, choosing);
+  const double points = 1 + d(ridge.curve);  // of the learning curve, with the map itself
+  for (double i = 0; i < points; ++i)
+    system(some ? 2 * layers : problems, n, some ? d(target.width()) : g, choosing);
   // The control: one aligned layer, by the same grid.
   system(2 * layers, layer, d(target.width()), choosing);
   if (some && ridge.selection == "predictive") {  // each candidate layer alone, for keys and values
@@ -127,12 +134,20 @@ RidgeWork ridge_work(const RidgeOptions& ridge, const KvShape& source, const KvS
     work.cholesky += 2 * candidates * layer * layer * layer / 3;
     work.product += 2 * candidates * 2 * 2 * layer * layer * layers * d(target.width());
   }
-  // Merging, scaling by both deviations and by n, mirroring: about twelve passes, for the map and
-  // for the control.
+  const double blocks = f / layer, chosen = std::min(d(ridge.budget), blocks);
+  if (ridge.budget > 0 && chosen < blocks) {
+    // Each open block alone in each round, then what was chosen taken out of all the others.
+    const double tried = points * chosen * (blocks - (chosen - 1) / 2);
+    work.cholesky += problems * tried * layer * layer * layer / 3;
+    work.product += problems * tried * 4 * layer * layer * g;
+    work.product += points * problems * chosen * 2 * layer * (4 * f * f + 6 * f * g);
+  }
+  // Merging, scaling by both deviations and by n, mirroring: about twelve passes, for every
+  // solution and for the control.
   const double sums = problems * (f * f + f * g) * 8;
-  work.moved = 2 * 12 * sums * 2;
+  work.moved = (points + 1) * 12 * sums * 2;
   // All rows', and where some were held out the fitted ones' and theirs about the mean; for both.
-  work.fresh = 2 * (judged ? 3 : 1) * sums;
+  work.fresh = (points + 1) * (judged ? 3 : 1) * sums;
   work.kept = 2 * sums;  // of fitted and of held-out rows, for later data
   return work;
 }

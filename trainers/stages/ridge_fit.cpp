@@ -24,16 +24,19 @@ bool held_out_sample(int64_t sample_id, double share) {
 }
 
 void gather_ridge_sums(BatchSource& source, const RidgeOptions& options, RidgeSumsPair& sums,
-                       const std::function<void(int64_t)>& progress) {
-  const bool choosing = options.lambda.size() > 1 || options.source_layers > 0;
+                       const std::function<void(int64_t)>& progress, RidgeRows which) {
+  const bool choosing = options.lambda.size() > 1 || options.source_layers > 0 ||
+                        options.budget > 0 || options.curve > 0;
   while (const auto batch = source.next()) {
     std::vector<int64_t> fitted, held;
     for (size_t i = 0; i < batch->sample_ids.size(); ++i) {
       const bool apart = choosing && held_out_sample(batch->sample_ids[i], options.holdout);
       (apart ? held : fitted).push_back(static_cast<int64_t>(i));
     }
+    if (which == RidgeRows::kHeldOut) fitted.clear();
+    if (which == RidgeRows::kFitted) held.clear();
     const at::Device device = batch->source.keys_NLHD.device();
-    if (held.empty()) {
+    if (static_cast<int64_t>(fitted.size()) == batch->rows()) {
       sums.train.add(batch->source, batch->target);
     } else {
       for (const auto& [rows, into] : {std::pair{&fitted, &sums.train}, {&held, &sums.heldout}}) {
@@ -49,11 +52,13 @@ RidgeSumsPair make_ridge_sums(const KvShape& source, const KvShape& target,
                               const RidgeOptions& options, at::Device device,
                               uint64_t available_bytes) {
   const bool joint = options.features == "both";
-  const KvShape rows = row_shape(source, options.previous_tokens);
-  // Two sets of sums, and their standardised copies while solving.
+  const KvShape rows = row_shape(source, previous_tokens(options));
+  // Two sets of sums, and their standardised copies while solving; choosing layers two more.
+  const uint64_t sets = options.budget > 0 ? 6 : 4;
   const auto needed = [&](int64_t candidates) {
-    const int64_t layers = (candidates > 0 ? candidates : source.layers) + options.previous_tokens;
-    return 4 * static_cast<uint64_t>(RidgeSums::bytes(rows, target, joint, layers));
+    const int64_t layers =
+        (candidates > 0 ? candidates : source.layers) + previous_tokens(options).count();
+    return sets * static_cast<uint64_t>(RidgeSums::bytes(rows, target, joint, layers));
   };
   if (available_bytes > 0 && needed(options.candidate_layers) > available_bytes) {
     int64_t fits = options.candidate_layers > 0 ? options.candidate_layers : source.layers;

@@ -25,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kSmallestBlock = 64;
-constexpr double kWorthMoreRows = 0.01;  // of held-out R2
+constexpr const char* kPreviousTensor = "previous";  // of kept sums: tokens, then their layers
+constexpr double kWorthMoreRows = 0.01;              // of held-out R2
 
 class RidgeStage : public Stage {
  public:
@@ -44,11 +45,17 @@ class RidgeStage : public Stage {
 
  private:
   void gather(TrainState& state);
+  void pass(RidgeRows which, const std::function<void(int64_t)>& progress);
+  void gather_by_halves(const std::function<void(int64_t)>& progress);
+  void add_point(const RidgeSolution& solution);
   void add_earlier();
   void solve();
   double keep_sums() const;
   void save_control() const;
   void report_rows(TrainState& state) const;
+  void report_choice(TrainState& state) const;
+  void report_curve(TrainState& state) const;
+  at::Tensor previous_tensor() const;
 
   const RidgeOptions& options() const { return run_.recipe().projector.ridge; }
   const KvShape& source() const { return pairs_.source_shape(); }
@@ -58,7 +65,8 @@ class RidgeStage : public Stage {
   double begin_ = 0;
   std::optional<RidgeSumsPair> sums_;
   RidgeSolution solution_;
-  std::unique_ptr<RidgeProjector> projector_;  // of process 0
+  nlohmann::json curve_ = nlohmann::json::array();  // held-out R2 by fitted rows
+  std::unique_ptr<RidgeProjector> projector_;       // of process 0
 };
 
 void RidgeStage::begin(TrainState& state, const StageStart&) {
@@ -84,25 +92,69 @@ bool RidgeStage::step(TrainState& state) {
 void RidgeStage::gather(TrainState& state) {
   const Peers& peers = run_.peers();
   const int64_t all = pairs_.train_rows();
-  Progress progress(kRidgeStage, all / peers.size(), "rows");
-  // Blocks of a size that does not depend on the number of processes: a block's products are
-  // rounded to float32, and so all of them together are the same sums.
-  const int64_t set = std::max(all, run_.context().rehearsal);  // a rehearsal adds like the run
-  const int64_t block = std::clamp<int64_t>(set / 32, kSmallestBlock, kRidgeBlock);
-  const auto rows =
-      pairs_.source(LoadUnit::kRows, LoadUse::kTrain, block * peers.size(), 1, false, true);
-  const auto timer = run_.meter().time("gather", static_cast<double>(all));
-  gather_ridge_sums(*rows, options(), *sums_, [&](int64_t n) {
+  const bool by_halves = options().curve > 0 && peers.alone();
+  Progress progress(kRidgeStage, all * (by_halves ? 2 : 1) / peers.size(), "rows");
+  const auto advance = [&](int64_t n) {
     progress.advance(n);
-    state.tokens += n;
     // Sums of part of the data are not worth keeping: the pass starts again.
     if (stop_requested())
       throw stopped_error("nothing of the ridge stage is kept; it starts again");
-  });
+  };
+  if (by_halves) {
+    gather_by_halves(advance);
+  } else {
+    const auto timer = run_.meter().time("gather", static_cast<double>(all));
+    pass(RidgeRows::kAll, advance);
+  }
+  state.tokens += all / peers.size();
   progress.finish();
   if (peers.alone()) return;
   for (RidgeSums* part : {&sums_->train, &sums_->heldout})
     part->sum_over([&](at::Tensor& tensor) { peers.sum(tensor); });
+}
+
+void RidgeStage::pass(RidgeRows which, const std::function<void(int64_t)>& progress) {
+  // Blocks of a size that does not depend on the number of processes: a block's products are
+  // rounded to float32, and so all of them together are the same sums.
+  const int64_t set =
+      std::max(pairs_.train_rows(), run_.context().rehearsal);  // a rehearsal adds like the run
+  const int64_t block = std::clamp<int64_t>(set / 32, kSmallestBlock, kRidgeBlock);
+  const auto rows =
+      pairs_.source(LoadUnit::kRows, LoadUse::kTrain, block * run_.peers().size(), 1, false, true);
+  gather_ridge_sums(*rows, options(), *sums_, progress, which);
+}
+
+// The held-out rows first, so that every point of the curve is judged by the same ones; then the
+// others, with a solution wherever half, a quarter, ... of all of them are there.
+void RidgeStage::gather_by_halves(const std::function<void(int64_t)>& progress) {
+  const double begin = StageMeter::now();
+  double solving = 0;
+  const int64_t earlier = sums_->train.count() + sums_->heldout.count();
+  pass(RidgeRows::kHeldOut, progress);
+  const int64_t all = earlier + pairs_.train_rows() - sums_->heldout.count();  // to be fitted
+  int64_t left = sums_->heldout.count() > 0 ? options().curve : 0;
+  pass(RidgeRows::kFitted, [&](int64_t n) {
+    progress(n);
+    if (left == 0 || sums_->train.count() < std::max<int64_t>(2, all >> left)) return;
+    while (left > 0 && sums_->train.count() >= all >> left) --left;
+    const double from = StageMeter::now();
+    add_point(solve_ridge(sums_->train, &sums_->heldout, options()));
+    solving += StageMeter::now() - from;
+  });
+  const auto rows = static_cast<double>(pairs_.train_rows());
+  run_.meter().add("gather", rows, StageMeter::now() - begin - solving);
+  run_.meter().add("curve", 1, solving);
+}
+
+void RidgeStage::add_point(const RidgeSolution& solution) {
+  if (!solution.heldout_r2.defined()) return;
+  const auto mean = [&](int64_t part) { return solution.heldout_r2[part].mean().item<double>(); };
+  const auto rows = sums_->train.count();
+  curve_.push_back(
+      {{"rows", rows},
+       {"rows_per_feature", static_cast<double>(rows) / static_cast<double>(solution.features)},
+       {"key_r2", mean(0)},
+       {"value_r2", mean(1)}});
 }
 
 void RidgeStage::solve() {
@@ -110,6 +162,7 @@ void RidgeStage::solve() {
   solution_ =
       solve_ridge(sums_->train, sums_->heldout.count() > 0 ? &sums_->heldout : nullptr, options());
   for (const std::string& note : solution_.notes) log_warning(note);
+  if (options().curve > 0) add_point(solution_);
   projector_ = std::make_unique<RidgeProjector>(source(), target(), options());
   projector_->to(run_.device(), at::kFloat);
   projector_->adopt(solution_);
@@ -134,6 +187,8 @@ void RidgeStage::finish(TrainState& state) {
   const std::optional<RidgeSumsPair> done = std::exchange(sums_, std::nullopt);
   if (!run_.peers().main()) return;
   report_rows(state);
+  report_choice(state);
+  report_curve(state);
   state.stage_finished = true;
   run_.folder().finish(state);
   for (auto& observer : run_.folder().observers()) observer->before_save(state);
@@ -169,8 +224,47 @@ void RidgeStage::report_rows(TrainState& state) const {
     log_warning(cat("ridge: too few rows for what it reads (", solution.rows_per_feature(),
                     " a feature; twice as many would raise the held-out R2 by ", most,
                     "): add documents, or read less (projector.ridge.candidate_layers, "
-                    "previous_tokens)"));
+                    "previous_tokens, budget)"));
   }
+}
+
+// The learning curve, where one was asked for.
+void RidgeStage::report_curve(TrainState& state) const {
+  if (curve_.size() < 2) return;
+  std::string text;
+  for (const nlohmann::json& point : curve_) {
+    text += cat(text.empty() ? "" : ", ", point["rows"].get<int64_t>(), " rows K ",
+                point["key_r2"].get<double>(), " V ", point["value_r2"].get<double>());
+  }
+  state.validation[kRidgeStage]["curve"] = curve_;
+  run_.folder().remark(cat("ridge: held-out R2 by fitted rows: ", text));
+}
+
+// Which layers a budget bought, and the held-out R2 after each.
+void RidgeStage::report_choice(TrainState& state) const {
+  if (solution_.chosen.empty()) return;
+  const PreviousTokens previous = pairs_.previous_tokens();
+  const auto kinds = static_cast<int64_t>(previous.layers.size());
+  nlohmann::json all = nlohmann::json::array();
+  std::string text;
+  for (size_t i = 0; i < solution_.chosen.size(); ++i) {
+    const int64_t at = solution_.chosen[i] - source().layers;
+    const int64_t before = at < 0 ? 0 : at / kinds + 1,
+                  layer = at < 0 ? solution_.chosen[i]
+                                 : previous.layers[static_cast<size_t>(at % kinds)];
+    all.push_back({{"layer", layer}, {"tokens_before", before}, {"r2", solution_.choice_r2[i]}});
+    text += cat(i == 0 ? "" : ", ", layer);
+    if (before > 0) text += cat("@-", before);
+  }
+  state.validation[kRidgeStage]["chosen"] = all;
+  run_.folder().remark(cat("ridge: reads source layers ", text, " (@-n: n tokens before)"));
+}
+
+at::Tensor RidgeStage::previous_tensor() const {
+  const PreviousTokens previous = pairs_.previous_tokens();
+  std::vector<int64_t> numbers{previous.tokens};
+  numbers.insert(numbers.end(), previous.layers.begin(), previous.layers.end());
+  return at::tensor(numbers, at::kLong);
 }
 
 void RidgeStage::add_earlier() {
@@ -180,7 +274,16 @@ void RidgeStage::add_earlier() {
                                      {"heldout.safetensors", &sums_->heldout}}) {
       RidgeSums more(into->source_shape(), target(), into->joint(), run_.device(),
                      into->candidates());
-      more.load(read_tensors(folder / file), (folder / file).string());
+      const std::map<std::string, at::Tensor> tensors = read_tensors(folder / file);
+      more.load(tensors, (folder / file).string());
+      const auto previous = tensors.find(kPreviousTensor);
+      if (previous != tensors.end() && !previous->second.equal(previous_tensor())) {
+        throw Error({.code = ExitCode::kInput,
+                     .where = (folder / file).string(),
+                     .what = "sums over other previous tokens",
+                     .expected = "the recipe's projector.ridge.previous_tokens and previous_layers",
+                     .remedy = "gather them again"});
+      }
       into->merge(more);
     }
   }
@@ -193,7 +296,9 @@ double RidgeStage::keep_sums() const {
   double bytes = 0;
   for (const auto& [file, part] :
        {std::pair{"train.safetensors", &sums_->train}, {"heldout.safetensors", &sums_->heldout}}) {
-    write_tensors(folder / file, part->tensors());
+    NamedTensors tensors = part->tensors();
+    tensors.emplace_back(kPreviousTensor, previous_tensor());
+    write_tensors(folder / file, tensors);
     bytes += static_cast<double>(fs::file_size(folder / file));
   }
   return bytes;
@@ -205,12 +310,12 @@ void RidgeStage::save_control() const {
   RidgeOptions options = this->options();
   options.source_layers = 1;
   options.selection = "aligned";
-  options.previous_tokens = 0;
+  options.previous_tokens = options.budget = 0;
   RidgeProjector control(source(), target(), options);
   const auto solve = [&](const RidgeSums& train, const RidgeSums& heldout) {
     control.adopt(solve_ridge(train, heldout.count() > 0 ? &heldout : nullptr, options));
   };
-  if (pairs_.previous_tokens() == 0) {
+  if (pairs_.previous_tokens().tokens == 0) {
     solve(sums_->train, sums_->heldout);
   } else {
     const int64_t layers = source().layers;

@@ -26,7 +26,10 @@ struct RidgeOptions {
   std::string layout = "full";
   std::string features = "same";
   int64_t previous_tokens = 0;
+  std::vector<int64_t> previous_layers = {0};
   int64_t candidate_layers = 0;
+  int64_t budget = 0;
+  int64_t curve = 0;
   int64_t change_rank = 0;
   std::vector<std::string> add_sums;
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
@@ -50,15 +53,31 @@ struct RidgeOptions {
              .choices = {"same", "both"}});
     v.field("previous_tokens", previous_tokens,
             {.help = "source tokens before the aligned one that are read too, by their keys and "
-                     "values in the first layer: two models need not keep what a token follows at "
+                     "values in previous_layers: two models need not keep what a token follows at "
                      "the same token",
              .min = 0,
              .max = 64});
+    v.field("previous_layers", previous_layers,
+            {.help = "source layers that the tokens before are read by, counted from 0",
+             .min = 0,
+             .max = 1023,
+             .required = true});
     v.field("candidate_layers", candidate_layers,
             {.help = "source layers considered at all, evenly spaced; 0 = all. The sums' memory "
                      "grows with its square",
              .min = 0,
              .max = 1024});
+    v.field(
+        "budget", budget,
+        {.help = "how many of these layers, aligned or of a token before, the map reads: chosen "
+                 "one after another by the held-out error of all target layers; 0 = all",
+         .min = 0,
+         .max = 1 << 16});
+    v.field("curve", curve,
+            {.help = "halvings of the rows whose held-out R2 is told too, the learning curve: each "
+                     "costs a solution; one process only; 0 = none",
+             .min = 0,
+             .max = 5});
     v.field("change_rank", change_rank,
             {.help = "rank of a change that gradient stages train over the frozen map; 0 = none",
              .min = 0,
@@ -75,6 +94,8 @@ struct RidgeOptions {
     v.field("precision", precision,
             {.help = "type the system is solved in", .choices = {"float64", "float32"}});
     v.require(previous_tokens == 0 || (source_layers == 0 && layout == "full"), "previous_tokens",
+              "needs source_layers 0 and layout full");
+    v.require(budget == 0 || (source_layers == 0 && layout == "full"), "budget",
               "needs source_layers 0 and layout full");
   }
 };

@@ -46,7 +46,7 @@ struct StagePlan {
   int64_t parameters = 0;            // trained
   double products = 0;               // operations of its matrix products
   double checkpoint_bytes = 0;       // of one
-  double rows_per_feature = 0;       // of a linear map
+  double rows_per_feature = 0;       // of a linear map solved for in closed form
 };
 
 // A plan whose memory is affine in the batch: `memory(0)` and the same again for every unit.

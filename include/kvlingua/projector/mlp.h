@@ -29,7 +29,7 @@ class MlpProjector : public Projector {
   const RidgeProjector& base() const { return base_; }
 
   std::string kind() const override { return "mlp"; }
-  int64_t previous_tokens() const override { return base_.previous_tokens(); }
+  PreviousTokens previous_tokens() const override { return base_.previous_tokens(); }
   CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr,
                            uint64_t draw = 0) const override;
   // The base's weights are among them ("base.weight"): a trainer may leave them frozen.

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "kvlingua/cache/kv_cache.h"
+#include "kvlingua/cache/previous_tokens.h"
 
 namespace kvlingua {
 
@@ -40,13 +41,11 @@ struct CacheRows {
 };
 
 // The rows of a cache, batch-major: row b * T + t. The cache must be un-rotated. `source_index_BT`
-// ([batch, T] int64) picks the token of each row; undefined takes every token once. With
-// `previous_tokens` n a row has n layers more: layer L + j - 1 holds the first layer of the token j
-// before it, zeros where there is none (padding must stand behind).
+// ([batch, T] int64) picks the token of each row; undefined takes every token once. With previous
+// tokens a row has more layers (previous_tokens.h), zeros where there is no such token (padding must
+// stand behind).
 CacheRows rows_of(const KvCache& unrotated, const at::Tensor& source_index_BT = {},
-                  int64_t previous_tokens = 0);
-// The shape of such rows of a model of this shape.
-KvShape row_shape(const KvShape& model, int64_t previous_tokens);
+                  const PreviousTokens& previous = {});
 // The inverse: [batch * T] rows as an un-rotated cache standing at positions_BT.
 KvCache cache_of(const CacheRows& rows, const at::Tensor& positions_BT,
                  const at::Tensor& mask_BT = {});
@@ -97,8 +96,8 @@ class Projector {
   const KvShape& target_shape() const { return target_shape_; }
   // Needs the target's own cache of the text, so the target must read it too.
   virtual bool fuses() const { return false; }
-  // How many tokens before the aligned one each source row holds as well: rows_of().
-  virtual int64_t previous_tokens() const { return 0; }
+  // What each source row holds of the tokens before the aligned one: rows_of().
+  virtual PreviousTokens previous_tokens() const { return {}; }
   KvShape source_row_shape() const { return row_shape(source_shape_, previous_tokens()); }
 
   // The target cache, in the source cache's dtype. Throws Error (kInput) naming both shapes when

@@ -6,9 +6,10 @@
 // *all* source layers matters most: the map from the one aligned layer fails on behaviour even
 // where its R2 looks fair.
 //
-// With previous_tokens a row also holds the tokens before the aligned one, by their first layer.
-// What one model writes at a token (whose value it is, say), the other may look up later from the
-// tokens around it: then it is not in the aligned token's cache, and no map of that alone finds it.
+// With previous_tokens a row also holds the tokens before the aligned one, by their first layer or
+// by previous_layers. What one model writes at a token (whose value it is, say), the other may look
+// up later from the tokens around it: then it is not in the aligned token's cache, and no map of
+// that alone finds it. With a budget only so many of all these are read (ridge_choice.h).
 //
 //   y = (standardised(x) W + b) * target deviation + target mean       standardised per channel, W
 //   [groups, in, out]
@@ -27,8 +28,10 @@
 
 namespace kvlingua {
 
-// The layers of a source row (row_shape()) that sums and plans are made of: the candidate layers,
-// and all previous tokens.
+PreviousTokens previous_tokens(const RidgeOptions& options);
+
+// The layers of a source row (row_shape()) that sums are made of: the candidate layers, and all
+// previous tokens. Throws Error (kUsage) where previous_layers names a layer that is not there.
 std::vector<int64_t> ridge_candidates(const RidgeOptions& options, const KvShape& source);
 
 // Which source blocks each target block reads, before layers are chosen by a solution.
@@ -46,7 +49,7 @@ class RidgeProjector : public Projector {
   void set_statistics(const ChannelStatistics& source, const ChannelStatistics& target);
 
   std::string kind() const override { return "ridge"; }
-  int64_t previous_tokens() const override { return options_.previous_tokens; }
+  PreviousTokens previous_tokens() const override { return kvlingua::previous_tokens(options_); }
   CacheRows translate_rows(const CacheRows& source, const CacheRows* own = nullptr,
                            uint64_t draw = 0) const override;
   NamedTensors parameters() const override;

@@ -35,6 +35,10 @@ struct RidgeSolution {
   // fitted rows' own R2, and what the held-out one would be with twice the rows: of a linear map of
   // p features to n rows the error is e (1 - p/n) on its own rows and e (1 + p/n) on others.
   at::Tensor fitted_r2, doubled_r2;
+  // With a budget: the layers of a source row that are read, in the order they were chosen, and the
+  // held-out R2 of all channels after each, of the maps that chose them.
+  std::vector<int64_t> chosen;
+  std::vector<double> choice_r2;
   int64_t rows = 0, features = 0;  // all rows; features of one target channel
   double rows_per_feature() const {
     return features > 0 ? static_cast<double>(rows) / static_cast<double>(features) : 0;

@@ -117,7 +117,7 @@ TEST(PairLoaderProperty, WorkersDoNotChangeTheStream) {
 // A row with previous tokens is what the whole sequence holds there, whatever the order.
 TEST(PairLoaderProperty, RowsBringTheirPreviousTokens) {
   std::map<int64_t, std::map<int64_t, std::pair<at::Tensor, at::Tensor>>> expected;
-  constexpr int64_t kPrevious = 3;
+  const PreviousTokens kPrevious{.tokens = 3, .layers = {1, 0}};
   PairLoader sequences = make_loader({.unit = LoadUnit::kSequences,
                                       .use = LoadUse::kAll,
                                       .batch_size = 1,

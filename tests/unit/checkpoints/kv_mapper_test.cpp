@@ -101,6 +101,19 @@ TEST(KvMapper, ReadBackItGivesWhatTheProjectorGives) {
   }
 }
 
+// Its layers beyond the source's own are tokens before, which a manifest of layers cannot name.
+TEST(KvMapper, RefusesPreviousTokens) {
+  const TempDir dir;
+  save(*random_ridge({.previous_tokens = 2}), dir / "ridge");
+  try {
+    export_checkpoint("vllm", dir / "ridge", dir / "out");
+    FAIL() << "exported";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("previous_tokens 2"));
+    EXPECT_EQ(error.code(), ExitCode::kUsage);
+  }
+}
+
 TEST(KvMapper, RefusesWhatIsNotLinear) {
   const TempDir dir;
   ProjectorOptions options;

@@ -47,9 +47,30 @@ TEST(Preflight, SaysWhatIsMissingAndStillPlans) {
   EXPECT_EQ(json["can_run"], false);
   EXPECT_EQ(json["models"]["source"]["num_layers"], 28);
   EXPECT_EQ(json["stages"].size(), 7u);  // generate, three of training, evaluate, sweep, identity
-  const std::string text = to_text(p);
+  std::string text = to_text(p);
   EXPECT_THAT(text, testing::HasSubstr("NOT HERE"));
   EXPECT_THAT(text, testing::HasSubstr("cannot run:"));
+  // A map of 28 layers x 1,024 channels to the rows of 600 short texts.
+  const nlohmann::ordered_json& ridge = json["stages"][1];
+  EXPECT_EQ(ridge["stage"], "ridge");
+  EXPECT_NEAR(ridge["rows_per_feature"].get<double>(), p.plan.dataset_tokens * 0.95 / 28672,
+              0.05 * p.plan.dataset_tokens / 28672);
+  EXPECT_THAT(text, testing::HasSubstr("FEWER ROWS THAN FEATURES"));
+}
+
+TEST(Preflight, SaysWhetherTheRowsSuffice) {
+  const auto text = [](double each) {
+    Preflight p;
+    p.plan.stages = {{.name = "ridge",
+                      .step_size = static_cast<int64_t>(1000 * each),
+                      .rows_per_feature = each}};
+    return to_text(p);
+  };
+  EXPECT_THAT(text(0.5), testing::HasSubstr("500 rows, 1000 features, 0.50 rows each: FEWER ROWS"));
+  EXPECT_THAT(text(8), testing::HasSubstr("1000 features, 8.0 rows each: few, about 12 % of"));
+  EXPECT_THAT(text(8), testing::HasSubstr("add documents"));
+  EXPECT_THAT(text(40), testing::HasSubstr("1000 features, 40.0 rows each\n"));
+  EXPECT_THAT(text(40), testing::Not(testing::HasSubstr("add documents")));
 }
 
 // Before a card is borrowed: nothing is measured here, and a model that is not here but published is

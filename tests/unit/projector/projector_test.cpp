@@ -62,8 +62,8 @@ TEST(Rows, ComeBackAsTheSameCache) {
 TEST(Rows, PreviousTokensAreFurtherLayers) {
   const KvCache original = cache(kSource, 2, 5, 1, rope(4, 100)).unrotated();
   const at::Tensor index = at::tensor({0, 2, 2, 4, 1, 1, 3, 0}, at::kLong).view({2, 4});
-  const CacheRows plain = rows_of(original, index), wide = rows_of(original, index, 2);
-  EXPECT_EQ(wide.shape(), row_shape(kSource, 2));
+  const CacheRows plain = rows_of(original, index), wide = rows_of(original, index, {2});
+  EXPECT_EQ(wide.shape(), row_shape(kSource, {2}));
   EXPECT_TRUE(wide.keys_NLHD.narrow(1, 0, 3).equal(plain.keys_NLHD));
   for (int64_t b = 0; b < 2; ++b) {
     for (int64_t t = 0; t < 4; ++t) {
@@ -80,8 +80,8 @@ TEST(Rows, PreviousTokensAreFurtherLayers) {
       }
     }
   }
-  EXPECT_TRUE(rows_of(original, {}, 2)
-                  .keys_NLHD.equal(rows_of(original, at::arange(5).expand({2, 5}), 2).keys_NLHD));
+  EXPECT_TRUE(rows_of(original, {}, {2})
+                  .keys_NLHD.equal(rows_of(original, at::arange(5).expand({2, 5}), {2}).keys_NLHD));
 }
 
 TEST(Rows, ProjectorsThatReadPreviousTokensTakeWiderRows) {
@@ -90,14 +90,14 @@ TEST(Rows, ProjectorsThatReadPreviousTokensTakeWiderRows) {
     options.ridge.previous_tokens = 2;
     const auto projector = make_projector(kSource, kTarget, options);
     randomise(*projector, 3);
-    EXPECT_EQ(projector->source_row_shape(), row_shape(kSource, 2)) << kind;
+    EXPECT_EQ(projector->source_row_shape(), row_shape(kSource, {2})) << kind;
     const KvCache source = cache(kSource, 1, 4, 2, rope(4, 100));
     const KvCache got = projector->translate({.source = source});
-    const CacheRows rows = rows_of(source.unrotated(), {}, 2);
+    const CacheRows rows = rows_of(source.unrotated(), {}, {2});
     EXPECT_TRUE(at::allclose(rows_of(got).keys_NLHD, projector->translate_rows(rows).keys_NLHD));
     EXPECT_THROW(projector->translate_rows(rows_of(source.unrotated())), Error) << kind;
     const auto again = projector_from_config(projector->config(), "test");
-    EXPECT_EQ(again->previous_tokens(), 2) << kind;
+    EXPECT_EQ(again->previous_tokens().tokens, 2) << kind;
   }
 }
 

@@ -101,8 +101,8 @@ TEST(Ridge, FindsWhatThePreviousTokensHold) {
     options.features = "both";
     options.previous_tokens = previous;
     const auto tail = [](const CacheRows& rows) { return rows.slice(2, 400); };
-    const CacheRows rows = tail(rows_of(read, {}, previous));
-    RidgeSums sums(row_shape(source, previous), target, true, at::kCPU,
+    const CacheRows rows = tail(rows_of(read, {}, {previous}));
+    RidgeSums sums(row_shape(source, {previous}), target, true, at::kCPU,
                    ridge_candidates(options, source));
     sums.add(rows, tail(wanted));
     RidgeProjector ridge(source, target, options);

@@ -119,11 +119,11 @@ TEST_F(Train, ShufflePairsTeachesNothingAndPreviousTokensDoNoHarm) {
   EXPECT_GT(plain, 0.3);
   EXPECT_LT(ridge("shuffled", "train.shuffle_pairs=true"), 0.1);
   EXPECT_GT(ridge("previous", "projector.ridge.previous_tokens=2"), plain - 0.05);
-  EXPECT_EQ(load_projector(context("previous").paths.run / "ridge").projector->previous_tokens(),
-            2);
-  EXPECT_EQ(
-      load_projector(context("previous").paths.run / "ridge_aligned").projector->previous_tokens(),
-      0);
+  const auto previous = [&](const std::string& stage) {
+    return load_projector(context("previous").paths.run / stage).projector->previous_tokens();
+  };
+  EXPECT_EQ(previous("ridge").tokens, 2);
+  EXPECT_EQ(previous("ridge_aligned").tokens, 0);
 }
 
 TEST_F(Train, SkipsWhatIsDoneAndRestartsOnDemand) {
@@ -153,6 +153,43 @@ TEST_F(Train, PartsOfTheDataAddUpToTheWhole) {
   const at::Tensor a = load_projector(once.paths.run).projector->parameters()[0].second;
   const at::Tensor b = load_projector(twice.paths.run).projector->parameters()[0].second;
   EXPECT_LT(((a - b).norm() / a.norm()).item<double>(), 1e-5);
+}
+
+TEST_F(Train, RidgeTellsItsLearningCurveAndWhatABudgetBuys) {
+  const RunContext plain = context("no-curve"), curve = context("curve");
+  train(recipe({"train.stages=[ridge]"}), plain);
+  const auto result = train(recipe({"train.stages=[ridge]", "projector.ridge.curve=3"}), curve);
+  const auto& told = result.stages[0]["validation"]["ridge"];
+  const auto& points = told["curve"];
+  ASSERT_EQ(points.size(), 4u);
+  const auto rows = [&](size_t i) { return points[i]["rows"].get<double>(); };
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(rows(i + 1) / rows(i), 2, 0.3) << i;
+    EXPECT_GT(points[i + 1]["key_r2"].get<double>(), points[i]["key_r2"].get<double>()) << i;
+  }
+  EXPECT_EQ(points[3]["value_r2"], told["heldout_value_r2"]);
+  EXPECT_LT(rows(3), told["rows"].get<double>());  // the held-out rows are in the map itself
+  // The same map as without.
+  const at::Tensor a = load_projector(plain.paths.run).projector->parameters()[0].second;
+  const at::Tensor b = load_projector(curve.paths.run).projector->parameters()[0].second;
+  EXPECT_LT(((a - b).norm() / a.norm()).item<double>(), 1e-5);
+
+  const auto bought =
+      train(recipe({"train.stages=[ridge]", "projector.ridge.previous_tokens=2",
+                    "projector.ridge.previous_layers=[0, 1]", "projector.ridge.budget=3"}),
+            context("budget"));
+  const auto& chosen = bought.stages[0]["validation"]["ridge"]["chosen"];
+  ASSERT_EQ(chosen.size(), 3u);
+  EXPECT_EQ(chosen[0]["tokens_before"], 0);  // a token's own layers say most
+  EXPECT_GT(chosen[2]["r2"].get<double>(), chosen[0]["r2"].get<double>());
+  EXPECT_EQ(bought.stages[0]["validation"]["ridge"]["features"], 3 * 2 * 16);
+  // Sums over other previous tokens are no part of this map, though their shapes fit.
+  EXPECT_THROW(train(recipe({"train.stages=[ridge]", "projector.ridge.previous_tokens=2",
+                             "projector.ridge.previous_layers=[0, 2]",
+                             "projector.ridge.add_sums=[" +
+                                 (context("budget").paths.run / "ridge-sums").string() + "]"}),
+                     context("other-sums")),
+               Error);
 }
 
 TEST_F(Train, DryRunPlansAndWritesNothing) {
