@@ -18,9 +18,9 @@ struct PairSourceOptions {
   uint64_t seed = 0;
   int64_t epochs = 0;  // 0: endless
   at::Device device = at::kCPU;
-  int64_t workers = 1;          // threads that make batches ahead (PairLoaderOptions)
+  int64_t workers = 1;             // threads that make batches ahead (PairLoaderOptions)
   PreviousTokens previous_tokens;  // of source rows: rows_of()
-  bool shuffle_pairs = false;   // a control: source rows are dealt to other targets of the batch
+  bool shuffle_pairs = false;      // a control: source rows are dealt to other targets of the batch
   // Which share of every batch: batch_size is that of all processes together, and must be a
   // multiple of their number.
   int64_t rank = 0, world = 1;
