@@ -68,7 +68,8 @@ void pairs(const Json& now, const nlohmann::json& old, Json& rows) {
 void told_apart(const Json& now, const nlohmann::json& old, Json& rows) {
   const double p = number_at(old, "/classification/permutation_test/p_value");
   if (std::isnan(p)) return;
-  const std::string verdict = part(now, "/verdict").value("identity", "undecided");
+  const Json said = part(now, "/verdict/identity");
+  const std::string verdict = said.is_string() ? said.get<std::string>() : "undecided";
   rows.push_back(row("personas told apart (permutation p)", p, p < 0.05,
                      part(now, "/classification/rows/personas"),
                      verdict == "identity" ? "yes"

@@ -104,7 +104,7 @@ std::string step_line(const StepReport& r) {
     } else if (name == "value_cosine") {
       cosines += " V " + share(value);
     } else {
-      const bool counted = std::abs(value) >= 1 && value == std::floor(value);
+      const bool counted = value == std::floor(value);
       others += " | " + name + number(counted ? " %.0f" : " %.4f", value);
     }
   }

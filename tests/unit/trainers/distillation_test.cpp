@@ -12,6 +12,7 @@
 #include "kvlingua/projector/identity.h"
 #include "kvlingua/projector/ridge.h"
 #include "support/tiny_model.h"
+#include "trainers/engine/loss_scale.h"
 #include "trainers/engine/trainer.h"
 
 namespace kvlingua {
@@ -157,6 +158,41 @@ TEST(Distillation, GradientsEqualFiniteDifferences) {
     for (const auto& [name, tensor] : f.target.parameters())
       EXPECT_FALSE(tensor.grad().defined()) << name;
   }
+}
+
+// The gradient that comes back through a float16 target, of a loss that is small, against float32's.
+TEST(Distillation, ThroughAFloat16TargetAScaledLossKeepsItsGradient) {
+  const auto gradient = [](at::ScalarType type, double share, bool scaled) {
+    Fixture f;
+    LoadOptions load;
+    load.dtype = type;
+    CausalLM target = CausalLM::random(f.target.config(), load, 2);
+    const auto from = f.target.parameters(), to = target.parameters();
+    for (size_t i = 0; i < to.size(); ++i) to[i].second.copy_(from[i].second);
+    f.target = std::move(target);
+    std::vector<at::Tensor> parameters;
+    for (auto& [name, tensor] : f.projector->parameters())
+      parameters.push_back(tensor.requires_grad_(true));
+    DistillationObjective objective = f.objective(*f.projector);
+    const at::Tensor loss = objective.losses({0, 5, 11, 12}).kl * share;
+    LossScale scale(at::kCPU);
+    (scaled ? scale.scaled(loss) : loss).backward();
+    std::vector<at::Tensor> all;
+    for (const at::Tensor& p : parameters)
+      all.push_back(p.grad().defined() ? p.grad().flatten() : at::zeros({p.numel()}));
+    at::Tensor flat = at::cat(all);
+    EXPECT_TRUE(!scaled || scale.unscale(flat));
+    return (flat / share).to(at::kDouble);
+  };
+  constexpr double kShare = 1e-4;  // of many micro-batches
+  const at::Tensor exact = gradient(at::kFloat, kShare, false);
+  const auto off = [&](const at::Tensor& g) {
+    return ((g - exact).norm() / exact.norm()).item<double>();
+  };
+  const double with = off(gradient(at::kHalf, kShare, true)),
+               without = off(gradient(at::kHalf, kShare, false));
+  EXPECT_LT(with, 0.02);
+  EXPECT_GT(without, 2 * with);
 }
 
 TEST(Distillation, TrainsAndResumesWithTheSameBits) {
