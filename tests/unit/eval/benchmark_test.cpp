@@ -71,6 +71,10 @@ TEST(Benchmarks, OtherPublishedFields) {
   EXPECT_EQ(ceval.items[0].question, "eins, zwei");
   EXPECT_EQ(ceval.items[0].options[0], "a \"b\"");
   EXPECT_EQ(ceval.items[0].gold, 2u);
+  // As Excel saves it: the mark is no part of the first column's name.
+  const ChoiceSet marked =
+      parse("ceval", "\xef\xbb\xbfquestion,A,B,C,D,answer\r\nq,a,b,c,d,B\r\n", "correct", true);
+  EXPECT_EQ(marked.items.at(0).gold, 1u);
 }
 
 std::string refusal(const std::string& kind, const std::string& text, bool csv = false) {
