@@ -164,7 +164,7 @@ TEST_F(Train, RidgeTellsItsLearningCurveAndWhatABudgetBuys) {
   ASSERT_EQ(points.size(), 4u);
   const auto rows = [&](size_t i) { return points[i]["rows"].get<double>(); };
   for (size_t i = 0; i < 3; ++i) {
-    EXPECT_NEAR(rows(i + 1) / rows(i), 2, 0.3) << i;
+    EXPECT_NEAR(rows(i + 1) / rows(i), 2, 0.5) << i;  // whole blocks
     EXPECT_GT(points[i + 1]["key_r2"].get<double>(), points[i]["key_r2"].get<double>()) << i;
   }
   EXPECT_EQ(points[3]["value_r2"], told["heldout_value_r2"]);
