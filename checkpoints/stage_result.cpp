@@ -66,6 +66,14 @@ Json json_of(const RidgeNumbers& ridge) {
     j[std::string(name) + "_key_r2"] = (ridge.*member)->key;
     j[std::string(name) + "_value_r2"] = (ridge.*member)->value;
   }
+  for (const RidgeNumbers::Point& point : ridge.curve)
+    j["curve"].push_back({{"rows", point.rows},
+                          {"rows_per_feature", point.rows_per_feature},
+                          {"key_r2", point.heldout.key},
+                          {"value_r2", point.heldout.value}});
+  for (const RidgeNumbers::Choice& one : ridge.chosen)
+    j["chosen"].push_back(
+        {{"layer", one.layer}, {"tokens_before", one.tokens_before}, {"r2", one.r2}});
   return j;
 }
 
@@ -77,6 +85,14 @@ RidgeNumbers ridge_of(const nlohmann::json& j) {
     const std::string key = std::string(name) + "_key_r2", value = std::string(name) + "_value_r2";
     if (j.contains(key)) ridge.*member = RidgeNumbers::R2{number(j.at(key)), number(j.at(value))};
   }
+  for (const auto& point : j.value("curve", nlohmann::json::array()))
+    ridge.curve.push_back({.rows = point.at("rows"),
+                           .rows_per_feature = number(point.at("rows_per_feature")),
+                           .heldout = {number(point.at("key_r2")), number(point.at("value_r2"))}});
+  for (const auto& one : j.value("chosen", nlohmann::json::array()))
+    ridge.chosen.push_back({.layer = one.at("layer"),
+                            .tokens_before = one.at("tokens_before"),
+                            .r2 = number(one.at("r2"))});
   return ridge;
 }
 

@@ -36,6 +36,22 @@ struct RidgeNumbers {
   double rows_per_feature = 0;
   std::optional<R2> fitted, heldout, doubled;  // none where no rows were held out
 
+  // The learning curve, where one was asked for: held-out R2 by how many rows were fitted.
+  struct Point {
+    int64_t rows = 0;
+    double rows_per_feature = 0;
+    R2 heldout;
+    bool operator==(const Point&) const = default;
+  };
+  std::vector<Point> curve;
+  // What a budget bought, in the order bought, and the held-out R2 with all until then.
+  struct Choice {
+    int64_t layer = 0, tokens_before = 0;
+    double r2 = 0;
+    bool operator==(const Choice&) const = default;
+  };
+  std::vector<Choice> chosen;
+
   bool operator==(const RidgeNumbers&) const = default;
 };
 

@@ -108,13 +108,13 @@ class OpenTwin {
                     " are free beside the pair");
       return nullptr;
     }
-    side_ = load_side(options_, files_.load.device);
-    return &reader_.emplace(reader_of(side_, options_));
+    model_ = open_model(options_, files_.load.device);
+    return &reader_.emplace(reader_of(*model_, options_));
   }
 
   ModelOptions options_;
   ModelFiles files_;
-  Side side_;
+  std::optional<OpenModel> model_;
   std::optional<Reader> reader_;
 };
 

@@ -33,7 +33,7 @@ class DistillationStage : public PairStage {
     const DistillationOptions& from = options();
     TrainerOptions to = loop_options(from, objective().micro_batches_per_epoch());
     to.keep_best = from.keep_best;
-    to.scale_loss = models_->target.dtype() == at::kHalf;
+    to.scale_loss = models_->target.model.dtype() == at::kHalf;
     to.range_test = from.range_test;
     to.divergence_score = from.divergence_kl;
     to.divergence_r2 = from.divergence_r2;

@@ -65,8 +65,8 @@ class RidgeStage : public Stage {
   double begin_ = 0;
   std::optional<RidgeSumsPair> sums_;
   RidgeSolution solution_;
-  nlohmann::json curve_ = nlohmann::json::array();  // held-out R2 by fitted rows
-  std::unique_ptr<RidgeProjector> projector_;       // of process 0
+  std::vector<RidgeNumbers::Point> curve_;     // held-out R2 by fitted rows
+  std::unique_ptr<RidgeProjector> projector_;  // of process 0
 };
 
 void RidgeStage::begin(TrainState& state, const StageStart&) {
@@ -151,10 +151,9 @@ void RidgeStage::add_point(const RidgeSolution& solution) {
   const auto mean = [&](int64_t part) { return solution.heldout_r2[part].mean().item<double>(); };
   const auto rows = sums_->train.count();
   curve_.push_back(
-      {{"rows", rows},
-       {"rows_per_feature", static_cast<double>(rows) / static_cast<double>(solution.features)},
-       {"key_r2", mean(0)},
-       {"value_r2", mean(1)}});
+      {.rows = rows,
+       .rows_per_feature = static_cast<double>(rows) / static_cast<double>(solution.features),
+       .heldout = {mean(0), mean(1)}});
 }
 
 void RidgeStage::solve() {
@@ -232,11 +231,10 @@ void RidgeStage::report_rows(TrainState& state) const {
 void RidgeStage::report_curve(TrainState& state) const {
   if (curve_.size() < 2) return;
   std::string text;
-  for (const nlohmann::json& point : curve_) {
-    text += cat(text.empty() ? "" : ", ", point["rows"].get<int64_t>(), " rows K ",
-                point["key_r2"].get<double>(), " V ", point["value_r2"].get<double>());
-  }
-  state.validation[kRidgeStage]["curve"] = curve_;
+  for (const RidgeNumbers::Point& point : curve_)
+    text += cat(text.empty() ? "" : ", ", point.rows, " rows K ", point.heldout.key, " V ",
+                point.heldout.value);
+  state.validation->ridge->curve = curve_;
   run_.folder().remark(cat("ridge: held-out R2 by fitted rows: ", text));
 }
 
@@ -245,18 +243,17 @@ void RidgeStage::report_choice(TrainState& state) const {
   if (solution_.chosen.empty()) return;
   const PreviousTokens previous = pairs_.previous_tokens();
   const auto kinds = static_cast<int64_t>(previous.layers.size());
-  nlohmann::json all = nlohmann::json::array();
+  std::vector<RidgeNumbers::Choice>& all = state.validation->ridge->chosen;
   std::string text;
   for (size_t i = 0; i < solution_.chosen.size(); ++i) {
     const int64_t at = solution_.chosen[i] - source().layers;
     const int64_t before = at < 0 ? 0 : at / kinds + 1,
                   layer = at < 0 ? solution_.chosen[i]
                                  : previous.layers[static_cast<size_t>(at % kinds)];
-    all.push_back({{"layer", layer}, {"tokens_before", before}, {"r2", solution_.choice_r2[i]}});
+    all.push_back({.layer = layer, .tokens_before = before, .r2 = solution_.choice_r2[i]});
     text += cat(i == 0 ? "" : ", ", layer);
     if (before > 0) text += cat("@-", before);
   }
-  state.validation[kRidgeStage]["chosen"] = all;
   run_.folder().remark(cat("ridge: reads source layers ", text, " (@-n: n tokens before)"));
 }
 

@@ -159,16 +159,16 @@ TEST_F(Train, RidgeTellsItsLearningCurveAndWhatABudgetBuys) {
   const RunContext plain = context("no-curve"), curve = context("curve");
   train(recipe({"train.stages=[ridge]"}), plain);
   const auto result = train(recipe({"train.stages=[ridge]", "projector.ridge.curve=3"}), curve);
-  const auto& told = result.stages[0]["validation"]["ridge"];
-  const auto& points = told["curve"];
+  const RidgeNumbers& told = *result.stages[0].validation.ridge;
+  const auto& points = told.curve;
   ASSERT_EQ(points.size(), 4u);
-  const auto rows = [&](size_t i) { return points[i]["rows"].get<double>(); };
+  const auto rows = [&](size_t i) { return static_cast<double>(points[i].rows); };
   for (size_t i = 0; i < 3; ++i) {
     EXPECT_NEAR(rows(i + 1) / rows(i), 2, 0.5) << i;  // whole blocks
-    EXPECT_GT(points[i + 1]["key_r2"].get<double>(), points[i]["key_r2"].get<double>()) << i;
+    EXPECT_GT(points[i + 1].heldout.key, points[i].heldout.key) << i;
   }
-  EXPECT_EQ(points[3]["value_r2"], told["heldout_value_r2"]);
-  EXPECT_LT(rows(3), told["rows"].get<double>());  // the held-out rows are in the map itself
+  EXPECT_EQ(points[3].heldout.value, told.heldout->value);
+  EXPECT_LT(points[3].rows, told.rows);  // the held-out rows are in the map itself
   // The same map as without.
   const at::Tensor a = load_projector(plain.paths.run).projector->parameters()[0].second;
   const at::Tensor b = load_projector(curve.paths.run).projector->parameters()[0].second;
@@ -178,11 +178,11 @@ TEST_F(Train, RidgeTellsItsLearningCurveAndWhatABudgetBuys) {
       train(recipe({"train.stages=[ridge]", "projector.ridge.previous_tokens=2",
                     "projector.ridge.previous_layers=[0, 1]", "projector.ridge.budget=3"}),
             context("budget"));
-  const auto& chosen = bought.stages[0]["validation"]["ridge"]["chosen"];
+  const auto& chosen = bought.stages[0].validation.ridge->chosen;
   ASSERT_EQ(chosen.size(), 3u);
-  EXPECT_EQ(chosen[0]["tokens_before"], 0);  // a token's own layers say most
-  EXPECT_GT(chosen[2]["r2"].get<double>(), chosen[0]["r2"].get<double>());
-  EXPECT_EQ(bought.stages[0]["validation"]["ridge"]["features"], 3 * 2 * 16);
+  EXPECT_EQ(chosen[0].tokens_before, 0);  // a token's own layers say most
+  EXPECT_GT(chosen[2].r2, chosen[0].r2);
+  EXPECT_EQ(bought.stages[0].validation.ridge->features, 3 * 2 * 16);
   // Sums over other previous tokens are no part of this map, though their shapes fit.
   EXPECT_THROW(train(recipe({"train.stages=[ridge]", "projector.ridge.previous_tokens=2",
                              "projector.ridge.previous_layers=[0, 2]",
