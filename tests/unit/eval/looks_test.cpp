@@ -42,10 +42,12 @@ TEST(Looks, AreKeptInOrderAndCountedOnce) {
   EXPECT_TRUE(again.all()[2].checkpoint.empty());
 }
 
-// A device that is always full: what explores warns and goes on, what confirms has no verdict.
+// Where no ledger can be: what explores warns and goes on, what confirms has no verdict.
 TEST(Looks, AConfirmingLookThatCannotBeStoredIsRefused) {
   set_log_level(LogLevel::kError);
-  Looks looks("/dev/full");
+  const TempDir dir;
+  std::ofstream(dir / "file") << "x";
+  Looks looks(dir / "file" / "looks.jsonl");
   EXPECT_EQ(looks.add(look("explore", 1)), 1);
   EXPECT_THROW(looks.add(look("confirm", 2)), Error);
   EXPECT_EQ(looks.all().size(), 1u);
