@@ -4,7 +4,7 @@
 #include <cmath>
 #include <optional>
 
-#include "eval/identity/design.h"
+#include "eval/personas/design.h"
 #include "eval/sweep/grid.h"
 #include "eval/sweep/prompts.h"
 #include "eval/sweep/scales.h"

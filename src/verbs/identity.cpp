@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "eval/geometry/page.h"
-#include "eval/identity/compare_signatures.h"
-#include "eval/identity/signatures.h"
+#include "eval/personas/compare_signatures.h"
+#include "eval/personas/signatures.h"
 #include "eval/report/html_parts.h"
 #include "geometry_run.h"
 #include "identity.h"

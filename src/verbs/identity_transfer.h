@@ -1,7 +1,7 @@
 // Identity transfer and self-recognition as parts of identity.
 #pragma once
 
-#include "eval/identity/transfer.h"
+#include "eval/personas/transfer.h"
 #include "geometry_run.h"
 
 namespace kvlingua::verbs {

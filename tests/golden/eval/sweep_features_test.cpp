@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "eval/geometry/measure.h"
-#include "eval/identity/classifiers.h"
-#include "eval/identity/signatures.h"
+#include "eval/personas/classifiers.h"
+#include "eval/personas/signatures.h"
 #include "eval/statistics/agreement.h"
 #include "eval/statistics/normality.h"
 

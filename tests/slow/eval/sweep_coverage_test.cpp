@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "eval/identity/signatures.h"
+#include "eval/personas/signatures.h"
 #include "eval/statistics/comparison.h"
 #include "kvlingua/base/random.h"
 

@@ -1,5 +1,5 @@
 // Older results of identity signatures, in the users' own format, looked at again.
-#include "eval/identity/compare_signatures.h"
+#include "eval/personas/compare_signatures.h"
 
 #include <gtest/gtest.h>
 

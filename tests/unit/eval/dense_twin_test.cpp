@@ -23,7 +23,8 @@ struct Twin {
 
   explicit Twin(uint64_t seed)
       : other(testing::small_model(Architecture::kQwen2, seed)),
-        reader(Reader::make(other, testing::small_tokenizer(), chat_frame(ChatFamily::kSmolLM2))) {}
+        reader(Reader::make(other, TextReader::of(testing::small_tokenizer(), {.chat = "smollm2"},
+                                                  other.config()))) {}
   EvaluationInput input(const std::filesystem::path& folder = {}) {
     EvaluationInput in = pair.input(nano_probes("identity", 12), {"same_cache", "identity"});
     in.folder = folder;

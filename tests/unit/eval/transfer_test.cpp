@@ -1,11 +1,11 @@
 // Identity transfer judged on planted answers: what carries a persona's words is found, what does
 // not is not, and a target that never wrote so cannot be judged.
-#include "eval/identity/transfer.h"
+#include "eval/personas/transfer.h"
 
 #include <gtest/gtest.h>
 
 #include "datasets/corpus/split.h"
-#include "eval/identity/text_classifier.h"
+#include "eval/personas/text_classifier.h"
 #include "kvlingua/base/random.h"
 
 namespace kvlingua {

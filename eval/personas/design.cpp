@@ -1,4 +1,4 @@
-#include "eval/identity/design.h"
+#include "eval/personas/design.h"
 
 #include <algorithm>
 #include <memory>

@@ -1,4 +1,4 @@
-#include "eval/identity/signatures.h"
+#include "eval/personas/signatures.h"
 
 #include <ATen/ATen.h>
 
@@ -8,7 +8,7 @@
 #include <map>
 #include <set>
 
-#include "eval/identity/classifiers.h"
+#include "eval/personas/classifiers.h"
 #include "eval/statistics/agreement.h"
 #include "eval/statistics/comparison.h"
 #include "eval/statistics/effect_size.h"

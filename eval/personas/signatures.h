@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "eval/geometry/measure.h"
-#include "eval/identity/design.h"
+#include "eval/personas/design.h"
 
 namespace kvlingua {
 

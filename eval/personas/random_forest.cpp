@@ -1,4 +1,4 @@
-#include "eval/identity/random_forest.h"
+#include "eval/personas/random_forest.h"
 
 #include <algorithm>
 #include <cmath>

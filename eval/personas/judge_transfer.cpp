@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <set>
 
-#include "eval/identity/text_classifier.h"
-#include "eval/identity/transfer.h"
+#include "eval/personas/text_classifier.h"
+#include "eval/personas/transfer.h"
 #include "eval/scoring.h"
 #include "eval/statistics/clustered.h"
 

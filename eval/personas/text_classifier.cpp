@@ -1,4 +1,4 @@
-#include "eval/identity/text_classifier.h"
+#include "eval/personas/text_classifier.h"
 
 #include <ATen/ATen.h>
 

@@ -1,4 +1,4 @@
-#include "eval/identity/classifiers.h"
+#include "eval/personas/classifiers.h"
 
 #include <ATen/ATen.h>
 #include <linear.h>
@@ -8,7 +8,7 @@
 #include <cmath>
 #include <memory>
 
-#include "eval/identity/random_forest.h"
+#include "eval/personas/random_forest.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {

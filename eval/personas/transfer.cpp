@@ -1,4 +1,4 @@
-#include "eval/identity/transfer.h"
+#include "eval/personas/transfer.h"
 
 #include <algorithm>
 #include <functional>

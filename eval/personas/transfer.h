@@ -24,7 +24,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/identity/design.h"
+#include "eval/personas/design.h"
 #include "eval/reader.h"
 #include "kvlingua/projector/projector.h"
 #include "kvlingua/text/alignment.h"

@@ -1,4 +1,4 @@
-#include "eval/identity/compare_signatures.h"
+#include "eval/personas/compare_signatures.h"
 
 #include <cmath>
 #include <string>
