@@ -127,6 +127,7 @@ void add_all_in_one(const AllInOneOptions& o, json& init_args) {
 
 namespace c2c {
 
+// The fields of one JSON file in their order, each with what it must be.
 Declaration read_declaration(const fs::path& path) {
   const json file = read_json(path);
   const std::string name =

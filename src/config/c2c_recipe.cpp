@@ -226,6 +226,7 @@ C2cParams with_older_defaults(C2cParams params, const Places& places) {
   return params;
 }
 
+// Their fields to ours, one line each.
 void translate(const C2cRecipe& from, const Places& places, const std::string& file, Recipe& to) {
   to.pair.target.name = from.model.base_model;
   to.pair.source.name = from.model.teacher_model;

@@ -1,3 +1,4 @@
+// What this machine has: the rate of its products, measured here and nowhere else, and its memory.
 #include <ATen/ATen.h>
 
 #include <algorithm>

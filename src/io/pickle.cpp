@@ -327,6 +327,7 @@ void Machine::reduce() {
   }
 }
 
+// One case an opcode, in the order of the protocol: a table of them would be longer.
 PtPointer Machine::run() {
   for (;;) {
     const uint8_t opcode = byte();
