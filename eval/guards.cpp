@@ -1,7 +1,6 @@
 #include "eval/guards.h"
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -22,33 +21,10 @@ std::string sameness(const Probe& probe) {
   return key;
 }
 
-// The longest run of letters and digits: what a text is searched for first.
+// The longest word: what a text is searched for first.
 std::string rarest_word(std::string_view text) {
-  std::string best, word;
-  for (char c : normalise(text) + " ") {
-    if (std::isalnum(static_cast<unsigned char>(c)) || static_cast<unsigned char>(c) >= 0x80) {
-      word += c;
-    } else {
-      if (word.size() > best.size()) best = word;
-      word.clear();
-    }
-  }
-  return best;
-}
-
-std::set<std::string> words(std::string_view normalised) {
-  std::set<std::string> found;
-  std::string word;
-  for (size_t i = 0; i <= normalised.size(); ++i) {
-    const char c = i < normalised.size() ? normalised[i] : ' ';
-    if (std::isalnum(static_cast<unsigned char>(c)) || static_cast<unsigned char>(c) >= 0x80)
-      word += c;
-    else if (!word.empty()) {
-      found.insert(word);
-      word.clear();
-    }
-  }
-  return found;
+  const std::vector<std::string> words = words_of(normalise(text));
+  return words.empty() ? "" : *std::ranges::max_element(words, {}, &std::string::size);
 }
 
 bool is_invented(const Probe& probe) { return probe.parametric.empty() && probe.family != "cases"; }
@@ -165,7 +141,8 @@ std::vector<Overlap> overlaps(const std::vector<Probe>& probes,
   std::string text;
   for (int64_t document = 0; next(text); ++document) {
     const std::string plain = normalise(text);
-    for (const auto& word : words(plain)) {
+    const std::vector<std::string> all = words_of(plain);
+    for (const auto& word : std::set(all.begin(), all.end())) {
       const auto candidates = by_word.find(word);
       if (candidates == by_word.end()) continue;
       for (size_t i : candidates->second) {

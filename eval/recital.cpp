@@ -1,6 +1,5 @@
 #include "eval/recital.h"
 
-#include <cctype>
 #include <set>
 
 #include "eval/scoring.h"
@@ -12,34 +11,24 @@ namespace {
 
 using Words = std::set<std::string>;
 
-Words words_of(std::string_view text) {
-  Words words;
-  std::string word;
-  for (char c : normalise(text) + " ") {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) || byte >= 0x80) {
-      word += c;
-    } else if (!word.empty()) {
-      words.insert(std::move(word));
-      word.clear();
-    }
-  }
-  return words;
+Words said_in(std::string_view text) {
+  const std::vector<std::string> words = words_of(normalise(text));
+  return {words.begin(), words.end()};
 }
 
 void leave_out(Words& words, std::string_view text) {
-  for (const std::string& word : words_of(text)) words.erase(word);
+  for (const std::string& word : said_in(text)) words.erase(word);
 }
 
 }  // namespace
 
 bool recites(const Probe& probe, std::string_view text, std::string_view reference) {
-  Words unasked = words_of(probe.context);
+  Words unasked = said_in(probe.context);
   leave_out(unasked, probe.prompt);
   leave_out(unasked, reference);
   for (const std::string& marker : probe.markers) leave_out(unasked, marker);
   const auto all = static_cast<double>(unasked.size());
-  const Words said = words_of(text);
+  const Words said = said_in(text);
   const auto repeated =
       std::erase_if(unasked, [&](const std::string& word) { return said.contains(word); });
   return repeated >= kRecitedWords && static_cast<double>(repeated) >= kRecitedShare * all;

@@ -11,21 +11,6 @@ namespace {
 
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
 
-std::vector<std::string> words_of(std::string_view text) {
-  std::vector<std::string> words;
-  std::string word;
-  for (char c : normalise(text)) {
-    if (is_word(c) || static_cast<unsigned char>(c) >= 0x80) {
-      word += c;
-    } else if (!word.empty()) {
-      words.push_back(std::move(word));
-      word.clear();
-    }
-  }
-  if (!word.empty()) words.push_back(std::move(word));
-  return words;
-}
-
 bool has_content(std::string_view text) {
   return std::any_of(text.begin(), text.end(),
                      [](char c) { return is_word(c) || static_cast<unsigned char>(c) >= 0x80; });
@@ -65,6 +50,21 @@ std::string normalise(std::string_view text) {
   }
   if (!out.empty() && out.back() == ' ') out.pop_back();
   return out;
+}
+
+std::vector<std::string> words_of(std::string_view normalised) {
+  std::vector<std::string> words;
+  std::string word;
+  for (char c : normalised) {
+    if (is_word(c) || static_cast<unsigned char>(c) >= 0x80) {
+      word += c;
+    } else if (!word.empty()) {
+      words.push_back(std::move(word));
+      word.clear();
+    }
+  }
+  if (!word.empty()) words.push_back(std::move(word));
+  return words;
 }
 
 bool occurs(std::string_view text, std::string_view marker) {
@@ -125,8 +125,8 @@ Stall stall_of(std::string_view text, std::string_view prompt, int64_t tokens, b
   if (tokens == 0) return stopped ? Stall::kEndOfTurnFirst : Stall::kEmpty;
   if (normalise(text).empty()) return Stall::kEmpty;
   if (!has_content(text)) return Stall::kNoContent;
-  const auto words = words_of(text);
-  if (echoes(words, words_of(prompt))) return Stall::kEcho;
+  const auto words = words_of(normalise(text));
+  if (echoes(words, words_of(normalise(prompt)))) return Stall::kEcho;
   if (repetition_period(words) > 0) return Stall::kRepetition;
   return Stall::kNone;
 }

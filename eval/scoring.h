@@ -15,6 +15,9 @@ struct Probe;
 
 // Lower case, subscript digits as digits, white space runs as one space, no space at the ends.
 std::string normalise(std::string_view text);
+// The words of a normalised text in their order: runs of letters and digits, and of bytes beyond
+// ASCII.
+std::vector<std::string> words_of(std::string_view normalised);
 // Whether `marker` occurs in `text` as whole words (ASCII letters and digits glued to it make it
 // another word).
 bool occurs(std::string_view text, std::string_view marker);
