@@ -1,15 +1,10 @@
 #include "eval/dense_twin.h"
 
 #include <cmath>
-#include <map>
 
-#include "eval/answer_store.h"
-#include "eval/injection.h"
 #include "eval/statistics/clustered.h"
 #include "eval/statistics/resampling.h"
 #include "eval/summary.h"
-#include "kvlingua/base/stop_signal.h"
-#include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
 namespace {
@@ -24,35 +19,6 @@ Given reads(const Item& item, const Reader& twin) {
   return given;
 }
 
-Answer to_answer(const Item& item, const Given& given, const GeneratedRow& row,
-                 const Reader& twin) {
-  const Probe& probe = *item.probe;
-  Sha256 read;
-  for (const std::vector<int64_t>* part : {&given.span, &given.tokens})
-    read.update(part->data(), part->size() * sizeof(int64_t));
-  Answer answer;
-  answer.condition = kFullTextDense;
-  answer.item = item_key(probe);
-  answer.family = probe.family;
-  answer.form = probe.form();
-  answer.group = probe.group;
-  answer.read = read.hex().substr(0, 32);
-  answer.scored = markers_digest(probe);
-  answer.ids = row.ids;
-  answer.text = twin.decode(row.ids);
-  answer.stopped = row.stopped;
-  for (float value : row.logprobs) answer.logprob += value;
-  answer.score = score(probe, answer.text, static_cast<int64_t>(row.ids.size()), row.stopped);
-  return answer;
-}
-
-std::vector<const Item*> missing_of(const std::vector<Item>& block, const Answers& answers) {
-  std::vector<const Item*> missing;
-  for (const Item& item : block)
-    if (!answers.has(kFullTextDense, item_key(*item.probe))) missing.push_back(&item);
-  return missing;
-}
-
 }  // namespace
 
 std::string full_text_dense_definition() {
@@ -61,41 +27,14 @@ std::string full_text_dense_definition() {
 }
 
 std::string answer_by_dense_twin(const std::vector<std::vector<Item>>& blocks,
-                                 const DenseTwin& twin, const DenseTwinOptions& options,
+                                 const DenseTwin& twin, const BesideOptions& options,
                                  Answers& answers) {
-  std::map<std::string, double> unused;
-  AnswerStore store(
-      {.file = options.file, .fingerprint = options.fingerprint, .resume = options.resume}, answers,
-      unused);
-  const Reader* dense = nullptr;
-  for (const auto& block : blocks) {
-    const std::vector<const Item*> missing = missing_of(block, answers);
-    if (missing.empty()) continue;
-    std::string why_not;
-    if (dense == nullptr) dense = twin.open(why_not);
-    if (dense == nullptr) return why_not;
-    std::vector<Given> given;
-    std::vector<std::vector<int64_t>> gold;
-    for (const Item* item : missing) {
-      given.push_back(reads(*item, *dense));
-      gold.push_back(item->answer);
-    }
-    const auto rows = answer(*dense, given, options.max_new_tokens, options.batch_size);
-    std::vector<Likelihood> rated;
-    if (options.likelihoods) rated = likelihoods(*dense, given, gold, options.batch_size, false);
-    for (size_t i = 0; i < missing.size(); ++i) {
-      Answer one = to_answer(*missing[i], given[i], rows[i], *dense);
-      if (!rated.empty()) one.nll_answer = rated[i].nll;
-      store.add(one);
-      answers.add(std::move(one));
-    }
-    if (stop_requested()) {
-      store.sync();
-      throw stopped_error("answers are kept; run again to go on");
-    }
-  }
-  store.sync();
-  return {};
+  std::string why_not;
+  answer_beside(
+      blocks,
+      {.condition = kFullTextDense, .open = [&] { return twin.open(why_not); }, .reads = reads},
+      options, answers);
+  return why_not;
 }
 
 std::optional<QuantisationCost> quantisation_cost(const Answers& answers,

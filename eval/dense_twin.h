@@ -3,14 +3,12 @@
 // handed over. No condition of the target, so it is answered apart and kept in full_text_dense.jsonl.
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "eval/answer.h"
-#include "eval/item.h"
+#include "eval/beside.h"
 #include "eval/report/report.h"
 
 namespace kvlingua {
@@ -25,18 +23,10 @@ struct DenseTwin {
   std::function<const Reader*(std::string& why_not)> open;
 };
 
-struct DenseTwinOptions {
-  std::filesystem::path file;  // full_text_dense.jsonl; empty: nothing is kept
-  std::string fingerprint;
-  bool resume = true;
-  int64_t batch_size = 32, max_new_tokens = 32;
-  bool likelihoods = true;
-};
-
-// Adds answers under "full_text_dense" for every item of `blocks`; the twin is opened only when one
-// is missing. Returns why there are none; empty: they are there.
+// Adds answers under "full_text_dense" for every item of `blocks` (options.file: full_text_dense.jsonl); the
+// twin is opened only when one is missing. Returns why there are none; empty: they are there.
 std::string answer_by_dense_twin(const std::vector<std::vector<Item>>& blocks,
-                                 const DenseTwin& twin, const DenseTwinOptions& options,
+                                 const DenseTwin& twin, const BesideOptions& options,
                                  Answers& answers);
 
 std::string full_text_dense_definition();

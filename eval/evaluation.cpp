@@ -121,17 +121,20 @@ RunnerResult answer_all(const EvaluationInput& input, const Conditions& conditio
                         runner, after_block);
 }
 
+BesideOptions beside_options(const EvaluationInput& input, const char* file,
+                             const std::string& fingerprint) {
+  return {.file = input.folder.empty() ? std::filesystem::path() : input.folder / file,
+          .fingerprint = fingerprint,
+          .resume = input.resume,
+          .batch_size = input.options.batch_size,
+          .max_new_tokens = input.options.max_new_tokens};
+}
+
 void answer_source_alone(const EvaluationInput& input, const Blocks& blocks,
                          const std::string& fingerprint, StageMeter& times, Answers& answers) {
   const auto timer = times.time("source alone", static_cast<double>(input.probes.size()));
-  answer_by_source(
-      blocks, input.source,
-      {.file = input.folder.empty() ? std::filesystem::path() : input.folder / "source_alone.jsonl",
-       .fingerprint = fingerprint,
-       .resume = input.resume,
-       .batch_size = input.options.batch_size,
-       .max_new_tokens = input.options.max_new_tokens},
-      answers);
+  answer_by_source(blocks, input.source, beside_options(input, "source_alone.jsonl", fingerprint),
+                   answers);
 }
 
 // Whether they are there. What stood in the way is a finding that withholds nothing.
@@ -139,16 +142,9 @@ bool answer_dense(const EvaluationInput& input, const Blocks& blocks,
                   const std::string& fingerprint, StageMeter& times, Answers& answers,
                   std::vector<Finding>& findings) {
   const auto timer = times.time("dense twin", static_cast<double>(input.probes.size()));
-  const std::string why_not =
-      answer_by_dense_twin(blocks, *input.twin,
-                           {.file = input.folder.empty() ? std::filesystem::path()
-                                                         : input.folder / "full_text_dense.jsonl",
-                            .fingerprint = fingerprint,
-                            .resume = input.resume,
-                            .batch_size = input.options.batch_size,
-                            .max_new_tokens = input.options.max_new_tokens,
-                            .likelihoods = input.options.retention},
-                           answers);
+  BesideOptions options = beside_options(input, "full_text_dense.jsonl", fingerprint);
+  options.likelihoods = input.options.retention;
+  const std::string why_not = answer_by_dense_twin(blocks, *input.twin, options, answers);
   if (why_not.empty()) return true;
   findings.push_back(
       {"no_dense_twin", "what quantising the target costs was not measured: " + why_not, false});

@@ -234,6 +234,23 @@ std::vector<GeneratedRow> answer(const Reader& target, const std::vector<Given>&
   return answers;
 }
 
+Answer to_answer(const std::string& condition, const Probe& probe, const GeneratedRow& row,
+                 const Reader& reader) {
+  Answer answer;
+  answer.condition = condition;
+  answer.item = item_key(probe);
+  answer.family = probe.family;
+  answer.form = probe.form();
+  answer.group = probe.group;
+  answer.scored = markers_digest(probe);
+  answer.ids = row.ids;
+  answer.text = reader.decode(row.ids);
+  answer.stopped = row.stopped;
+  for (float value : row.logprobs) answer.logprob += value;
+  answer.score = score(probe, answer.text, static_cast<int64_t>(row.ids.size()), row.stopped);
+  return answer;
+}
+
 std::vector<Likelihood> likelihoods(const Reader& target, const std::vector<Given>& rows,
                                     const Tokens& answers, int64_t batch_size,
                                     bool want_distributions) {

@@ -11,6 +11,7 @@
 #include <limits>
 #include <vector>
 
+#include "eval/answer.h"
 #include "eval/conditions/condition.h"
 #include "kvlingua/model/decode_session.h"
 #include "kvlingua/model/generation.h"
@@ -54,6 +55,10 @@ class ReadRows {
 // Greedy answers, `batch_size` rows at a time.
 std::vector<GeneratedRow> answer(const Reader& target, const std::vector<Given>& rows,
                                  int64_t max_new_tokens, int64_t batch_size);
+
+// What one row came to, scored. What was read, likelihoods and bytes are the caller's to add.
+Answer to_answer(const std::string& condition, const Probe& probe, const GeneratedRow& row,
+                 const Reader& reader);
 
 // Of one answer a row, `batch_size` rows at a time.
 std::vector<Likelihood> likelihoods(const Reader& target, const std::vector<Given>& rows,

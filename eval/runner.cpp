@@ -32,14 +32,6 @@ std::string digest_of_input(const Given& given) {
   return hash.hex().substr(0, 32);
 }
 
-std::string digest_of_markers(const Probe& probe) {
-  std::string text;
-  for (const auto& marker : probe.markers) text += marker + "\n";
-  text += "|\n";
-  for (const auto& known : probe.parametric) text += known + "\n";
-  return sha256_hex(text).substr(0, 32);
-}
-
 // One answer to be made.
 struct Job {
   const Condition* condition;
@@ -148,7 +140,10 @@ class BlockRun {
     const auto rows = read.answer(options_.max_new_tokens);
     share("decode", jobs, began, result);
     for (size_t k = 0; k < jobs.size(); ++k) {
-      Answer answer = to_answer(*jobs[k].condition, jobs[k].item, given[k], rows[k]);
+      Answer answer = to_answer(jobs[k].condition->name(), *block_.item(jobs[k].item).probe,
+                                rows[k], block_.target());
+      answer.read = digest_of_input(given[k]);
+      answer.bytes_moved = given[k].bytes_moved;
       if (!known.empty()) answer.nll_parametric = known[k].nll;
       if (!gold.empty()) {
         answer.nll_answer = gold[k].nll;
@@ -194,26 +189,6 @@ class BlockRun {
                      got = given.past.values().narrow(3, 0, tokens).to(at::kFloat);
     const double distance = ((got - wanted).norm() / wanted.norm().clamp_min(1e-12)).item<double>();
     note_distance(result.control_distance, condition.name(), distance);
-  }
-
-  Answer to_answer(const Condition& condition, size_t i, const Given& given,
-                   const GeneratedRow& row) const {
-    const Probe& probe = *block_.item(i).probe;
-    Answer answer;
-    answer.condition = condition.name();
-    answer.item = item_key(probe);
-    answer.family = probe.family;
-    answer.form = probe.form();
-    answer.group = probe.group;
-    answer.read = digest_of_input(given);
-    answer.scored = digest_of_markers(probe);
-    answer.ids = row.ids;
-    answer.text = block_.target().decode(row.ids);
-    answer.stopped = row.stopped;
-    answer.bytes_moved = given.bytes_moved;
-    for (float value : row.logprobs) answer.logprob += value;
-    answer.score = score(probe, answer.text, static_cast<int64_t>(row.ids.size()), row.stopped);
-    return answer;
   }
 
   struct Continuations {
