@@ -83,8 +83,8 @@ struct OpenPair {
 // target that holds codes.
 class OpenTwin {
  public:
-  OpenTwin(const ModelOptions& target, at::Device device)
-      : options_(target), files_(find_model(target, device)) {
+  // `files`: of the open target, which `target` are the options of.
+  OpenTwin(const ModelOptions& target, const ModelFiles& files) : options_(target), files_(files) {
     options_.weights = "dense";
   }
   // Nothing: there is no other way to hold it.
@@ -113,7 +113,7 @@ class OpenTwin {
   }
 
   ModelOptions options_;
-  ModelFiles files_;
+  const ModelFiles& files_;
   std::optional<OpenModel> model_;
   std::optional<Reader> reader_;
 };
@@ -215,7 +215,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   std::vector<Probe> probes = probes_of(recipe, context, options, meter, checkpoints);
   EvaluationInput input =
       input_of(recipe, context, pair, options, checkpoints, std::move(probes), meter);
-  OpenTwin twin(recipe.pair.target, device);
+  OpenTwin twin(recipe.pair.target, pair.target().files);
   if (options.dense_twin) input.twin = twin.twin();
   input.folder = folder_of(context, confirmation);
   if (context.dry_run)
