@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "eval/personas/design.h"
-#include "eval/sweep/grid.h"
 #include "eval/sweep/prompts.h"
 #include "eval/sweep/scales.h"
 #include "kvlingua/base/error.h"
@@ -194,18 +193,6 @@ StagePlan identity_plan(const PlanInputs& in) {
   }
   plan.disk = 32 << 20;
   return plan;
-}
-
-std::vector<Recipe> grid_recipes(const Recipe& recipe) {
-  std::vector<Recipe> cells;
-  for (const GridPair& pair : grid_pairs(recipe.sweep)) {
-    Recipe cell = Recipe::from_yaml(recipe.to_yaml(), recipe.file.string(), recipe.sweep.cell);
-    cell.pair.source.name = pair.source;
-    cell.pair.target.name = pair.target;
-    cell.sweep = {};
-    cells.push_back(std::move(cell));
-  }
-  return cells;
 }
 
 }  // namespace kvlingua

@@ -2,19 +2,14 @@
 // reading, writing, the caches' geometry and the statistics. From shapes: they are not run small.
 #pragma once
 
-#include <vector>
-
 #include "kvlingua/cost/stage_cost.h"
 
 namespace kvlingua {
 
 // Cognitive modes of the models of sweep.models whose shapes are known (the pair's by default).
-// Nothing of the grid, whose cells are whole runs (grid_recipes()).
+// Nothing of the grid, whose cells are whole runs (cell_recipe()).
 StagePlan sweep_plan(const PlanInputs& in);
 // Fingerprints of the target, its self-recognition, and personas through the projector.
 StagePlan identity_plan(const PlanInputs& in);
-
-// The recipe of every cell of the grid; their stages are planned like the recipe's own.
-std::vector<Recipe> grid_recipes(const Recipe& recipe);
 
 }  // namespace kvlingua

@@ -128,6 +128,22 @@ std::vector<GridPair> grid_pairs(const SweepOptions& options) {
   return pairs;
 }
 
+Recipe cell_recipe(const Recipe& sweeping, const GridPair& pair) {
+  Recipe cell = Recipe::from_yaml(sweeping.to_yaml(), sweeping.file.string(), sweeping.sweep.cell);
+  const auto name = [](ModelOptions& options, const std::string& model) {
+    if (options.name != model) options.revision.clear();
+    options.name = model;
+  };
+  name(cell.pair.source, pair.source);
+  name(cell.pair.target, pair.target);
+  cell.sweep = {};
+  cell.identity = {};
+  // Some of the prompts are translated, by the sweep's own count.
+  cell.sweep.geometry_prompts = sweeping.sweep.geometry_prompts;
+  cell.sweep.prompts = sweeping.sweep.prompts;
+  return cell;
+}
+
 Json cell_figures(const Report& report, const Json& projector, const Json& seconds) {
   Json verdicts = Json::object(), share = Json::object();
   for (const CriterionResult& one : report.criteria) {

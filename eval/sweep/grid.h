@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "eval/report/report.h"
+#include "kvlingua/config/recipe.h"
 #include "kvlingua/config/sweep_options.h"
 
 namespace kvlingua {
@@ -23,6 +24,10 @@ struct GridPair {
 // sources x targets without a model and itself, then sweep.pairs ("source -> target"); each once.
 // Throws Error (kUsage): sources without targets, a pair that is not of that form.
 std::vector<GridPair> grid_pairs(const SweepOptions& options);
+
+// The recipe of a cell: the sweep's with its changes, and this pair's models in place of its own. Of
+// the sweep it keeps what its projector is looked at with. Throws Error as Recipe::from_yaml().
+Recipe cell_recipe(const Recipe& sweeping, const GridPair& pair);
 
 // The figures of one finished cell; `projector`: {kind, parameters}; `seconds`: that each step took,
 // by its name.

@@ -3,6 +3,7 @@
 #include "datasets/generation/generate_cost.h"
 #include "eval/evaluation_cost.h"
 #include "eval/geometry/geometry_cost.h"
+#include "eval/sweep/grid.h"
 #include "trainers/engine/training_cost.h"
 #include "trainers/stages.h"
 
@@ -20,7 +21,8 @@ namespace {
 // Cells are whole runs, one after the other, of the pair's models either way round; of others the
 // shapes are not known here.
 void add_grid(const PlanInputs& in, StagePlan& sweep) {
-  for (const Recipe& cell : grid_recipes(in.recipe)) {
+  for (const GridPair& pair : grid_pairs(in.recipe.sweep)) {
+    const Recipe cell = cell_recipe(in.recipe, pair);
     const auto numbers = [&](const std::string& name) -> const ModelNumbers* {
       if (name == in.recipe.pair.source.name) return &in.source;
       return name == in.recipe.pair.target.name ? &in.target : nullptr;

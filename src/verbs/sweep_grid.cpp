@@ -50,22 +50,9 @@ std::string cell_id(const GridPair& pair, std::set<std::string>& taken) {
   return id;
 }
 
-// The recipe of a cell: the sweep's, its two models in place of the pair's.
 Cell make_cell(const Recipe& recipe, const RunContext& context, const GridPair& pair,
                const std::string& id) {
-  Cell cell{id, Recipe::from_yaml(recipe.to_yaml(), recipe.file.string(), recipe.sweep.cell),
-            context};
-  const auto name = [](ModelOptions& options, const std::string& model) {
-    if (options.name != model) options.revision.clear();
-    options.name = model;
-  };
-  name(cell.recipe.pair.source, pair.source);
-  name(cell.recipe.pair.target, pair.target);
-  cell.recipe.sweep = {};
-  cell.recipe.identity = {};
-  // Some of the prompts are translated, by the sweep's own count.
-  cell.recipe.sweep.geometry_prompts = recipe.sweep.geometry_prompts;
-  cell.recipe.sweep.prompts = recipe.sweep.prompts;
+  Cell cell{id, cell_recipe(recipe, pair), context};
   cell.context.paths.dataset =
       context.paths.out / "datasets" / cat(recipe.dataset_name(), "-sweep") / id;
   cell.context.paths.run = context.paths.run / "sweep" / id;
