@@ -22,14 +22,13 @@ namespace {
 // shapes are not known here.
 void add_grid(const PlanInputs& in, StagePlan& sweep) {
   for (const GridPair& pair : grid_pairs(in.recipe.sweep)) {
-    const Recipe cell = cell_recipe(in.recipe, pair);
     const auto numbers = [&](const std::string& name) -> const ModelNumbers* {
       if (name == in.recipe.pair.source.name) return &in.source;
       return name == in.recipe.pair.target.name ? &in.target : nullptr;
     };
-    const ModelNumbers *source = numbers(cell.pair.source.name),
-                       *target = numbers(cell.pair.target.name);
+    const ModelNumbers *source = numbers(pair.source), *target = numbers(pair.target);
     if (source == nullptr || target == nullptr) continue;
+    const Recipe cell = cell_recipe(in.recipe, pair);
     PlanInputs part{cell, *source, *target, in.corpus, in.machine};
     if (cell.data.kind == "synthetic")
       part.corpus.samples = std::min(part.corpus.samples, cell.data.synthetic.documents);

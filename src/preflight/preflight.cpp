@@ -64,12 +64,12 @@ void find_misfits(Preflight& p) {
     if (stage.fits) continue;
     std::string line = cat(stage.name, " needs ", bytes_text(stage.memory), " of memory, ",
                            bytes_text(p.machine.memory), " are there; ");
-    const std::string weights = say_weights(p.recipe, inputs, stage);
     if (stage.largest_batch > 0) {
       line += cat("--set ", stage.batch_key, "=", stage.largest_batch, " fits");
     } else if (!stage.remedy.empty()) {
       line += stage.remedy;
     } else {
+      const std::string weights = say_weights(p.recipe, inputs, stage);
       line += cat("not even one item fits", weights.empty() ? "" : "; ", weights);
     }
     p.problems.push_back(line);

@@ -45,10 +45,11 @@ bool pwrite_all(int fd, const void* data, size_t size, off_t offset);
 // with.
 int step();
 
-// Operations so far.
 // Before a file is opened to go on writing it. Throws Error (kInput) when something else has its
 // name: a FIFO would be waited for, for ever.
 void must_be_regular(const std::filesystem::path& path);
+
+// Operations so far.
 int64_t count();
 // Replaces KVLINGUA_FAULT and restarts the count; empty: no fault. Throws Error (kUsage) for what
 // it does not know.
