@@ -10,6 +10,7 @@
 
 #include "eval/scoring.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/json.h"
 
@@ -20,9 +21,7 @@ namespace {
 constexpr size_t kLargestFile = size_t{256} << 20;
 
 std::string read_text(const std::filesystem::path& file) {
-  std::string text = read_text_file(file, kLargestFile);
-  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // a byte order mark
-  return text;
+  return std::string(without_bom(read_text_file(file, kLargestFile)));
 }
 
 [[noreturn]] void refuse(const std::string& where, const std::string& what, const std::string& got,

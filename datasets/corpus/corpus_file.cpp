@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -117,8 +118,8 @@ void RecordFile::scan(RecordLayout layout) {
     size_t from = 0;
     if (first) {
       refuse_other_kinds(path_, bytes.substr(0, 16));
-      if (bytes.substr(0, 3) == "\xef\xbb\xbf")
-        begin = static_cast<int64_t>(from = 3);  // a byte order mark
+      from = bytes.size() - without_bom(bytes).size();
+      begin = static_cast<int64_t>(from);
       const size_t start = bytes.find_first_not_of(" \t\r\n", from);
       array = layout == RecordLayout::kLinesOrArray && start != std::string_view::npos &&
               bytes[start] == '[';

@@ -117,7 +117,7 @@ class Passages : public Corpus {
 
 std::vector<std::pair<size_t, size_t>> cut_passages(std::string_view text, size_t limit) {
   std::vector<std::pair<size_t, size_t>> passages;
-  size_t begin = text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0;
+  size_t begin = text.size() - without_bom(text).size();
   while (true) {
     while (begin < text.size() && is_space(text[begin])) ++begin;
     if (begin >= text.size()) return passages;

@@ -1,12 +1,12 @@
 // CSV as benchmark files have it (benchmark.h): quoted fields, line breaks inside them.
 #include "eval/benchmarks/benchmark.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 
 namespace kvlingua {
 
 std::vector<std::vector<std::string>> parse_csv(std::string_view text, const std::string& where) {
-  if (text.starts_with("\xef\xbb\xbf"))
-    text.remove_prefix(3);  // a byte order mark, as Excel writes
+  text = without_bom(text);
   std::vector<std::vector<std::string>> rows;
   std::vector<std::string> row;
   std::string field;

@@ -261,10 +261,8 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
   read("generation_config.json",
        [&](const JsonView& config) { tokenizer.impl_->read_generation_config(config); });
   // A file of its own goes before the member of the config, as in transformers.
-  if (auto chat = read_file(directory / "chat_template.jinja")) {
-    if (chat->starts_with("\xef\xbb\xbf")) chat->erase(0, 3);  // a byte order mark
-    tokenizer.impl_->chat_template = std::move(*chat);
-  }
+  if (const auto chat = read_file(directory / "chat_template.jinja"))
+    tokenizer.impl_->chat_template = without_bom(*chat);
   return tokenizer;
 }
 

@@ -16,6 +16,7 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/bridge/cache_bridge.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
@@ -68,8 +69,8 @@ Asked asked_of(const CommandLine& command, const AskVerb& verb) {
 }
 
 // A file's text without a byte order mark, Windows' line ends and those at its end.
-std::string as_typed(std::string text) {
-  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+std::string as_typed(std::string_view file) {
+  std::string text(without_bom(file));
   for (size_t at = 0; (at = text.find("\r\n", at)) != std::string::npos;) text.erase(at, 1);
   while (text.ends_with('\n')) text.pop_back();
   return text;
@@ -77,7 +78,7 @@ std::string as_typed(std::string text) {
 
 // --context: "-" is stdin, the name of a file is the file, anything else is the text itself.
 std::string context_of_words(const std::string& words) {
-  if (words == "-") return as_typed({std::istreambuf_iterator<char>(std::cin), {}});
+  if (words == "-") return as_typed(std::string(std::istreambuf_iterator<char>(std::cin), {}));
   std::error_code ignored;
   if (fs::is_regular_file(words, ignored)) return as_typed(read_text_file(words));
   if (fs::is_directory(words, ignored)) {

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/bridge/open_model.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
@@ -17,9 +18,7 @@ int InspectVerb::run(const CommandLine& command) const {
   options.directory = locate_model({.name = options.name});
   options.prompts = prompt;
   if (!prompts.empty()) {
-    std::string text = read_text_file(prompts);
-    if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // a byte order mark
-    std::istringstream lines(text);
+    std::istringstream lines{std::string(without_bom(read_text_file(prompts)))};
     for (std::string line; std::getline(lines, line);) {
       if (line.ends_with('\r')) line.pop_back();
       if (!line.empty()) options.prompts.push_back(line);

@@ -31,6 +31,12 @@ inline size_t utf8_length(char first) {
   return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
+// Without a byte order mark at its beginning, as Windows' editors write.
+inline std::string_view without_bom(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+  return text;
+}
+
 // Without ASCII white space at its ends.
 std::string trimmed(std::string_view text);
 
