@@ -55,6 +55,17 @@ void each_score(State& s, F&& f) {
   f("rate", s.rate);
 }
 
+// The factor multiplies a float32 loss.
+LossScaleState loss_scale_of(const json& j) {
+  LossScaleState state;
+  read_field(j.at("factor"), state.factor);
+  if (!(state.factor > 0) || state.factor > std::numeric_limits<float>::max())
+    throw json::other_error::create(501, "no factor of a loss: " + j.dump().substr(0, 60), &j);
+  read_field(j.at("finite_steps"), state.finite_steps);
+  read_field(j.at("skipped"), state.skipped);
+  return state;
+}
+
 }  // namespace
 
 json TrainState::to_json() const {
@@ -71,7 +82,10 @@ json TrainState::to_json() const {
   j["results"] = nlohmann::json::array();
   for (const StageResult& result : results)
     j["results"].push_back(nlohmann::json(result.to_json()));
-  if (!loss_scale.is_null()) j["loss_scale"] = loss_scale;
+  if (loss_scale)
+    j["loss_scale"] = {{"factor", loss_scale->factor},
+                       {"finite_steps", loss_scale->finite_steps},
+                       {"skipped", loss_scale->skipped}};
   return j;
 }
 
@@ -96,7 +110,8 @@ TrainState TrainState::from_json(const nlohmann::json& j, const std::string& whe
     field = "stopped";
     if (j.contains(field) && !j.at(field).is_null())
       state.stopped = Stopped::from_json(j.at(field));
-    state.loss_scale = j.value("loss_scale", nlohmann::json(nullptr));
+    field = "loss_scale";
+    if (j.contains(field) && !j.at(field).is_null()) state.loss_scale = loss_scale_of(j.at(field));
   } catch (const nlohmann::json::exception& error) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = cat(where, ": ", field),

@@ -12,6 +12,12 @@
 
 namespace kvlingua {
 
+// Where gradients go through float16 (trainers/engine/loss_scale.h).
+struct LossScaleState {
+  double factor = 0;
+  int64_t finite_steps = 0, skipped = 0;
+};
+
 struct TrainState {
   std::string stage;            // its name (config/stages.h)
   bool stage_finished = false;  // nothing left to do in this stage
@@ -28,8 +34,8 @@ struct TrainState {
   int64_t validations_without_gain = 0;
   // Of the state before the first step, where the stage keeps the best state.
   std::optional<double> start_score, start_r2;
-  std::optional<double> rate;           // the peak learning rate that a range test has chosen
-  nlohmann::json loss_scale = nullptr;  // where gradients go through float16 (LossScale::state())
+  std::optional<double> rate;  // the peak learning rate that a range test has chosen
+  std::optional<LossScaleState> loss_scale;
   // Of a stage that diverged: its result is the best state.
   std::optional<Stopped> stopped;
 

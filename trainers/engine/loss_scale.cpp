@@ -24,14 +24,14 @@ bool LossScale::unscale(at::Tensor& gradient) {
   return finite;
 }
 
-nlohmann::json LossScale::state() const {
-  return {{"factor", factor()}, {"finite_steps", finite_.item<int64_t>()}, {"skipped", skipped_}};
+LossScaleState LossScale::state() const {
+  return {.factor = factor(), .finite_steps = finite_.item<int64_t>(), .skipped = skipped_};
 }
 
-void LossScale::restore(const nlohmann::json& state) {
-  factor_.fill_(state.at("factor").get<double>());
-  finite_.fill_(state.at("finite_steps").get<int64_t>());
-  skipped_ = state.at("skipped").get<int64_t>();
+void LossScale::restore(const LossScaleState& state) {
+  factor_.fill_(state.factor);
+  finite_.fill_(state.finite_steps);
+  skipped_ = state.skipped;
 }
 
 }  // namespace kvlingua

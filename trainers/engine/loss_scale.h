@@ -9,7 +9,8 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+
+#include "checkpoints/train_state.h"
 
 namespace kvlingua {
 
@@ -30,9 +31,9 @@ class LossScale {
   double factor() const { return factor_.item<double>(); }
   int64_t skipped() const { return skipped_; }
 
-  // Of a checkpoint: {factor, finite_steps, skipped}.
-  nlohmann::json state() const;
-  void restore(const nlohmann::json& state);
+  // Of a checkpoint.
+  LossScaleState state() const;
+  void restore(const LossScaleState& state);
 
  private:
   at::Tensor factor_;  // [1] float32

@@ -84,7 +84,7 @@ void Trainer::resume(const Checkpoint& from, const std::string& where) {
     refuse_non_finite({*best}, where, ExitCode::kCorrupt);
     best_ = best->second.to(projector_.device());
   }
-  if (scale_ && !from.state.loss_scale.is_null()) scale_->restore(from.state.loss_scale);
+  if (scale_ && from.state.loss_scale) scale_->restore(*from.state.loss_scale);
   objective_.restore(from.state.loader);
   from.rng.restore();
   last_saved_ = where;
@@ -188,7 +188,7 @@ void Trainer::find_rate(TrainState& state) {
   for (const auto& [name, tensor] : optimizer_.state()) moments[name] = tensor.clone();
   const nlohmann::json place = objective_.state();
   const RngState rng = RngState::capture();
-  const nlohmann::json factor = scale_ ? scale_->state() : nlohmann::json();
+  const auto factor = scale_ ? std::optional(scale_->state()) : std::nullopt;
   const double top = options_.optimizer.lr;
   double sum = 0, lowest = std::numeric_limits<double>::infinity(), best = top * kSpan;
   Meter nothing;
@@ -210,7 +210,7 @@ void Trainer::find_rate(TrainState& state) {
   optimizer_.set_weights(weights);
   optimizer_.load_state(moments, "range test");
   objective_.restore(place);
-  if (scale_) scale_->restore(factor);
+  if (factor) scale_->restore(*factor);
   rng.restore();
   state.rate = std::max(best / 3, top * kSpan);
   for (auto& observer : observers_)

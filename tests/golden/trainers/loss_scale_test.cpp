@@ -32,7 +32,7 @@ TEST(LossScale, FollowsTorchsGradScaler) {
     ASSERT_EQ(scale.unscale(gradient), !breaks) << step;
     if (kept == golden["kept"].end() || (*kept)["step"] != step) continue;
     EXPECT_EQ(scale.factor(), (*kept)["factor"].get<double>()) << step;
-    EXPECT_EQ(scale.state()["finite_steps"], (*kept)["finite_steps"]) << step;
+    EXPECT_EQ(scale.state().finite_steps, (*kept)["finite_steps"].get<int64_t>()) << step;
     EXPECT_EQ(scale.skipped(), (*kept)["skipped"].get<int64_t>()) << step;
     for (int64_t i = 0; !breaks && i < 3; ++i)
       EXPECT_EQ(gradient[i].item<float>(), (*kept)["gradient"][i].get<float>()) << step;

@@ -137,6 +137,13 @@ TEST(TrainState, RefusesWhatNoRunWrites) {
   expect_no_state("results", nullptr);
   expect_no_state("results", nlohmann::json::array({3}));
   expect_no_state("results", {{"stage", "ridge"}});
+  for (const nlohmann::json& scale :
+       {nlohmann::json{{"factor", -1}, {"finite_steps", 0}, {"skipped", 0}},
+        nlohmann::json{{"factor", 1e39}, {"finite_steps", 0}, {"skipped", 0}},
+        nlohmann::json{{"factor", nullptr}, {"finite_steps", 0}, {"skipped", 0}},
+        nlohmann::json{{"factor", 2}, {"finite_steps", -1}, {"skipped", 0}},
+        nlohmann::json{{"factor", 2}, {"skipped", 0}}, nlohmann::json(2)})
+    expect_no_state("loss_scale", scale);
   expect_no_state("stage", 3);
   expect_no_state("stage_finished", 1);
 }

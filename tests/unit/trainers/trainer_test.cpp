@@ -442,8 +442,8 @@ TEST(Trainer, AGradientTooSmallForFloat16IsLearntFromWhenItsLossIsScaled) {
   with.trainer().fit(with.state);
   EXPECT_GT((with.weights() - start).abs().max().item<double>(), 1e-4);
   // 65536 itself is beyond float16, half of it is not.
-  EXPECT_EQ(with.state.loss_scale["skipped"], 1);
-  EXPECT_EQ(with.state.loss_scale["finite_steps"], with.f.options.total_steps - 1);
+  EXPECT_EQ(with.state.loss_scale->skipped, 1);
+  EXPECT_EQ(with.state.loss_scale->finite_steps, with.f.options.total_steps - 1);
 }
 
 // Scaled by 65536 the gradient is beyond 65504: steps are left out until it is not, and the rest is
@@ -452,8 +452,8 @@ TEST(Trainer, AGradientBeyondFloat16IsLeftOutAndTheFactorHalved) {
   HalfRun run(0, 4, true);
   const at::Tensor start = run.weights();
   run.trainer().fit(run.state);
-  EXPECT_EQ(run.state.loss_scale["skipped"], 3);  // 65536, 32768 and 16384 times four
-  EXPECT_EQ(run.state.loss_scale["factor"], 8192);
+  EXPECT_EQ(run.state.loss_scale->skipped, 3);  // 65536, 32768 and 16384 times four
+  EXPECT_EQ(run.state.loss_scale->factor, 8192);
   EXPECT_TRUE(run.weights().isfinite().all().item<bool>());
   EXPECT_GT((run.weights() - start).abs().max().item<double>(), 1e-2);
   const auto steps = by_name(run.f.saved.back().optimizer).at("steps").item<int64_t>();
