@@ -104,6 +104,7 @@ void formula(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q, co
   if (v.defined()) v.copy_(take(v).transpose(1, 2));
 }
 
+#ifdef KVLINGUA_CUDA
 SplitQkv room_for(const at::Tensor& qkv, int64_t heads, int64_t kv_heads) {
   const int64_t dim = qkv.size(2) / (heads + 2 * kv_heads);
   const auto room = [&](int64_t h) {
@@ -112,7 +113,6 @@ SplitQkv room_for(const at::Tensor& qkv, int64_t heads, int64_t kv_heads) {
   return {room(heads), room(kv_heads), room(kv_heads)};
 }
 
-#ifdef KVLINGUA_CUDA
 struct SplitCall : torch::CustomClassHolder {
   QkvRope rope;
   int64_t heads = 0, kv_heads = 0;
