@@ -67,6 +67,15 @@ at::Tensor solve_one(const at::Tensor& c, const at::Tensor& p, double lambda,
   return at::mm(vectors, inverse * at::mm(vectors.t(), p));
 }
 
+// r^-power of every target, [E], with r = cov(yhat, y) / var(y) of W on rows with these moments. A channel
+// that is hardly predicted is not blown up.
+at::Tensor attenuation_gain(const at::Tensor& w, const at::Tensor& p, const at::Tensor& y,
+                            double power) {
+  constexpr double kLeast = 0.25;
+  const at::Tensor r = (w * p).sum(0) / y.clamp_min(1e-12);
+  return r.clamp(kLeast, 1).pow(-power);
+}
+
 // What a grid of lambdas gives on the held-out part: for each of `segments` equal runs of targets the
 // index of its best lambda, its weights [F, E] and its squared error, there and on its own rows.
 struct Choice {
@@ -265,7 +274,8 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
                 source_blocks = source.layers * source.kv_heads;
   const int64_t segments =
       std::max<int64_t>(1, plan.out_width() / target.width());  // target layers in one group
-  std::vector<at::Tensor> weights, biases, lambdas, errors, totals, fitted_errors, fitted_totals;
+  std::vector<at::Tensor> weights, biases, lambdas, gains, errors, totals, fitted_errors,
+      fitted_totals;
   for (int64_t g = 0; g < plan.groups(); ++g) {
     const int64_t column = g * plan.out_width();
     const int64_t part = column / target_channels;
@@ -304,6 +314,13 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
                          solve_one(full_c, full_p.index_select(1, columns), options.lambda[l], what,
                                    solution.notes));
     }
+    if (options.gain > 0) {
+      const at::Tensor gain =
+          judged ? attenuation_gain(chosen.weight, system.heldout_p, system.heldout_y, options.gain)
+                 : attenuation_gain(weight, system.p, system.y, options.gain);
+      weight *= gain;
+      gains.push_back(gain.view({segments, -1}).mean(1));
+    }
     weights.push_back(weight.to(at::kFloat));
     const at::Tensor offset =
         plan.contiguous() ? offset_x[problem] : offset_x[problem].index_select(0, index);
@@ -324,6 +341,7 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
     return at::cat(values).to(at::kCPU, at::kDouble).view({2, target.layers, -1});
   };
   solution.lambda = by_layer(lambdas).mean(-1);
+  if (options.gain > 0) solution.gain = by_layer(gains).mean(-1);
   solution.rows = all.count();
   solution.features = plan.in_width();
   if (judged) {

@@ -35,6 +35,7 @@ struct RidgeOptions {
   std::vector<double> lambda = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1};
   double holdout = 0.1;
   std::string precision = "float64";
+  double gain = 0;
 
   template <class V>
   void visit(V& v) {
@@ -93,6 +94,13 @@ struct RidgeOptions {
             {.help = "share of samples that choose lambda and layers", .min = 0, .max = 0.5});
     v.field("precision", precision,
             {.help = "type the system is solved in", .choices = {"float64", "float32"}});
+    v.field(
+        "gain", gain,
+        {.help = "scale every predicted channel about its mean by 1 / held-out R2 to this power: "
+                 "least squares predicts means, which are too short. 0: as it is; 0.5: as varied "
+                 "as the target; 1: unbiased",
+         .min = 0,
+         .max = 4});
     v.require(previous_tokens == 0 || (source_layers == 0 && layout == "full"), "previous_tokens",
               "needs source_layers 0 and layout full");
     v.require(budget == 0 || (source_layers == 0 && layout == "full"), "budget",

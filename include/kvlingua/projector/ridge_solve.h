@@ -6,6 +6,14 @@
 //   W = (C + lambda * trace(C) / F * I)^-1 P
 // solved by Cholesky for each lambda on the training sums and judged on the held-out sums. Each
 // target layer's keys and values choose their own lambda; the map itself is then solved on all data.
+//
+// A least-squares prediction is a conditional mean: where the target's channel lies d from its mean,
+// the prediction lies r d from it on average, r = cov(yhat, y) / var(y), which is R2 (regression
+// dilution). Errors of many tokens and layers cancel when the target attends to them, this
+// shortening does not. options.gain g scales each channel about its mean by r^-g, r taken on the
+// held-out rows (on the fitted ones where none are): g = 1/2 varies as the target does (inflated
+// regression), g = 1 is unbiased (the correction for attenuation). The squared error grows by it.
+//
 // Where Cholesky fails (a lambda far below the rounding of C) eigenvalues are clipped instead, and
 // a note says so.
 #pragma once
@@ -35,6 +43,7 @@ struct RidgeSolution {
   // fitted rows' own R2, and what the held-out one would be with twice the rows: of a linear map of
   // p features to n rows the error is e (1 - p/n) on its own rows and e (1 + p/n) on others.
   at::Tensor fitted_r2, doubled_r2;
+  at::Tensor gain;  // [2, target layers] float64: mean factor of its channels; undefined without
   // With a budget: the layers of a source row that are read, in the order they were chosen, and the
   // held-out R2 of all channels after each, of the maps that chose them.
   std::vector<int64_t> chosen;

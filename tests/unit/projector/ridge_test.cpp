@@ -188,6 +188,40 @@ TEST(Ridge, HeldOutSumsChooseLambdaAsRowsWould) {
   EXPECT_GT(chosen.lambda.min().item<double>(), 1e-6);
 }
 
+TEST(Ridge, GainUndoesWhatLeastSquaresShortens) {
+  const LinearPair pair({3, 2, 4}, {2, 2, 4}, 3, /*noise=*/0.8);
+  const auto [source, target] = pair.rows(16000, 1);
+  const auto about = [](const at::Tensor& x) { return x - x.mean(0); };
+  const at::Tensor truth = about(target.keys_NLHD);
+  for (const bool joint : {false, true}) {
+    RidgeSums sums(pair.source, pair.target, joint), heldout(pair.source, pair.target, joint);
+    sums.add(source.slice(0, 8000), target.slice(0, 8000));
+    heldout.add(source.slice(8000, 16000), target.slice(8000, 16000));
+    RidgeOptions options;
+    options.features = joint ? "both" : "same";
+    options.lambda = {1e-3, 1e-2};
+    const auto predicted = [&](double gain) {
+      options.gain = gain;
+      RidgeProjector ridge(pair.source, pair.target, options);
+      const RidgeSolution solution = solve_ridge(sums, &heldout, options);
+      EXPECT_EQ(solution.gain.defined(), gain > 0);
+      ridge.adopt(solution);
+      return ridge.translate_rows(source).keys_NLHD;
+    };
+    const at::Tensor plain = predicted(0), varied = predicted(0.5), unbiased = predicted(1);
+    const auto deviation = [&](const at::Tensor& x) { return x.std(0) / target.keys_NLHD.std(0); };
+    const auto slope = [&](const at::Tensor& x) {
+      return (about(x) * truth).sum(0) / truth.square().sum(0);
+    };
+    EXPECT_LT(slope(plain).max().item<double>(), 0.85);
+    EXPECT_LT((deviation(varied) - 1).abs().max().item<double>(), 0.03);
+    EXPECT_LT((slope(unbiased) - 1).abs().max().item<double>(), 0.03);
+    // The means stay, and so does the direction of every deviation.
+    EXPECT_LT((unbiased.mean(0) - target.keys_NLHD.mean(0)).abs().max().item<double>(), 0.02);
+    EXPECT_LT(difference(about(unbiased) / unbiased.std(0), about(plain) / plain.std(0)), 1e-4);
+  }
+}
+
 TEST(Ridge, CandidateLayersAreReadFromTheRightPlaces) {
   const LinearPair pair({6, 1, 4}, {2, 1, 4}, 3);
   const auto [source, target] = pair.rows(800, 1);
