@@ -386,6 +386,7 @@ void Generation::publish_if_complete() {
 }
 
 GenerateResult Generation::run() {
+  const ProfileRange range("generate");
   if (data_.online) {
     throw Error({.code = ExitCode::kUsage,
                  .where = "data.online",
