@@ -141,10 +141,11 @@ struct DataOptions {
     v.require(kind == "synthetic" || kind == "mix" || !files.empty(), "files",
               "must name at least one file unless kind is synthetic or mix");
     v.require((kind == "mix") == !mix.empty(), "mix", "belongs to kind mix, which needs it");
-    v.require(!online, "online",
-              "must be false: training reads stored pairs. Where all of them do not fit a disk, "
-              "generate and train in parts (projector.ridge.add_sums), or store less of each sample "
-              "(data.tokens_per_sample, data.storage_dtype)");
+    v.require(
+        !online, "online",
+        "must be false: training reads stored pairs. Where all of them do not fit a disk, "
+        "generate and train in parts (projector.ridge.add_sums), or store less of each sample "
+        "(data.tokens_per_sample, data.storage_dtype)");
     v.require(min_length <= max_length, "min_length", "must not be above max_length");
   }
 };
