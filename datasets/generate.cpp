@@ -104,9 +104,10 @@ void forget_missing(const fs::path& directory, PairManifest& manifest) {
 
 class Generation {
  public:
-  Generation(const Recipe& recipe, const RunContext& context)
+  Generation(const Recipe& recipe, const RunContext& context, int64_t writers)
       : recipe_(recipe),
         context_(context),
+        writers_(writers),
         data_(recipe.data),
         seed_(static_cast<uint64_t>(context.seed_or(recipe.data.seed))),
         directory_(context.paths.dataset),
@@ -140,6 +141,13 @@ class Generation {
   CausalLM load(const ModelFiles& files, ModelRecord& record);
   int64_t remaining_bytes() const;
   void publish_if_complete();
+  int64_t lanes() const {
+    constexpr int64_t kMost = 64;
+    const int64_t asked = writers_ > 0       ? std::min(writers_, kMost)
+                          : device_.is_cpu() ? 1
+                                             : std::min<int64_t>(4, cpu_count());
+    return std::clamp<int64_t>(static_cast<int64_t>(shards_.size()), 1, asked);
+  }
   int64_t max_samples() const {
     if (context_.limit == 0 || data_.max_samples == 0)
       return std::max(context_.limit, data_.max_samples);
@@ -148,6 +156,7 @@ class Generation {
 
   const Recipe& recipe_;
   const RunContext& context_;
+  int64_t writers_;
   DataOptions data_;
   uint64_t seed_;
   fs::path directory_;
@@ -337,7 +346,7 @@ void Generation::run_shards(GenerateResult& result) {
   save_pair_manifest(directory_, file, mine);
   if (alone) remove_rank_manifests(directory_);
 
-  PairWriter writer({.directory = directory_, .manifest_file = file}, mine);
+  PairWriter writer({.directory = directory_, .manifest_file = file, .lanes = lanes()}, mine);
   const PairJob job{*corpus_, *builder_, plan_, info_};
   int64_t tokens = 0;
   for (int64_t shard : shards_) {
@@ -386,12 +395,7 @@ void Generation::publish_if_complete() {
 }
 
 GenerateResult Generation::run() {
-  if (data_.online) {
-    throw Error({.code = ExitCode::kUsage,
-                 .where = "data.online",
-                 .what = "nothing is stored: trainers read the models directly",
-                 .remedy = "run kvlingua train, or set data.online: false"});
-  }
+  const ProfileRange range("generate");
   GenerateResult result;
   result.directory = directory_;
   make_plan();
@@ -452,8 +456,8 @@ nlohmann::ordered_json GenerateResult::to_json() const {
   return json;
 }
 
-GenerateResult generate(const Recipe& recipe, const RunContext& context) {
-  return Generation(recipe, context).run();
+GenerateResult generate(const Recipe& recipe, const RunContext& context, int64_t writers) {
+  return Generation(recipe, context, writers).run();
 }
 
 }  // namespace kvlingua

@@ -45,6 +45,8 @@ struct GenerateResult {
 // Writes under context.paths.dataset. Throws Error: kInput (corpus, models, another recipe's
 // folder), kDiskFull (before the work when it cannot fit, or when the disk fills up; published
 // shards stay), kTerminated and kInterrupted when asked to stop (published shards stay).
-GenerateResult generate(const Recipe& recipe, const RunContext& context);
+// `writers`: shards written at once; 0: one on a CPU, whose processors belong to prefill, four on a
+// GPU. The files are the same.
+GenerateResult generate(const Recipe& recipe, const RunContext& context, int64_t writers = 0);
 
 }  // namespace kvlingua

@@ -198,6 +198,7 @@ Json EvaluateResult::to_json() const {
 }
 
 EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
+  const ProfileRange range("evaluate");
   EvalOptions options = recipe.eval;
   if (context.seed) options.seeds = {*context.seed};
   const at::Device device = resolve_device(context.device, context.world.local_rank);

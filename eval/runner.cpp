@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "eval/injection.h"
 #include "kvlingua/base/error.h"
@@ -12,6 +13,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/profile_range.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -113,6 +115,7 @@ class BlockRun {
                  RunnerResult& result) {
     std::vector<Given> given;
     std::map<std::string, int64_t> counts;
+    auto phase = std::make_optional<ProfileRange>("give");
     for (const Job& job : jobs) {
       double began = StageMeter::now();
       given.push_back(job.condition->give(block_, job.item));
@@ -122,6 +125,7 @@ class BlockRun {
     }
     const bool likelihoods = options_.likelihoods && jobs.front().condition->chat_layout();
     const bool full_text = jobs.front().condition->name() == "full_text";
+    phase.emplace("read");
     double began = StageMeter::now();
     ReadRows read(block_.target(), given, options_.max_new_tokens);
     std::vector<Likelihood> gold, known;
@@ -137,6 +141,7 @@ class BlockRun {
       for (size_t k = 0; k < gold.size(); ++k)
         reference_[jobs[k].item] = std::move(gold[k].log_probs_TV);
     share("read", jobs, began, result);
+    phase.emplace("decode");
     const auto rows = read.answer(options_.max_new_tokens);
     share("decode", jobs, began, result);
     for (size_t k = 0; k < jobs.size(); ++k) {

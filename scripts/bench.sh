@@ -2,7 +2,7 @@
 # Benchmarks beside the peer, same work in the same run. Results belong into BENCHMARKS.md.
 #   scripts/bench.sh prefill|decode|load [--models smollm2,qwen3,qwen2] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
 #   scripts/bench.sh ridge|regression [--rows N] [--steps N] [--hidden N] [--rounds N]
-#   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
+#   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--writers N] [--shard-bytes N] [--repeat N]
 #   scripts/bench.sh evaluate [--model DIR] [--items N] [--tokens N] [--no-peer]
 #   scripts/bench.sh c2c-step [--preset nano|real] [--batch N] [--seq N] [--accum N] [--steps N] [--device cuda --dtype bfloat16]
 #   scripts/bench.sh peer RECIPE [--out DIR] [--top-k N] [--set a.b=c]     ridge beside aither-kvcache 2.4.1 on a generated pair set

@@ -51,7 +51,6 @@ PhaseUnits units(const PlanInputs& in) {
 
 double stored_tokens(const PlanInputs& in) {
   const DataOptions& data = in.recipe.data;
-  if (data.online) return 0;
   return d(in.corpus.samples) * (data.tokens_per_sample > 0
                                      ? std::min(d(data.tokens_per_sample), in.length())
                                      : in.length());

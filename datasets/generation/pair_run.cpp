@@ -136,8 +136,35 @@ std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch) {
   return records;
 }
 
-void PairRun::for_each_batch(int64_t shard, const Work& work) {
-  const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(shard)];
+std::vector<BatchTurn> batch_turns(const BatchPlan& plan, const std::vector<int64_t>& shards,
+                                   int64_t at_once) {
+  std::vector<BatchTurn> turns;
+  std::vector<BatchTurn> open;  // the next of each open shard
+  size_t begun = 0;
+  const auto first_of = [&](int64_t shard) {
+    return BatchTurn{shard, plan.shards[static_cast<size_t>(shard)].first_batch, true, false};
+  };
+  while (begun < shards.size() && static_cast<int64_t>(open.size()) < at_once)
+    open.push_back(first_of(shards[begun++]));
+  for (size_t i = 0; !open.empty(); i = open.empty() ? 0 : i % open.size()) {
+    BatchTurn& next = open[i];
+    next.last = next.batch + 1 == plan.shards[static_cast<size_t>(next.shard)].last_batch;
+    turns.push_back(next);
+    if (!next.last) {
+      ++next.batch;
+      next.first = false;
+      ++i;
+    } else if (begun < shards.size()) {
+      next = first_of(shards[begun++]);
+      ++i;
+    } else {
+      open.erase(open.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  return turns;
+}
+
+void PairRun::for_each_batch(const std::vector<BatchTurn>& turns, const Work& work) {
   const auto prepare = [this](int64_t batch) {
     return std::async(std::launch::async, [this, batch] {
       const double start = thread_cpu_seconds();
@@ -145,15 +172,16 @@ void PairRun::for_each_batch(int64_t shard, const Work& work) {
       return std::pair(std::move(records), thread_cpu_seconds() - start);
     });
   };
-  auto next = prepare(planned.first_batch);
-  for (int64_t batch = planned.first_batch; batch < planned.last_batch; ++batch) {
+  std::future<std::pair<std::vector<SampleRecord>, double>> next;
+  if (!turns.empty()) next = prepare(turns.front().batch);
+  for (size_t i = 0; i < turns.size(); ++i) {
     stop_if_asked();
     const double start = wall_seconds();
     auto [samples, seconds] = next.get();
     text_wait_seconds_ += wall_seconds() - start;
     text_cpu_seconds_ += seconds;
-    if (batch + 1 < planned.last_batch) next = prepare(batch + 1);
-    work(batch, samples);
+    if (i + 1 < turns.size()) next = prepare(turns[i + 1].batch);
+    work(turns[i], samples);
   }
 }
 
@@ -180,27 +208,29 @@ void PairRun::both(const CausalLM& source, const CausalLM& target,
   HostStaging source_staging(source.device()), target_staging(target.device());
   const auto source_prefix = job_.builder.source().prefix_length();
   const auto target_prefix = job_.builder.target().prefix_length();
-  for (int64_t shard : shards) {
-    const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(shard)];
-    writer.begin_shard(shard, {planned.source_rows, planned.target_rows});
-    for_each_batch(shard, [&](int64_t batch, std::vector<SampleRecord>& records) {
-      const auto samples = std::make_shared<std::vector<SampleRecord>>(std::move(records));
-      const bool measure = batch == planned.first_batch;
-      const StorageType storage = job_.info.storage;
-      auto from = std::make_shared<PendingRows>(timed_prefill(source, Side::kSource, *samples),
-                                                source_prefix, Side::kSource, storage, measure,
-                                                source_staging, samples);
-      auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples),
-                                              target_prefix, Side::kTarget, storage, measure,
-                                              target_staging, samples);
-      writer.append(from->bytes() + to->bytes(), [samples, from, to, measure](ShardWriter& out) {
-        const json source_error = from->write(out), target_error = to->write(out);
-        out.append_samples(*samples);
-        return measure ? json{{"source", source_error}, {"target", target_error}} : json();
+  const StorageType storage = job_.info.storage;
+  for_each_batch(
+      batch_turns(job_.plan, shards, writer.lanes()),
+      [&](const BatchTurn& turn, std::vector<SampleRecord>& records) {
+        const PlannedShard& planned = job_.plan.shards[static_cast<size_t>(turn.shard)];
+        if (turn.first) writer.begin_shard(turn.shard, {planned.source_rows, planned.target_rows});
+        const auto samples = std::make_shared<std::vector<SampleRecord>>(std::move(records));
+        const bool measure = turn.first;
+        auto from = std::make_shared<PendingRows>(timed_prefill(source, Side::kSource, *samples),
+                                                  source_prefix, Side::kSource, storage, measure,
+                                                  source_staging, samples);
+        auto to = std::make_shared<PendingRows>(timed_prefill(target, Side::kTarget, *samples),
+                                                target_prefix, Side::kTarget, storage, measure,
+                                                target_staging, samples);
+        writer.append(
+            turn.shard, from->bytes() + to->bytes(),
+            [samples, from, to, measure](ShardWriter& out) {
+              const json source_error = from->write(out), target_error = to->write(out);
+              out.append_samples(*samples);
+              return measure ? json{{"source", source_error}, {"target", target_error}} : json();
+            });
+        if (turn.last) writer.end_shard(turn.shard);
       });
-    });
-    writer.end_shard();
-  }
 }
 
 void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>& shards,
@@ -210,8 +240,8 @@ void PairRun::source_to_stage(const CausalLM& source, const std::vector<int64_t>
     if (stage.has(shard)) continue;
     stage.begin(shard);
     json quantisation;
-    for_each_batch(shard, [&](int64_t batch, std::vector<SampleRecord>& samples) {
-      const bool measure = batch == job_.plan.shards[static_cast<size_t>(shard)].first_batch;
+    for_each_batch(shard, [&](const BatchTurn& turn, std::vector<SampleRecord>& samples) {
+      const bool measure = turn.first;
       const PrefillResult result = timed_prefill(source, Side::kSource, samples);
       TakenRows taken =
           RowTaker(result, prefix, samples, Side::kSource, job_.info.storage).take_all(measure);
@@ -235,9 +265,9 @@ void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_
     stage.open(shard);
     const json source_error = stage.quantisation();
     writer.begin_shard(shard, {planned.source_rows, planned.target_rows});
-    for_each_batch(shard, [&](int64_t batch, std::vector<SampleRecord>& records) {
+    for_each_batch(shard, [&](const BatchTurn& turn, std::vector<SampleRecord>& records) {
       const auto samples = std::make_shared<std::vector<SampleRecord>>(std::move(records));
-      const bool measure = batch == planned.first_batch;
+      const bool measure = turn.first;
       int64_t rows = 0;
       for (const SampleRecord& s : *samples)
         rows += static_cast<int64_t>(s.source.row_token.size());
@@ -246,14 +276,15 @@ void PairRun::target_with_stage(const CausalLM& target, const std::vector<int64_
                                               prefix, Side::kTarget, job_.info.storage, measure,
                                               staging, samples);
       writer.append(
-          from.bytes() + to->bytes(), [samples, from, to, measure, source_error](ShardWriter& out) {
+          shard, from.bytes() + to->bytes(),
+          [samples, from, to, measure, source_error](ShardWriter& out) {
             out.append_rows(Side::kSource, {.rows = from}, *samples);
             const json target_error = to->write(out);
             out.append_samples(*samples);
             return measure ? json{{"source", source_error}, {"target", target_error}} : json();
           });
     });
-    writer.end_shard();
+    writer.end_shard(shard);
     writer.finish();  // the stage goes only when the shard stands
     stage.remove(shard);
   }

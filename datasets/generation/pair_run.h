@@ -26,10 +26,20 @@ struct PairJob {
   const PairSetInfo& info;
 };
 
+// A batch at its turn.
+struct BatchTurn {
+  int64_t shard = 0, batch = 0;
+  bool first = false, last = false;  // of its shard
+};
+// The batches of these shards, `at_once` shards open at a time: those take turns, and a shard that is
+// done makes room for the next.
+std::vector<BatchTurn> batch_turns(const BatchPlan& plan, const std::vector<int64_t>& shards,
+                                   int64_t at_once);
+
 // The samples of one planned batch, tokenised again from the corpus.
 std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch);
 
-// Runs shards one after the other. Stops with Error (kTerminated, kInterrupted) between batches
+// Runs shards, as many at once as the writer has lanes. Stops with Error (kTerminated, kInterrupted) between batches
 // when asked to.
 class PairRun {
  public:
@@ -50,9 +60,13 @@ class PairRun {
   int64_t tokens() const { return tokens_; }  // target tokens read
 
  private:
-  using Work = std::function<void(int64_t batch, std::vector<SampleRecord>& samples)>;
-  // Calls `work` for each batch of a shard; the next batch is tokenised meanwhile.
-  void for_each_batch(int64_t shard, const Work& work);
+  using Work = std::function<void(const BatchTurn& turn, std::vector<SampleRecord>& samples)>;
+  // Calls `work` for each batch in this order; the next batch is tokenised meanwhile.
+  void for_each_batch(const std::vector<BatchTurn>& turns, const Work& work);
+  // Of one shard alone.
+  void for_each_batch(int64_t shard, const Work& work) {
+    for_each_batch(batch_turns(job_.plan, {shard}, 1), work);
+  }
   PrefillResult timed_prefill(const CausalLM& model, Side side,
                               const std::vector<SampleRecord>& samples);
 

@@ -2,7 +2,7 @@
 
 #include <c10/util/ParallelGuard.h>
 
-#include <optional>
+#include <algorithm>
 #include <utility>
 
 #include "kvlingua/base/clock.h"
@@ -36,6 +36,7 @@ class Timed {
 struct PairWriter::OpenShard {
   AtomicFile file;
   ShardWriter writer;
+  ShardEntry entry;  // once it is closed
   nlohmann::json quantisation;
 
   OpenShard(const std::filesystem::path& path, int64_t index, const PairSetInfo& info,
@@ -44,116 +45,194 @@ struct PairWriter::OpenShard {
 };
 
 PairWriter::PairWriter(const PairWriterOptions& options, PairManifest manifest)
-    : options_(options), manifest_(std::move(manifest)), thread_([this] { run(); }) {}
+    : options_(options), manifest_(std::move(manifest)) {
+  options_.lanes = std::max<int64_t>(options_.lanes, 1);
+  for (int64_t i = 0; i < options_.lanes; ++i) lanes_.push_back(std::make_unique<Lane>());
+  for (auto& lane : lanes_) lane->thread = std::thread([this, &lane = *lane] { write(lane); });
+  for (int64_t i = 0; i < options_.lanes; ++i) publishers_.emplace_back([this] { publish_all(); });
+}
 
 PairWriter::~PairWriter() {
   {
     const std::lock_guard lock(mutex_);
-    closing_ = abandon_ = true;
+    closing_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  for (auto& lane : lanes_) lane->thread.join();
+  for (std::thread& publisher : publishers_) publisher.join();
+}
+
+// ---- the caller's side ----
+
+PairWriter::Lane& PairWriter::lane_of(int64_t index) {
+  for (auto& lane : lanes_)
+    if (lane->index == index) return *lane;
+  throw Error({.where = "pair writer",
+               .what = index < 0 ? "more shards are open than there are lanes"
+                                 : cat("shard ", index, " is not open")});
 }
 
 void PairWriter::begin_shard(int64_t index, const ShardSizes& expected) {
-  push({[this, index, expected] {
-    shard_ = std::make_unique<OpenShard>(options_.directory / shard_file_name(index), index,
-                                         manifest_.info, expected);
-  }});
+  Lane& lane = lane_of(-1);
+  lane.index = index;
+  push(lane, {[this, index, expected](Lane& mine) {
+         mine.shard = std::make_unique<OpenShard>(options_.directory / shard_file_name(index),
+                                                  index, manifest_.info, expected);
+       }});
 }
 
-void PairWriter::append(EncodedBatch batch) {
+void PairWriter::append(int64_t index, EncodedBatch batch) {
   const int64_t bytes = batch.source.bytes() + batch.target.bytes();
   auto shared =
       std::make_shared<EncodedBatch>(std::move(batch));  // std::function wants what can be copied
-  append(bytes, [shared](ShardWriter& shard) {
+  append(index, bytes, [shared](ShardWriter& shard) {
     shard.append(*shared);
     return shared->quantisation;
   });
 }
 
-void PairWriter::append(int64_t bytes, std::function<nlohmann::json(ShardWriter&)> write) {
-  push({[this, write = std::move(write)] {
-          const Timed timed(mutex_, times_.rows);
-          nlohmann::json quantisation = write(shard_->writer);
-          if (shard_->quantisation.is_null()) shard_->quantisation = std::move(quantisation);
-        },
-        bytes});
+void PairWriter::append(int64_t index, int64_t bytes,
+                        std::function<nlohmann::json(ShardWriter&)> write) {
+  push(lane_of(index), {[this, write = std::move(write)](Lane& mine) {
+                          const Timed timed(mutex_, times_.rows);
+                          nlohmann::json quantisation = write(mine.shard->writer);
+                          if (mine.shard->quantisation.is_null())
+                            mine.shard->quantisation = std::move(quantisation);
+                        },
+                        std::max<int64_t>(bytes, 1)});
 }
 
-void PairWriter::end_shard() {
-  push({[this] { publish(); }});
+void PairWriter::end_shard(int64_t index) {
+  Lane& lane = lane_of(index);
+  push(lane, {[this](Lane& mine) { hand_over(mine); }});
+  lane.index = -1;
 }
 
-void PairWriter::publish() {
-  const Timed timed(mutex_, times_.publish);
-  ShardEntry entry = shard_->writer.finish();
-  entry.sha256 = sha256_file(shard_->file.temporary_path());
-  entry.bytes = static_cast<int64_t>(std::filesystem::file_size(shard_->file.temporary_path()));
-  entry.quantisation = shard_->quantisation;
-  shard_->file.commit();
-  shard_.reset();
-  manifest_.shards.insert_or_assign(entry.index, entry);
-  save_pair_manifest(options_.directory, options_.manifest_file, manifest_);
-  const std::lock_guard lock(mutex_);
-  ++published_;
-  published_bytes_ += entry.bytes;
-}
-
-void PairWriter::push(Task task) {
-  std::unique_lock lock(mutex_);
+void PairWriter::wait_until(std::unique_lock<std::mutex>& lock,
+                            const std::function<bool()>& holds) {
   const double start = wall_seconds();
-  changed_.wait(lock, [&] {
-    return failure_ || queued_bytes_ == 0 || queued_bytes_ + task.bytes <= options_.queue_bytes;
-  });
+  changed_.wait(lock, [&] { return failure_ || holds(); });
   wait_seconds_ += wall_seconds() - start;
-  if (failure_) rethrow();
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+void PairWriter::push(Lane& lane, Task task) {
+  std::unique_lock lock(mutex_);
+  wait_until(lock, [&] {
+    return task.bytes == 0 || queued_batches_ < options_.lanes ||
+           queued_bytes_ + task.bytes <= options_.queue_bytes;
+  });
   queued_bytes_ += task.bytes;
-  queue_.push_back(std::move(task));
+  queued_batches_ += task.bytes > 0;
+  lane.queue.push_back(std::move(task));
   lock.unlock();
   changed_.notify_all();
 }
 
-void PairWriter::rethrow() { std::rethrow_exception(failure_); }
+bool PairWriter::idle() const {
+  return finished_.empty() && publishing_ == 0 &&
+         std::all_of(lanes_.begin(), lanes_.end(),
+                     [](const auto& lane) { return lane->queue.empty() && !lane->working; });
+}
 
 void PairWriter::finish() {
   std::unique_lock lock(mutex_);
-  const double start = wall_seconds();
-  changed_.wait(lock, [&] { return failure_ || (queue_.empty() && !working_); });
-  wait_seconds_ += wall_seconds() - start;
-  if (failure_) rethrow();
+  wait_until(lock, [&] { return idle(); });
 }
 
-void PairWriter::run() {
+// ---- the threads ----
+
+bool PairWriter::tried(const std::function<void()>& work) {
+  try {
+    work();
+    return true;
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+  }
+  return false;
+}
+
+void PairWriter::write(Lane& lane) {
   // The processors belong to prefill: what is encoded here uses this thread alone.
   const c10::ParallelGuard sequential(true);
   while (true) {
     Task task;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return closing_ || !queue_.empty(); });
-      if (abandon_ || queue_.empty()) break;
-      task = std::move(queue_.front());
-      queue_.pop_front();
-      working_ = true;
+      changed_.wait(lock, [&] { return closing_ || failure_ || !lane.queue.empty(); });
+      if (closing_ || failure_) break;
+      task = std::move(lane.queue.front());
+      lane.queue.pop_front();
+      lane.working = true;
     }
-    std::exception_ptr failure;
-    try {
-      task.work();
-    } catch (...) {
-      failure = std::current_exception();
-    }
+    tried([&] { task.work(lane); });
     task.work = {};  // frees the batch before its room is given away
     {
       const std::lock_guard lock(mutex_);
       queued_bytes_ -= task.bytes;
-      working_ = false;
-      if (failure) failure_ = failure;
+      queued_batches_ -= task.bytes > 0;
+      lane.working = false;
     }
     changed_.notify_all();
-    if (failure) break;
   }
-  shard_.reset();
+  lane.shard.reset();
+}
+
+// The lane is free for its next shard while this one is hashed; but no more of them wait than there
+// are threads to do it.
+void PairWriter::hand_over(Lane& lane) {
+  {
+    const Timed timed(mutex_, times_.publish);
+    lane.shard->entry = lane.shard->writer.finish();
+  }
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return closing_ || failure_ || static_cast<int64_t>(finished_.size()) < options_.lanes;
+  });
+  if (closing_ || failure_) return;
+  finished_.push_back(std::move(lane.shard));
+  lock.unlock();
+  changed_.notify_all();
+}
+
+void PairWriter::publish_all() {
+  while (true) {
+    std::unique_ptr<OpenShard> shard;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return closing_ || failure_ || !finished_.empty(); });
+      if (failure_ || finished_.empty())
+        return;  // what is written is published, even when giving up
+      shard = std::move(finished_.front());
+      finished_.pop_front();
+      ++publishing_;
+    }
+    tried([&] { publish(*shard); });
+    shard.reset();
+    {
+      const std::lock_guard lock(mutex_);
+      --publishing_;
+    }
+    changed_.notify_all();
+  }
+}
+
+void PairWriter::publish(OpenShard& shard) {
+  const Timed timed(mutex_, times_.publish);
+  ShardEntry& entry = shard.entry;
+  entry.sha256 = sha256_file(shard.file.temporary_path());
+  entry.bytes = static_cast<int64_t>(std::filesystem::file_size(shard.file.temporary_path()));
+  entry.quantisation = shard.quantisation;
+  shard.file.commit();
+  {
+    const std::lock_guard lock(manifest_mutex_);
+    manifest_.shards.insert_or_assign(entry.index, entry);
+    save_pair_manifest(options_.directory, options_.manifest_file, manifest_);
+  }
+  const std::lock_guard lock(mutex_);
+  ++published_;
+  published_bytes_ += entry.bytes;
 }
 
 double PairWriter::wait_seconds() const {

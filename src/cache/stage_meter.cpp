@@ -60,6 +60,7 @@ void StageMeter::Timer::stop() {
   if (meter_ == nullptr) return;
   meter_->add(phase_, units_, now() - begin_);
   meter_ = nullptr;
+  range_.end();
 }
 
 double StageMeter::seconds() const { return now() - begin_; }

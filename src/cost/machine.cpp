@@ -18,6 +18,11 @@ double product_rate(at::Device device, at::ScalarType dtype) {
          best_seconds(device, [&] { return at::matmul(a, a); });
 }
 
+at::ScalarType fastest_type(at::Device device) {
+  if (device.is_cpu()) return at::kFloat;
+  return device_facts(device).bfloat16 ? at::kBFloat16 : at::kHalf;
+}
+
 void set_memory(MachineNumbers& m, at::Device device) {
   m.cuda = device.is_cuda();
   if (m.cuda) {

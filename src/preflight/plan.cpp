@@ -51,10 +51,7 @@ Plan make_plan(const PlanInputs& in) {
   plan.dataset_tokens = stored_tokens(in);
   plan.dataset_bytes = plan.dataset_tokens * plan.bytes_per_token;
   plan.projector_parameters = static_cast<int64_t>(in.projector_parameters());
-  for (const auto& [name, cost] : costs_of(in.recipe)) {
-    if (name == "generate" && in.recipe.data.online) continue;
-    plan.stages.push_back(cost.plan(in));
-  }
+  for (const auto& [name, cost] : costs_of(in.recipe)) plan.stages.push_back(cost.plan(in));
   plan.stages.push_back(sweep_plan(in));
   add_grid(in, plan.stages.back());
   plan.stages.push_back(identity_plan(in));

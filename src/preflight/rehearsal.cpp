@@ -105,7 +105,6 @@ std::string why_not(const Preflight& p, const RunContext& context, bool work_fol
   if (!p.can_run()) return "it cannot run here";
   if (work_follows && p.plan.seconds < kWorthIt) return "the run itself is short";
   if (!context.world.alone()) return "several processes";
-  if (p.recipe.data.online) return "data.online";
   for (const auto& [name, cost] : costs_of(p.recipe))
     if (!cost.why_whole.empty()) return cost.why_whole;
   return {};

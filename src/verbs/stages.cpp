@@ -34,6 +34,20 @@ std::string verdict_text(const Report& report) {
   return text + report.verdict_line + "\n";
 }
 
+StageOutcome generate_by(const Recipe& recipe, const RunContext& context, int64_t writers) {
+  const GenerateResult result = kvlingua::generate(recipe, context, writers);
+  if (context.dry_run) return {dry_run_text(recipe, {}), result.to_json()};
+  return {
+      cat(result.directory.string(), ": ", result.samples, " samples, ", result.tokens, " tokens, ",
+          bytes_text(static_cast<double>(result.bytes)), " in ", result.shards, " shards\n"),
+      result.to_json()};
+}
+
+int say(const CommandLine& command, const StageOutcome& outcome) {
+  put_result(command, outcome.text, outcome.json);
+  return static_cast<int>(outcome.code);
+}
+
 int run_stage(const CommandLine& command, const Recipe& recipe, const RunContext& context,
               Stage stage) {
   const StageOutcome outcome = stage(recipe, context);
@@ -47,12 +61,7 @@ int run_stage(const CommandLine& command, const Recipe& recipe, const RunContext
 }  // namespace
 
 StageOutcome generate_stage(const Recipe& recipe, const RunContext& context) {
-  const GenerateResult result = kvlingua::generate(recipe, context);
-  if (context.dry_run) return {dry_run_text(recipe, {}), result.to_json()};
-  return {
-      cat(result.directory.string(), ": ", result.samples, " samples, ", result.tokens, " tokens, ",
-          bytes_text(static_cast<double>(result.bytes)), " in ", result.shards, " shards\n"),
-      result.to_json()};
+  return generate_by(recipe, context, 0);
 }
 
 // The same run by seeds one apart, in seeds/<seed> of the run's folder: what evaluate --confirm
@@ -102,7 +111,7 @@ int GenerateVerb::run(const CommandLine& command) const {
   RunContext context = context_of(command, recipe);
   options.apply(context);
   context.skip_bad = skip_bad;
-  return run_stage(command, recipe, context, generate_stage);
+  return say(command, generate_by(recipe, context, writers));
 }
 
 int TrainVerb::run(const CommandLine& command) const {

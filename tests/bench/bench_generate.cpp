@@ -2,7 +2,7 @@
 // memory against corpus size.
 //
 //   bench_generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
-//                  [--only speed|loader|memory] [--models DIR, where the random ones are kept]
+//                  [--writers N] [--shard-bytes N] [--only speed|loader|memory] [--models DIR, where the random ones are kept]
 // Without models: the shapes of the nano pair with random weights. Each number is the median of
 // several runs.
 #include <ATen/ATen.h>
@@ -43,6 +43,7 @@ using bench::now;
 struct Arguments {
   std::string source, target, child, only;  // only: speed, loader or memory
   int64_t documents = 600, batch_tokens = 4096, repeat = 3;
+  int64_t writers = 0, shard_bytes = 256 << 20;
 };
 
 // The nano pair's shapes (Qwen3-style source, Qwen2-style target) with random weights.
@@ -72,7 +73,7 @@ Recipe recipe_for(const Arguments& a, const std::filesystem::path& models, int64
   recipe.data.synthetic.documents = documents;
   recipe.data.batch_tokens = a.batch_tokens;
   recipe.data.max_length = 512;
-  recipe.data.shard_bytes = 256 << 20;
+  recipe.data.shard_bytes = a.shard_bytes;
   return recipe;
 }
 
@@ -141,7 +142,7 @@ void bench_speed(const Arguments& a, const Recipe& recipe, const std::filesystem
     std::filesystem::remove_all(out / "datasets");
     wake_memory(kWoken);
     const double start = now();
-    result = generate(recipe, testing::tiny_context(out));
+    result = generate(recipe, testing::tiny_context(out), a.writers);
     whole.push_back(now() - start);
     loop.push_back(measured_by_processor() ? result.cpu_seconds : result.seconds);
     ratio.push_back(alone.back() / loop.back());
@@ -265,6 +266,10 @@ int main(int argc, char** argv) {
       a.documents = std::atoll(value.c_str());
     else if (name == "--batch-tokens")
       a.batch_tokens = std::atoll(value.c_str());
+    else if (name == "--writers")
+      a.writers = std::atoll(value.c_str());
+    else if (name == "--shard-bytes")
+      a.shard_bytes = std::atoll(value.c_str());
     else if (name == "--repeat")
       a.repeat = std::atoll(value.c_str());
     else

@@ -44,13 +44,15 @@ class CrashLab {
     reference_ = hashes(out.path());
   }
 
-  // Three shards of a few samples: every step of a publication, and little else.
+  // Three shards of a few samples: every step of a publication, and little else. How many are written
+  // at once is in the environment, as the child has no other ears.
   static GenerateResult run_in(const std::filesystem::path& models,
                                const std::filesystem::path& out) {
     Recipe recipe = tiny_recipe(models, "  max_samples: 18\n");
     recipe.data.batch_tokens = 256;
     recipe.data.shard_bytes = 100000;
-    return generate(recipe, tiny_context(out));
+    const char* writers = std::getenv("KVLINGUA_CRASH_WRITERS");
+    return generate(recipe, tiny_context(out), writers == nullptr ? 0 : std::atoll(writers));
   }
   GenerateResult run(const std::filesystem::path& out) const { return run_in(models_.path(), out); }
   int64_t operations() const { return operations_; }

@@ -155,9 +155,9 @@ inline void make_pair_set(const std::filesystem::path& directory, const PairSetI
       std::vector<RawSample> batch;
       for (int64_t j = i; j < std::min(end, i + 4); ++j)
         batch.push_back(make_sample(j, info, seed));
-      writer.append(encode_batch(batch, info));
+      writer.append(shard, encode_batch(batch, info));
     }
-    writer.end_shard();
+    writer.end_shard(shard);
   }
   writer.finish();
 }

@@ -225,6 +225,7 @@ StagePlan C2cStage::plan(const MachineNumbers& machine) const {
   const CorpusNumbers corpus{conversations_,
                              static_cast<double>(tokens_) / static_cast<double>(conversations_)};
   StagePlan plan = c2c_cost().plan({recipe(), numbers(source_), numbers(target_), corpus, machine});
+  plan.products *= static_cast<double>(total_steps_) / static_cast<double>(plan.steps);
   plan.steps = total_steps_;
   return plan;
 }

@@ -23,6 +23,7 @@ void GradientStage::begin(TrainState& state, const StageStart& start) {
   options.log_every = run_.recipe().train.log_every;
   options.peers = run_.peers();
   options.meter = &run_.meter();
+  options.pace = run_.pace(name());
   if (start.resumed && state.total_steps != options.total_steps) {
     log_warning(cat(name(), ": planned for ", state.total_steps, " steps when it began, now for ",
                     options.total_steps));

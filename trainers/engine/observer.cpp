@@ -1,5 +1,6 @@
 #include "trainers/engine/observer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -22,6 +23,11 @@ std::string share(double value) {
   std::string text = number("%.3f", value);
   const size_t zero = text.find("0.");
   if (std::abs(value) < 1 && zero <= 1) text.erase(zero, 1);
+  return text;
+}
+
+std::string column(std::string text, size_t width) {
+  text.resize(std::max(width, text.size()), ' ');
   return text;
 }
 
@@ -76,6 +82,7 @@ class JsonLinesObserver : public Observer {
     nlohmann::ordered_json timing = {{"stage", r.stage}, {"step", r.step}};
     timing["ms_per_step"] = 1e3 * r.seconds / static_cast<double>(r.steps);
     timing["tokens_per_second"] = static_cast<double>(r.tokens) / r.seconds;
+    if (r.peak_share) timing["peak_share"] = *r.peak_share;
     timing["memory_bytes"] = r.memory_bytes;
     timing_.write(timing);
   }
@@ -95,8 +102,9 @@ class JsonLinesObserver : public Observer {
 }  // namespace
 
 std::string step_line(const StepReport& r) {
-  std::string line = "step " + std::to_string(r.step) + "/" + std::to_string(r.total_steps) +
-                     " | loss " + number("%.4f", r.loss);
+  const std::string total = std::to_string(r.total_steps), step = std::to_string(r.step);
+  std::string line = column(cat("step ", step, "/", total), 6 + 2 * total.size());
+  line += " | " + column("loss " + number("%.4f", r.loss), 12);
   std::string cosines, others;
   for (const auto& [name, value] : r.parts) {
     if (name == "key_cosine") {
@@ -110,8 +118,14 @@ std::string step_line(const StepReport& r) {
   }
   if (!cosines.empty()) line += " | cos" + cosines;
   line += others + " | lr " + number("%.1e", r.lr);
-  line += " | " + number("%.0f ms", 1e3 * r.seconds / static_cast<double>(r.steps));
-  line += " | " + count_text(static_cast<double>(r.tokens) / r.seconds) + " tok/s";
+  const double milliseconds = 1e3 * r.seconds / static_cast<double>(r.steps);
+  line += " | " + column(number("%.0f ms", milliseconds), 8);
+  const double rate = static_cast<double>(r.tokens) / r.seconds;
+  line += " | " + column(count_text(rate) + " tok/s", 12);
+  if (r.peak_share) {
+    const double percent = 100 * *r.peak_share;
+    line += " | " + column(number(percent < 10 ? "%.1f" : "%.0f", percent) + " % of peak", 13);
+  }
   line += " | " + bytes_text(static_cast<double>(r.memory_bytes));
   return line;
 }

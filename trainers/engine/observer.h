@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,10 +28,12 @@ struct StepReport {
   // Since the last report.
   int64_t tokens = 0, steps = 1;
   double seconds = 0;
-  uint64_t memory_bytes = 0;  // in use now
+  uint64_t memory_bytes = 0;         // in use now
+  std::optional<double> peak_share;  // of the products a second that the device can do (pace.h)
 };
 
-// "step 120/1929 | loss 1.8421 | cos K .871 V .802 | lr 9.3e-05 | 412 ms | 39.8k tok/s | 6.1 GiB"
+// In columns, which differ in width from stage to stage alone:
+// "step 120/1929  | loss 1.8421  | cos K .871 V .802 | lr 9.3e-05 | 412 ms   | 39.8k tok/s | 35 % of peak  | 6.1 GiB"
 std::string step_line(const StepReport& report);
 
 class Observer {

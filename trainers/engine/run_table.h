@@ -16,6 +16,7 @@ struct RunTable {
   std::vector<StagePlan> stages;
   std::vector<nlohmann::ordered_json> facts;  // of each stage, its own
   double product_rate = 0;                    // measured, float32 operations a second
+  double peak_rate = 0;                       // the same in the device's fastest type
 
   std::string text() const;
   nlohmann::ordered_json to_json() const;

@@ -24,6 +24,7 @@ class TensorBoardObserver : public Observer {
     for (const auto& [name, value] : r.parts) writer_->scalar(prefix + name, value, r.global_step);
     const double rate = static_cast<double>(r.tokens) / r.seconds;
     writer_->scalar("speed/tokens_per_second", rate, r.global_step);
+    if (r.peak_share) writer_->scalar("speed/peak_share", *r.peak_share, r.global_step);
   }
   void validation(const TrainState& state, const ValidationNumbers& numbers) override {
     const nlohmann::ordered_json all = numbers.to_json();

@@ -80,21 +80,29 @@ void TrainRun::refuse_other_stages() {
     if (find_stage(*it)->from == first->from) refuse(*make_stage(*it, *this));
 }
 
-RunTable TrainRun::table() const {
+RunTable TrainRun::make_table() const {
   MachineNumbers machine;
   set_memory(machine, device_);
   machine.flops = machine.flops_float32 = product_rate(device_, at::kFloat);
-  RunTable table{.product_rate = machine.flops_float32};
+  const at::ScalarType fastest = fastest_type(device_);
+  RunTable table{
+      .product_rate = machine.flops_float32,
+      .peak_rate = fastest == at::kFloat ? machine.flops_float32 : product_rate(device_, fastest)};
   const Stage& first = *stages_.front();
   const PairIdentity pair = first.pair();
   char rate[64];
   std::snprintf(rate, sizeof rate, ", %.0f GFLOP/s measured", table.product_rate / 1e9);
+  std::string rates = rate;
+  if (fastest != at::kFloat) {
+    std::snprintf(rate, sizeof rate, ", %.0f in %s", table.peak_rate / 1e9, c10::toString(fastest));
+    rates += rate;
+  }
   table.lines = {{"run", recipe_.run_name()},
                  {"source", recipe_.pair.source.name + ", " + pair.source.shape.describe()},
                  {"target", recipe_.pair.target.name + ", " + pair.target.shape.describe()},
                  {"projector", recipe_.projector.kind + ", " + recipe_.projector.dtype}};
   for (Stage::Line& line : first.data_lines()) table.lines.push_back(std::move(line));
-  table.lines.emplace_back("device", context_.device + rate);
+  table.lines.emplace_back("device", context_.device + rates);
   for (const auto& stage : stages_) {
     table.stages.push_back(stage->plan(machine));
     table.facts.push_back(stage->plan_facts());
@@ -117,7 +125,7 @@ Checkpoint TrainRun::checkpoint_of(const Projector& projector, const TrainState&
 
 TrainResult TrainRun::execute() {
   TrainResult result;
-  result.table = table();
+  result.table = table_ = make_table();
   result.dry_run = context_.dry_run;
   if (result.dry_run) return result;
   peers_ = Peers(context_);
@@ -137,6 +145,33 @@ TrainResult TrainRun::execute() {
   return result;
 }
 
+Pace TrainRun::pace(const std::string& stage) const {
+  const auto found = std::find_if(table_.stages.begin(), table_.stages.end(),
+                                  [&](const StagePlan& plan) { return plan.name == stage; });
+  if (found == table_.stages.end()) return {};
+  return {
+      .step_products = found->products / static_cast<double>(std::max<int64_t>(found->steps, 1)),
+      .peak_rate = table_.peak_rate * static_cast<double>(context_.world.size)};
+}
+
+nlohmann::ordered_json TrainRun::took(const std::string& stage) const {
+  nlohmann::ordered_json out = meter_->to_json();
+  const nlohmann::ordered_json& phases = out["phases"];
+  double steps = 0, seconds = 0;
+  for (const char* phase : {"first_step", "steps", "prepare", "gather", "solve"}) {
+    if (!phases.contains(phase)) continue;
+    seconds += phases[phase]["seconds"].get<double>();
+    const std::string_view name = phase;
+    if (name == "first_step" || name == "steps") steps += phases[phase]["units"].get<double>();
+    if (name == "gather") steps = 1;  // ridge has one: the pass and its solution
+  }
+  if (const Pace pace_here = pace(stage); pace_here.known() && steps > 0) {
+    out["peak_share"] = pace_here.share(steps, seconds);
+    out["peak_flops"] = pace_here.peak_rate;
+  }
+  return out;
+}
+
 void TrainRun::run(Stage& stage) {
   const std::string where = folder_.find(stage.name(), peers_);
   StageStart start;
@@ -153,6 +188,7 @@ void TrainRun::run(Stage& stage) {
     start = stage.start();
   }
   state.stage = stage.name();
+  const ProfileRange range("train " + stage.name());
   meter_.emplace(device_);
   stage.begin(state, start);
   while (stage.step(state)) continue;
@@ -161,7 +197,7 @@ void TrainRun::run(Stage& stage) {
   // The next stage reads what this one has written.
   folder_.wait();
   peers_.wait();
-  folder_.measured(meter_->to_json());
+  folder_.measured(took(stage.name()));
 }
 
 }  // namespace kvlingua

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kvlingua/cache/stage_meter.h"
+#include "trainers/engine/pace.h"
 #include "trainers/engine/pair_data.h"
 #include "trainers/engine/peers.h"
 #include "trainers/engine/run_folder.h"
@@ -33,7 +34,8 @@ class TrainRun {
   const Peers& peers() const { return peers_; }
   RunFolder& folder() { return folder_; }
   StageMeter& meter() { return *meter_; }
-  PairData& pairs();  // opened when first asked for
+  Pace pace(const std::string& stage) const;  // of a stage of this run's table
+  PairData& pairs();                          // opened when first asked for
   // The folder of the newest checkpoint of the stages before `stage`; empty: none.
   std::string earlier_stage(const std::string& stage) const;
   // The folder of the checkpoint that `stage` begins with: of the stage before, or train.start_from;
@@ -45,7 +47,9 @@ class TrainRun {
 
  private:
   std::vector<std::string> asked() const;  // names of the stages to run
-  RunTable table() const;
+  RunTable make_table() const;
+  // What the stage took, with its share of the device's peak.
+  nlohmann::ordered_json took(const std::string& stage) const;
   // Throws Error when a stage that is there, these or one that they begin with, was made from
   // something else.
   void refuse_other_stages();
@@ -58,6 +62,7 @@ class TrainRun {
   Peers peers_;
   RunFolder folder_;                 // opened by process 0 alone: it alone writes
   std::optional<StageMeter> meter_;  // of the stage that runs
+  RunTable table_;
   std::unique_ptr<PairData> pairs_;
   std::vector<std::unique_ptr<Stage>> stages_;  // each until it has run
 };

@@ -92,6 +92,7 @@ void Trainer::resume(const Checkpoint& from, const std::string& where) {
 
 template <class Work>
 void Trainer::metered(const char* phase, double units, const Work& work) {
+  const ProfileRange range(phase);
   const double begin = StageMeter::now();
   const Objective::Preparation before = objective_.prepared_so_far();
   work();
@@ -323,6 +324,8 @@ void Trainer::report(TrainState& state, Meter& meter) {
                .steps = meter.steps,
                .seconds = wall_seconds() - meter.since,
                .memory_bytes = current_rss_bytes()};
+  if (options_.pace.known())
+    r.peak_share = options_.pace.share(static_cast<double>(r.steps), r.seconds);
   for (const auto& [name, tensor] : meter.parts) r.parts.emplace_back(name, tensor.item<double>());
   if (state.step <= options_.log_every) state.first_loss = r.loss;
   state.last_loss = r.loss;

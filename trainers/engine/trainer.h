@@ -27,6 +27,7 @@
 #include "trainers/engine/objective.h"
 #include "trainers/engine/observer.h"
 #include "trainers/engine/optimizer_policy.h"
+#include "trainers/engine/pace.h"
 #include "trainers/engine/peers.h"
 
 namespace kvlingua {
@@ -53,6 +54,7 @@ struct TrainerOptions {
   Peers peers;              // who trains together; gradients are averaged over all
   OptimizerPolicy policy;
   StageMeter* meter = nullptr;  // told of steps, validations and checkpoints
+  Pace pace;                    // for the share of the device's peak in reports
 };
 
 class Trainer {

@@ -13,6 +13,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "kvlingua/cache/profile_range.h"
+
 namespace kvlingua {
 
 // Highest memory since reset_peak_memory(), or since the process began, in bytes.
@@ -33,11 +35,12 @@ class StageMeter {
   static double now();
 
   void add(const std::string& phase, double units, double seconds);
-  // Times what happens until the result goes out of scope, or until stop().
+  // Times what happens until the result goes out of scope, or until stop(); a profiler sees it under
+  // the phase's name.
   class Timer {
    public:
     Timer(StageMeter& meter, std::string phase, double units)
-        : meter_(&meter), phase_(std::move(phase)), units_(units) {}
+        : meter_(&meter), phase_(std::move(phase)), units_(units), range_(phase_) {}
     ~Timer() { stop(); }
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
@@ -51,6 +54,7 @@ class StageMeter {
     StageMeter* meter_;
     std::string phase_;
     double units_;
+    ProfileRange range_;
     double begin_ = now();
   };
   Timer time(const std::string& phase, double units = 1) { return {*this, phase, units}; }

@@ -123,7 +123,7 @@ struct DataOptions {
     v.field("shard_bytes", shard_bytes,
             {.help = "size of one HDF5 file", .min = 1 << 16, .max = 1e13, .bytes = true});
     v.field("sequential", sequential, {.help = "one model after the other, for small cards"});
-    v.field("online", online, {.help = "store nothing: trainers read the models directly"});
+    v.field("online", online, {.help = "must be false: nothing trains without stored pairs"});
     v.field("queries", queries, {.help = "also store the target's queries"});
     v.field("attention_outputs", attention_outputs,
             {.help = "also store the target's attention outputs"});
@@ -141,6 +141,11 @@ struct DataOptions {
     v.require(kind == "synthetic" || kind == "mix" || !files.empty(), "files",
               "must name at least one file unless kind is synthetic or mix");
     v.require((kind == "mix") == !mix.empty(), "mix", "belongs to kind mix, which needs it");
+    v.require(
+        !online, "online",
+        "must be false: training reads stored pairs. Where all of them do not fit a disk, "
+        "generate and train in parts (projector.ridge.add_sums), or store less of each sample "
+        "(data.tokens_per_sample, data.storage_dtype)");
     v.require(min_length <= max_length, "min_length", "must not be above max_length");
   }
 };

@@ -73,6 +73,9 @@ struct MachineNumbers {
 // Large matrix products a second, measured in a quarter of one at most (FLOP/s). The one place where
 // that is measured.
 double product_rate(at::Device device, at::ScalarType dtype);
+// The type in which the device is fastest, of those that models compute in there: float32 on the
+// CPU, a GPU's half type.
+at::ScalarType fastest_type(at::Device device);
 // Its memory, as a process has it before any model. Rates stay as they are.
 void set_memory(MachineNumbers& machine, at::Device device);
 

@@ -203,5 +203,15 @@ TEST(Recipe, WhatItExtendsIsNamedWhereItIsWrong) {
   EXPECT_NE(message("extends: none.inc").find("none.inc"), std::string::npos);
 }
 
+TEST(Recipe, TrainingWithoutStoredPairsIsRefusedWhenTheRecipeIsRead) {
+  const std::string said = error_of(std::string(kPair) + "data: {online: true}");
+  EXPECT_THAT(said, testing::HasSubstr("r.yaml:4:8: data.online must be false"));
+  EXPECT_THAT(said, testing::HasSubstr("projector.ridge.add_sums"));
+  EXPECT_THAT(
+      error_of(kPair, {"data.online=true"}),
+      testing::AllOf(testing::HasSubstr("data.online"), testing::HasSubstr("must be false")));
+  EXPECT_EQ(error_of(std::string(kPair) + "data: {online: false}"), "no error");
+}
+
 }  // namespace
 }  // namespace kvlingua

@@ -26,6 +26,16 @@ TEST(GenerateCrash, ABadDiskAtSomeOperations) {
     lab().bad_disk_at_every(19, fault);
 }
 
+// All three shards open at once: which operation is the n-th differs from run to run, what is left
+// and what comes of it does not.
+TEST(GenerateCrash, SeveralWriters) {
+  ::setenv("KVLINGUA_CRASH_WRITERS", "3", 1);
+  for (int k = 1; k <= 8; ++k) lab().kill_at(std::max<int64_t>(1, lab().operations() * k / 9));
+  for (const char* fault : {"enospc", "enospc-once", "eio"}) lab().bad_disk_at_every(29, fault);
+  lab().short_write_at_every(17);
+  ::unsetenv("KVLINGUA_CRASH_WRITERS");
+}
+
 TEST(GenerateCrash, AShortWriteAtSomeOperations) { lab().short_write_at_every(7); }
 
 }  // namespace

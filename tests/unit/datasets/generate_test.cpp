@@ -8,8 +8,10 @@
 
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <thread>
 
+#include "datasets/generation/pair_run.h"
 #include "datasets/generation/sample_builder.h"
 #include "datasets/pairs/pair_manifest.h"
 #include "datasets/pairs/pair_reader.h"
@@ -17,6 +19,8 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/file_ops.h"
+#include "kvlingua/io/sha256.h"
 #include "support/direct_prefill.h"
 #include "support/free_port.h"
 #include "support/temp_dir.h"
@@ -215,6 +219,83 @@ TEST(Generate, SequentialAndRanksMakeTheSameShards) {
   EXPECT_GT(last.resumed_samples, 0);
   EXPECT_EQ(hashes(ranks.path()), hashes(plain.path()));
   EXPECT_FALSE(std::filesystem::exists(ranks / "datasets/tiny" / rank_manifest_name(0)));
+}
+
+// Every file of the set, the manifest too: how many shards are written at once is not to be seen.
+TEST(Generate, AnyNumberOfWritersMakesTheSameFiles) {
+  const auto files = [](const std::filesystem::path& out) {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : std::filesystem::directory_iterator(out / "datasets/tiny")) {
+      if (entry.path().filename().string().starts_with(".lock")) continue;
+      all[entry.path().filename().string()] = sha256_file(entry.path());
+    }
+    return all;
+  };
+  const TempDir single;
+  generate(tiny_recipe(models()), tiny_context(single.path()));
+  const auto expected = files(single.path());
+  ASSERT_GT(expected.size(), 4U);  // shards and the manifest
+  for (const int64_t writers : {2, 3, 16}) {
+    const TempDir several;
+    generate(tiny_recipe(models()), tiny_context(several.path()), writers);
+    EXPECT_EQ(files(several.path()), expected) << writers;
+  }
+}
+
+// Of several writers one fails, and then all stop: one error, of the first, and nothing half done.
+TEST(Generate, AFullDiskUnderSeveralWritersIsOneError) {
+  const TempDir out;
+  const auto run = [&] { generate(tiny_recipe(models()), tiny_context(out.path()), 4); };
+  file_ops::set_fault("");
+  run();
+  const auto expected = hashes(out.path());
+  const int64_t operations = file_ops::count();
+  for (const int64_t at : {operations / 3, operations / 2, operations * 3 / 4}) {
+    std::filesystem::remove_all(out / "datasets");
+    file_ops::set_fault(cat("enospc@", at));
+    const Error error = caught(run);
+    file_ops::set_fault("");
+    EXPECT_EQ(error.code(), ExitCode::kDiskFull) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("No space left on device"));
+    for (const auto& entry : std::filesystem::directory_iterator(out / "datasets/tiny"))
+      EXPECT_EQ(entry.path().string().find(".tmp-"), std::string::npos) << entry.path();
+    if (load_pair_manifest(out / "datasets/tiny")) {
+      EXPECT_TRUE(verify_pairs(out / "datasets/tiny").clean()) << at;
+    }
+    run();
+    EXPECT_EQ(hashes(out.path()), expected) << at;
+  }
+}
+
+TEST(Generate, OpenShardsTakeTurns) {
+  BatchPlan plan;
+  int64_t batch = 0;
+  for (const int64_t batches : {3, 1, 2, 4, 2}) {
+    plan.shards.push_back({.first_batch = batch, .last_batch = batch + batches});
+    batch += batches;
+  }
+  for (const int64_t at_once : {1, 2, 3, 9}) {
+    std::map<int64_t, int64_t> open;  // shard: its next batch
+    std::vector<int64_t> seen;
+    size_t most = 0;
+    for (const BatchTurn& turn : batch_turns(plan, {0, 1, 2, 3, 4}, at_once)) {
+      const PlannedShard& shard = plan.shards[static_cast<size_t>(turn.shard)];
+      EXPECT_EQ(turn.first, open.count(turn.shard) == 0);
+      if (turn.first) open[turn.shard] = shard.first_batch;
+      EXPECT_EQ(turn.batch, open[turn.shard]++);
+      most = std::max(most, open.size());
+      EXPECT_EQ(turn.last, open[turn.shard] == shard.last_batch);
+      if (turn.last) open.erase(turn.shard);
+      seen.push_back(turn.batch);
+    }
+    // The shard of one batch is closed in its first turn, before the last ones are opened.
+    EXPECT_EQ(most, static_cast<size_t>(std::min<int64_t>(at_once, 4)));
+    EXPECT_TRUE(open.empty());
+    std::sort(seen.begin(), seen.end());
+    ASSERT_EQ(seen.size(), static_cast<size_t>(batch));
+    for (int64_t i = 0; i < batch; ++i) EXPECT_EQ(seen[static_cast<size_t>(i)], i);
+  }
+  EXPECT_TRUE(batch_turns(plan, {}, 3).empty());
 }
 
 // Both ranks are told to begin anew: what was there goes once, and neither loses what the other has

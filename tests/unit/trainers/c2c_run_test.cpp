@@ -102,10 +102,12 @@ TEST_F(C2cStage, LearnsAndSaysSo) {
   EXPECT_EQ(load_projector(context("learns").paths.run).projector->kind(), "c2c");
   EXPECT_EQ(stage.took["phases"]["steps"]["units"], 20);  // beside the first
   EXPECT_GT(stage.took["peak_memory_bytes"].get<double>(), 0);
+  EXPECT_GT(stage.took["peak_share"].get<double>(), 0);
+  EXPECT_GT(stage.took["peak_flops"].get<double>(), 1e8);
   // Again: nothing left to do.
   auto first = nlohmann::json::parse(result.to_json().dump());
-  for (const char* measured :
-       {"total_seconds", "start_memory_bytes", "peak_memory_bytes", "phases"})
+  for (const char* measured : {"total_seconds", "start_memory_bytes", "peak_memory_bytes", "phases",
+                               "peak_share", "peak_flops"})
     first["stages"][0].erase(measured);
   EXPECT_EQ(nlohmann::json::parse(train(recipe(), context("learns")).to_json().dump()), first);
 }
