@@ -131,7 +131,8 @@ def over_seeds(samples, value, seed, resamples):
     s, by_seed = samples[0], [(one.x - one.f).mean() for one in samples]
     s.x, gap = sum(one.x for one in samples) / len(samples), (s.y - s.f).mean()
     ours, low, high = widest(s, value, seed, resamples)
-    if value is difference or gap <= 0: return ours, low, high
+    if value is difference: return ours, low, high
+    if not math.isfinite(high - low): return (ours if gap > 0 else 0), 0, 1  # nothing is known
     half = 0
     if (seeds := len(samples)) > 1:
         error = np.std(by_seed, ddof=1) / gap / math.sqrt(seeds)

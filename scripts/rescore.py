@@ -16,7 +16,8 @@ agreed, wrong = [], []
 
 def compare(where, theirs, keys, ours):
     for key, one in zip(keys, ours):
-        other, exact = theirs[key], isinstance(one, (str, bool)) or None in (one, theirs[key])
+        other, one = theirs[key], None if one in (float("inf"), -float("inf")) else one
+        exact = isinstance(one, (str, bool)) or None in (one, other)
         same = one == other if exact else abs(one - other) <= 1e-7 * max(1, abs(one))
         (agreed if same else wrong).append(f"{where}.{key}: {one} here, {other} in the report")
 
@@ -64,7 +65,7 @@ def read_and_said(a): return a["read"], a["text"], a["scored"]
 def distinct(answers, key=read_and_said):  # the first of each
     return list({key(a): a for a in reversed(answers)}.values())[::-1]
 def sample(items, rule, *conditions):  # what they gave for these items: judged, held against, floor
-    given = ([bool(find(name, a)) and rule(find(name, a)) for a in items] for name in conditions)
+    given = ([bool(found := find(name, a)) and rule(found) for a in items] for name in conditions)
     return clustered.Sample(items, LEVEL, *given)
 def widest(s, value): return clustered.widest(s, value, SEED, JUDGING["resamples"])
 
@@ -87,8 +88,7 @@ def compare_cell(where, condition, theirs, answers):
 def compare_pairs(where, theirs, answers, upper, lower, interval):
     pairs = [a for a in distinct(answers) if find(lower, a)]
     if theirs is None or not pairs: return []
-    s = sample(pairs, is_exact, upper, lower)
-    p = clustered.sign_flips(s, SEED)
+    p = clustered.sign_flips(s := sample(pairs, is_exact, upper, lower), SEED)
     compare(where, theirs, ("difference", "low", "high", "p"), (*interval(s), p))
     return [(where, theirs, p)]
 
@@ -108,9 +108,9 @@ def compare_criterion(name, theirs):
     for control, one in theirs["controls"].items() if shared else ():
         ours = widest(sample(items, rule, control, *ways), value)
         compare(f"{name}.{control}", one, ("statistic", "low", "high"), ours)
-        compare(f"{name}.{control}", one, ("below",), (bool(one["high"] < gate),))
-    seeds = [gated] + ([] if name == "fused_gain" else JUDGING["replicas"])
-    samples = [sample(items, rule, one, *ways) for one in seeds]
+        compare(f"{name}.{control}", one, ("below",), (bool(ours[2] < gate),))
+    replicas = [] if name == "fused_gain" else JUDGING["replicas"]
+    samples = [sample(items, rule, one, *ways) for one in (gated, *replicas)]
     ours, low, high = clustered.over_seeds(samples, value, SEED, JUDGING["resamples"])
     compare(name, theirs, ("statistic", "low", "high"), (ours, low, high))
     met, missed = low > gate or low == gate and shared, high < gate or high == gate and not shared
