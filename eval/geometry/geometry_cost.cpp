@@ -19,7 +19,7 @@ double d(size_t value) { return static_cast<double>(value); }
 
 constexpr double kBytesAToken = 4, kTemplate = 20;
 // Of statistics in this program, on one processor: seconds a drawn value, and a number of a forest.
-constexpr double kDraw = 12e-9, kTree = 4e-8;
+constexpr double kDraw = 25e-9, kTree = 4e-8;
 
 struct Reading {
   double prompts = 0, tokens = 0;  // of each
@@ -33,7 +33,8 @@ double reading_memory(const ModelNumbers& m, const Reading& r, double batch) {
          m.activation_bytes(batch * r.tokens) + 2 * batch * d(m.vocab) * 4;
 }
 
-double reading_seconds(const PlanInputs& in, const ModelNumbers& m, const Reading& r) {
+double reading_seconds(const PlanInputs& in, const ModelNumbers& m, const Reading& r,
+                       double slower) {
   const MachineNumbers& machine = in.machine;
   const double batches = std::ceil(r.prompts / d(r.batch)), kept = r.tokens + d(r.new_tokens);
   const double prefill =
@@ -46,7 +47,7 @@ double reading_seconds(const PlanInputs& in, const ModelNumbers& m, const Readin
   const double width = d(m.head_dim),
                grams = r.prompts * 2 * d(m.layers) *
                        (2 * d(m.kv_heads) * kept * width * width + 10 * std::pow(width, 3));
-  return prefill + batches * d(r.new_tokens) * step + grams / machine.flops_float64;
+  return slower * (prefill + batches * d(r.new_tokens) * step) + grams / machine.flops_float64;
 }
 
 // Weights alone on the device, and what reading takes beside them.
@@ -133,6 +134,18 @@ PersonaTexts persona_texts(const IdentityOptions& options) {
   return out;
 }
 
+// Every text with every question and every persona's name behind it, with the text and without:
+// full_text, and through the projector translated, noise and the topics'.
+double recognition_seconds(const PlanInputs& in, const PersonaTexts& texts, double slower) {
+  const IdentityOptions& o = in.recipe.identity;
+  if (!o.recognition) return 0;
+  Reading asked = texts.reading;
+  asked.prompts *= d(texts.design.recognition.size()) / std::max(1.0, d(texts.design.prompts())) *
+                   2 * (o.transfer ? 3 * texts.persona_share + 1 : texts.persona_share);
+  asked.new_tokens = 1 + static_cast<int64_t>(texts.design.personas.size());
+  return reading_seconds(in, in.target, asked, slower);
+}
+
 // Ridge over folds for every permutation, penalty and layer; forests and linear classifiers beside.
 double classification_seconds(const PlanInputs& in, const PersonaTexts& texts) {
   const IdentityOptions& o = in.recipe.identity;
@@ -151,7 +164,7 @@ double classification_seconds(const PlanInputs& in, const PersonaTexts& texts) {
 
 }  // namespace
 
-StagePlan sweep_plan(const PlanInputs& in) {
+StagePlan sweep_plan(const PlanInputs& in, double slower) {
   StagePlan plan{.name = "sweep", .batch_key = "sweep.batch_size", .fits = true};
   const SweepOptions& options = in.recipe.sweep;
   if (!options.modes) return plan;
@@ -159,27 +172,30 @@ StagePlan sweep_plan(const PlanInputs& in) {
   for (const ModelNumbers& model : swept(in)) {
     take_memory(plan, in, model, reading);
     // 27 comparisons raw and without length, summaries of every category.
-    plan.seconds +=
-        reading_seconds(in, model, reading) + (27 * 2 + 13 * 4) * d(options.bootstrap) * 30 * kDraw;
+    plan.seconds += reading_seconds(in, model, reading, slower) +
+                    (27 * 2 + 13 * 4) * d(options.bootstrap) * 30 * kDraw;
   }
   plan.disk = 16 << 20;
   return plan;
 }
 
-StagePlan identity_plan(const PlanInputs& in) {
+StagePlan identity_plan(const PlanInputs& in, double slower) {
   StagePlan plan{.name = "identity", .batch_key = "identity.batch_size", .fits = true};
   const IdentityOptions& options = in.recipe.identity;
   const PersonaTexts texts = persona_texts(options);
   take_memory(plan, in, in.target, texts.reading);
-  plan.seconds = reading_seconds(in, in.target, texts.reading) + classification_seconds(in, texts);
+  plan.seconds = reading_seconds(in, in.target, texts.reading, slower) +
+                 classification_seconds(in, texts) + recognition_seconds(in, texts, slower);
   if (options.transfer) {
     // Both models read every text; the target writes under five conditions.
     Reading written = texts.reading;
     plan.seconds += reading_seconds(
         in, in.source,
-        {.prompts = written.prompts, .tokens = written.tokens, .batch = written.batch});
+        {.prompts = written.prompts, .tokens = written.tokens, .batch = written.batch}, slower);
     written.prompts *= 5 * texts.persona_share;
-    plan.seconds += reading_seconds(in, in.target, written);
+    plan.seconds +=
+        reading_seconds(in, in.target, written, slower) +
+        written.prompts * written.tokens * 2 * in.projector_parameters() / in.machine.flops_float32;
     const double both = resident_weights(in, false) + in.projector_parameters() * 4;
     const double bytes = in.machine.base_memory + both +
                          reading_memory(in.target, written, d(written.batch)) +

@@ -18,9 +18,9 @@ std::vector<std::pair<std::string, StageCost>> costs_of(const Recipe& recipe) {
 
 namespace {
 
-// Cells are whole runs, one after the other, of the pair's models either way round; of others the
-// shapes are not known here.
-void add_grid(const PlanInputs& in, StagePlan& sweep) {
+// A cell is a whole run, of the pair's models either way round; of others the shapes are not known
+// here, and nothing is called.
+void for_each_cell(const PlanInputs& in, const std::function<void(const PlanInputs&)>& call) {
   for (const GridPair& pair : grid_pairs(in.recipe.sweep)) {
     const auto numbers = [&](const std::string& name) -> const ModelNumbers* {
       if (name == in.recipe.pair.source.name) return &in.source;
@@ -32,18 +32,31 @@ void add_grid(const PlanInputs& in, StagePlan& sweep) {
     PlanInputs part{cell, *source, *target, in.corpus, in.machine};
     if (cell.data.kind == "synthetic")
       part.corpus.samples = std::min(part.corpus.samples, cell.data.synthetic.documents);
-    for (const auto& [name, cost] : costs_of(cell)) {
-      const StagePlan stage = cost.plan(part);
-      sweep.seconds += stage.seconds;
+    call(part);
+  }
+}
+
+// Cells one after the other.
+void add_grid(const PlanInputs& in, const StageSeconds& seconds, StagePlan& sweep) {
+  for_each_cell(in, [&](const PlanInputs& cell) {
+    for (const auto& [name, cost] : costs_of(cell.recipe)) {
+      const StagePlan stage = cost.plan(cell);
+      sweep.seconds += seconds ? seconds(name, cost, cell) : stage.seconds;
       sweep.disk += stage.disk;
       if (stage.memory <= sweep.memory) continue;
       sweep.batch_key.clear();  // smaller batches of prompts do not help
       set_memory(sweep, stage.memory, in.machine);
     }
-  }
+  });
 }
 
 }  // namespace
+
+StagePlan whole_sweep_plan(const PlanInputs& in, double slower, const StageSeconds& seconds) {
+  StagePlan sweep = sweep_plan(in, slower);
+  add_grid(in, seconds, sweep);
+  return sweep;
+}
 
 Plan make_plan(const PlanInputs& in) {
   Plan plan;
@@ -52,8 +65,7 @@ Plan make_plan(const PlanInputs& in) {
   plan.dataset_bytes = plan.dataset_tokens * plan.bytes_per_token;
   plan.projector_parameters = static_cast<int64_t>(in.projector_parameters());
   for (const auto& [name, cost] : costs_of(in.recipe)) plan.stages.push_back(cost.plan(in));
-  plan.stages.push_back(sweep_plan(in));
-  add_grid(in, plan.stages.back());
+  plan.stages.push_back(whole_sweep_plan(in));
   plan.stages.push_back(identity_plan(in));
   total_up(plan, in.machine);
   return plan;

@@ -72,6 +72,77 @@ void print_rows(std::ostream& row, const StagePlan& stage) {
   row << (each < kFewRows ? "; add documents, or lower projector.ridge.budget\n" : "\n");
 }
 
+std::ostream& row(std::ostream& out, std::string_view name) {
+  return out << std::left << std::setw(12) << name;
+}
+
+void print_machine(std::ostream& out, const Preflight& p) {
+  row(out, "recipe") << p.recipe.name << "  (" << p.recipe.file.string() << ")\n";
+  row(out, "device")
+      << (p.card ? "not here" : p.device.str()) << "  " << p.facts.name << ", "
+      << bytes_text(static_cast<double>(p.facts.memory))
+      << (p.device.is_cuda() ? "" : " available, " + std::to_string(p.facts.threads) + " threads")
+      << (p.facts.capability.empty() ? "" : ", compute capability " + p.facts.capability)
+      << ", bfloat16 " << (p.facts.bfloat16 ? "native" : "not native") << "\n";
+  row(out, "") << count_text(p.machine.flops / 1e9) << " GFLOP/s "
+               << (p.card ? "(half of what is published), " : "measured, ")
+               << bytes_text(p.machine.bandwidth) << "/s\n";
+  row(out, "software") << "libtorch " << TORCH_VERSION
+                       << (p.facts.cuda_runtime.empty() ? ", no CUDA"
+                                                        : ", CUDA " + p.facts.cuda_runtime)
+                       << (p.facts.driver.empty() ? ", no NVIDIA driver"
+                                                  : ", driver " + p.facts.driver)
+                       << "\n";
+}
+
+void print_models(std::ostream& out, const Preflight& p) {
+  for (const auto& [role, model] :
+       {std::pair("source", &p.source), std::pair("target", &p.target)}) {
+    row(out, role) << model->name << (model->present ? "" : "  NOT HERE")
+                   << (model->known ? "  " + shape_text(model->config) : "") << "\n";
+  }
+  if (p.source.known && p.target.known) {
+    const PlanInputs in = p.inputs();
+    row(out, "weights") << "source: " << weights_text(p.source.config, in.source.compute_bytes)
+                        << "\n";
+    row(out, "") << "target: " << weights_text(p.target.config, in.target.compute_bytes) << "\n";
+  }
+  row(out, "disk") << (p.card ? ""
+                              : cat(bytes_text(p.machine.disk_free), " free in ", p.out.string(),
+                                    ", "))
+                   << bytes_text(p.plan.disk) << " needed\n";
+}
+
+void print_sizes(std::ostream& out, const Preflight& p) {
+  row(out, "pairs") << count_text(static_cast<double>(p.corpus.samples)) << " samples, "
+                    << count_text(p.plan.dataset_tokens) << " tokens, "
+                    << count_text(p.plan.bytes_per_token) << " bytes a token, "
+                    << bytes_text(p.plan.dataset_bytes) << "\n";
+  row(out, "projector") << p.recipe.projector.kind << ", "
+                        << count_text(static_cast<double>(p.plan.projector_parameters))
+                        << " parameters\n";
+  for (const StagePlan& stage : p.plan.stages)
+    if (stage.rows_per_feature > 0) print_rows(row(out, stage.name), stage);
+}
+
+void print_stages(std::ostream& out, const Preflight& p) {
+  out << std::left << std::setw(14) << "stage" << std::right << std::setw(12) << "peak memory"
+      << std::setw(16) << "time" << std::setw(12) << "disk"
+      << "   largest batch that fits\n";
+  for (const StagePlan& stage : p.plan.stages) {
+    out << std::left << std::setw(14) << stage.name << std::right << std::setw(12)
+        << bytes_text(stage.memory) << std::setw(16) << duration_text(stage.seconds)
+        << std::setw(12) << bytes_text(stage.disk);
+    if (!stage.batch_key.empty()) {
+      out << "   " << stage.batch_key << " " << count_text(static_cast<double>(stage.largest_batch))
+          << " (recipe: " << stage.batch << ")";
+    }
+    out << (stage.fits ? "" : "   DOES NOT FIT") << "\n";
+  }
+  out << std::left << std::setw(14) << "all" << std::right << std::setw(12) << "" << std::setw(16)
+      << duration_text(p.plan.seconds) << std::setw(12) << bytes_text(p.plan.disk) << "\n";
+}
+
 }  // namespace
 
 Json to_json(const Preflight& p) {
@@ -119,7 +190,10 @@ Json to_json(const Preflight& p) {
             {"tokens", p.plan.dataset_tokens},
             {"bytes", p.plan.dataset_bytes}}},
           {"projector_parameters", p.plan.projector_parameters},
-          {"rehearsal", {{"seconds", p.rehearsal_seconds}, {"problem", p.rehearsal_problem}}},
+          {"rehearsal",
+           {{"seconds", p.rehearsal_seconds},
+            {"how", p.rehearsal_how},
+            {"problem", p.rehearsal_problem}}},
           {"stages", stages},
           {"fit", fit_json(p)},
           {"seconds", p.plan.seconds}};
@@ -127,67 +201,16 @@ Json to_json(const Preflight& p) {
 
 std::string to_text(const Preflight& p) {
   std::ostringstream out;
-  const auto row = [&](std::string_view name) -> std::ostream& {
-    return out << std::left << std::setw(12) << name;
-  };
-  row("recipe") << p.recipe.name << "  (" << p.recipe.file.string() << ")\n";
-  row("device") << (p.card ? "not here" : p.device.str()) << "  " << p.facts.name << ", "
-                << bytes_text(static_cast<double>(p.facts.memory))
-                << (p.device.is_cuda()
-                        ? ""
-                        : " available, " + std::to_string(p.facts.threads) + " threads")
-                << (p.facts.capability.empty() ? "" : ", compute capability " + p.facts.capability)
-                << ", bfloat16 " << (p.facts.bfloat16 ? "native" : "not native") << "\n";
-  row("") << count_text(p.machine.flops / 1e9) << " GFLOP/s "
-          << (p.card ? "(half of what is published), " : "measured, ")
-          << bytes_text(p.machine.bandwidth) << "/s\n";
-  row("software") << "libtorch " << TORCH_VERSION
-                  << (p.facts.cuda_runtime.empty() ? ", no CUDA" : ", CUDA " + p.facts.cuda_runtime)
-                  << (p.facts.driver.empty() ? ", no NVIDIA driver" : ", driver " + p.facts.driver)
-                  << "\n";
-  for (const auto& [role, model] :
-       {std::pair("source", &p.source), std::pair("target", &p.target)}) {
-    row(role) << model->name << (model->present ? "" : "  NOT HERE")
-              << (model->known ? "  " + shape_text(model->config) : "") << "\n";
-  }
-  if (p.source.known && p.target.known) {
-    const PlanInputs in = p.inputs();
-    row("weights") << "source: " << weights_text(p.source.config, in.source.compute_bytes) << "\n";
-    row("") << "target: " << weights_text(p.target.config, in.target.compute_bytes) << "\n";
-  }
-  row("disk") << (p.card ? ""
-                         : cat(bytes_text(p.machine.disk_free), " free in ", p.out.string(), ", "))
-              << bytes_text(p.plan.disk) << " needed\n";
+  print_machine(out, p);
+  print_models(out, p);
   if (!p.plan.stages.empty()) {
-    row("pairs") << count_text(static_cast<double>(p.corpus.samples)) << " samples, "
-                 << count_text(p.plan.dataset_tokens) << " tokens, "
-                 << count_text(p.plan.bytes_per_token) << " bytes a token, "
-                 << bytes_text(p.plan.dataset_bytes) << "\n";
-    row("projector") << p.recipe.projector.kind << ", "
-                     << count_text(static_cast<double>(p.plan.projector_parameters))
-                     << " parameters\n";
-    for (const StagePlan& stage : p.plan.stages)
-      if (stage.rows_per_feature > 0) print_rows(row(stage.name), stage);
+    print_sizes(out, p);
     out << "\n";
-    out << std::left << std::setw(14) << "stage" << std::right << std::setw(12) << "peak memory"
-        << std::setw(16) << "time" << std::setw(12) << "disk"
-        << "   largest batch that fits\n";
-    for (const StagePlan& stage : p.plan.stages) {
-      out << std::left << std::setw(14) << stage.name << std::right << std::setw(12)
-          << bytes_text(stage.memory) << std::setw(16) << duration_text(stage.seconds)
-          << std::setw(12) << bytes_text(stage.disk);
-      if (!stage.batch_key.empty()) {
-        out << "   " << stage.batch_key << " "
-            << count_text(static_cast<double>(stage.largest_batch)) << " (recipe: " << stage.batch
-            << ")";
-      }
-      out << (stage.fits ? "" : "   DOES NOT FIT") << "\n";
-    }
-    out << std::left << std::setw(14) << "all" << std::right << std::setw(12) << "" << std::setw(16)
-        << duration_text(p.plan.seconds) << std::setw(12) << bytes_text(p.plan.disk) << "\n";
+    print_stages(out, p);
   }
   if (p.rehearsal_seconds > 0) {
-    out << "\nmeasured: every stage ran small, in " << duration_text(p.rehearsal_seconds) << "\n";
+    out << "\nmeasured: every stage ran small, in " << duration_text(p.rehearsal_seconds) << ": "
+        << p.rehearsal_how << "\n";
   } else if (!p.rehearsal_problem.empty() && !p.plan.stages.empty()) {
     out << "\ncomputed from shapes alone: " << p.rehearsal_problem << "\n";
   }

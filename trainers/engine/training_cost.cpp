@@ -74,10 +74,26 @@ PhaseUnits training_units(double steps, int64_t validate_every, double validated
           {"save", times(save_every)}};
 }
 
-int64_t small_steps(const PlanInputs& in, const BatchOptions& batch, double flops_per_item) {
-  const double fit = kSmallSeconds * in.machine.flops_float32 /
-                     (flops_per_item * d(batch.size * batch.accumulation));
-  return std::clamp<int64_t>(static_cast<int64_t>(fit), 3, 16);
+void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item, int64_t fewest) {
+  constexpr int64_t kFewestSteps = 3;
+  const double items = kSmallSeconds * in.machine.flops_float32 / flops_per_item;
+  const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(items / d(kFewestSteps)));
+  if (most < batch.size * batch.accumulation) {
+    batch.size = std::min(batch.size, std::max(most, fewest));
+    batch.accumulation = 1;
+  }
+  batch.steps = std::clamp<int64_t>(
+      static_cast<int64_t>(items / d(batch.size * batch.accumulation)), kFewestSteps, 16);
+}
+
+double optimizer_seconds(const PlanInputs& in, double trained) {
+  return trained * 4 * 6 / in.machine.bandwidth;
+}
+
+void scale_steps(MeasuredStage& measured, double times) {
+  for (const char* phase : {"first_step", "steps"})
+    if (const auto found = measured.phases.find(phase); found != measured.phases.end())
+      found->second.seconds *= times;
 }
 
 void add_training(StagePlan& plan, const PlanInputs& in, const BatchOptions& batch, double steps,
@@ -91,12 +107,20 @@ void add_training(StagePlan& plan, const PlanInputs& in, const BatchOptions& bat
   plan.checkpoint_bytes = 4 * d(count.total()) + 12 * d(plan.parameters);
 }
 
+double read_per_item(const PlanInputs& in, double context) {
+  return 24 + std::min<double>(d(in.recipe.train.distillation.max_answer), context);
+}
+
+double answer_flops_per_token(const PlanInputs& in, double context) {
+  return in.target.flops_per_token(context) + 2 * d(in.target.head_parameters);
+}
+
 StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
   const ProjectorOptions& projector = in.recipe.projector;
   const BatchOptions& batch = training.batch;
   const double parameters = in.projector_parameters(), context = training.length;
   const double answer = std::min<double>(d(in.recipe.train.distillation.max_answer), context);
-  const double read_per_item = 24 + answer;  // a question and its frame
+  const double read = read_per_item(in, context);
   const double layers = d(in.target.layers), networks = 2 * layers;
   const double kept_layers = training.recompute ? 1 + std::sqrt(layers) : layers;
   const double width = projector.kind == "c2c"
@@ -109,7 +133,7 @@ StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
     const double logits =
         3 * items * answer * d(in.target.vocab) * 4;  // student, teacher, gradient
     return constant + caches + items * context * networks * width * 4 +
-           items * read_per_item * kept_layers * in.target.saved_bytes_per_token() + logits +
+           items * read * kept_layers * in.target.saved_bytes_per_token() + logits +
            in.source.activation_bytes(items * context);
   };
   StagePlan plan = affine_plan(in, training.stage, memory,
@@ -118,11 +142,10 @@ StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
   const double items = d(batch.size * batch.accumulation);
   const double steps =
       batch.steps > 0 ? d(batch.steps) : std::max(1.0, batch.epochs * d(in.corpus.samples) / items);
-  const double target_flops = in.target.flops_per_token(context) + 2 * d(in.target.head_parameters);
   const double flops =
       items * context *
           (in.source.flops_per_token(context) + in.target.flops_per_token(context)) +  // contexts
-      items * read_per_item * target_flops *
+      items * read * answer_flops_per_token(in, context) *
           (training.recompute ? 4 : 3) +  // teacher, student, gradient to its past
       items * context * 6 * parameters;
   const double launches = d(batch.accumulation) *

@@ -32,8 +32,14 @@ double kept_checkpoint_bytes(const PlanInputs& in, double parameters);
 double steps_of(const BatchOptions& batch, double micro_batches_per_epoch);
 PhaseUnits training_units(double steps, int64_t validate_every, double validated,
                           int64_t save_every);
-// Steps of about kSmallSeconds together.
-int64_t small_steps(const PlanInputs& in, const BatchOptions& batch, double flops_per_item);
+// What a small run takes of a stage: steps of about kSmallSeconds together, three at least; where
+// three whole ones take longer, batches as small as that needs, but of `fewest` items. What such a
+// step then stands for, scale_steps() says.
+void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item, int64_t fewest);
+// A pass over the trained parameters' states, each step: seconds.
+double optimizer_seconds(const PlanInputs& in, double trained);
+// Steps of a small run stand for others that take so many times as long.
+void scale_steps(MeasuredStage& measured, double times);
 // Steps, batch, trained parameters and a checkpoint's bytes.
 void add_training(StagePlan& plan, const PlanInputs& in, const BatchOptions& batch, double steps,
                   bool train_base);
@@ -49,5 +55,9 @@ struct FrozenTraining {
   double pairs = 0;        // bytes of what is kept of a pair set and its items; c2c reads none
 };
 StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training);
+// What the target reads of an item behind its cache: a question in its frame, and an answer.
+double read_per_item(const PlanInputs& in, double context);
+// Of each of those tokens, the vocabulary head included.
+double answer_flops_per_token(const PlanInputs& in, double context);
 
 }  // namespace kvlingua

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvlingua/projector/factory.h"
 #include "kvlingua/projector/ridge.h"
 #include "trainers/engine/training_cost.h"
 #include "trainers/stages/distillation.h"
@@ -75,26 +76,55 @@ PhaseUnits units(const PlanInputs& in) {
   return units;
 }
 
+// Of a context in one step: the map forward, what is trained of it backward, and the target's pass
+// over question and answer with the gradient to its past.
+double flops_per_item(const PlanInputs& in) {
+  const DistillationOptions& o = in.recipe.train.distillation;
+  const ParameterCount count =
+      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
+  const double length = in.length(), passes = o.checkpoint_activations ? 3 : 2;
+  return length * (2 * d(count.total()) + 4 * d(count.trained(o.train_base))) +
+         passes * read_per_item(in, length) * answer_flops_per_token(in, length);
+}
+
+double step_seconds(const PlanInputs& in) {
+  const DistillationOptions& o = in.recipe.train.distillation;
+  const ParameterCount count =
+      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
+  return d(o.batch.size * o.batch.accumulation) * flops_per_item(in) / in.machine.flops +
+         optimizer_seconds(in, d(count.trained(o.train_base)));
+}
+
 void cut(Recipe& small, const PlanInputs& in) {
+  constexpr int64_t kFewestContexts = 2, kFewestHeld = 8;
   DistillationOptions& o = small.train.distillation;
   const double length = in.length();
   const double token = in.source.flops_per_token(length) + in.target.flops_per_token(length);
-  const double item = length * (6 * in.projector_parameters() + 2 * token);
-  o.batch.steps = small_steps(in, o.batch, item);
+  cut_batch(o.batch, in, flops_per_item(in), kFewestContexts);
   o.validate_every = 0;
   o.patience = 0;
-  o.held_out = std::min<int64_t>(o.held_out, 16);
   // Every step of a small run prepares the items around those it draws: nearly all there are.
   const double prepared = kSmallSeconds / 8 * in.machine.flops / (length * token);
+  o.held_out = std::clamp<int64_t>(static_cast<int64_t>(prepared), kFewestHeld,
+                                   std::clamp<int64_t>(o.held_out, kFewestHeld, 16));
   const int64_t parts = 2 * static_cast<int64_t>(o.families.size());
-  const int64_t whole = o.items, fewest = std::min<int64_t>(o.items, 8 * parts);
+  const int64_t whole = o.items,
+                fewest = std::min<int64_t>(o.items, o.held_out > kFewestHeld ? 8 * parts : 16);
   o.items = std::clamp<int64_t>(static_cast<int64_t>(prepared), fewest,
                                 std::max<int64_t>(fewest, std::min<int64_t>(o.items, 320)));
   o.continuations = o.continuations * o.items / whole;
 }
 
+// Smaller batches, and a map of fewer layers where ridge solved for few.
+double correct(MeasuredStage& measured, const PlanInputs& whole, const PlanInputs& small) {
+  scale_steps(measured, step_seconds(whole) / step_seconds(small));
+  return 0;
+}
+
 }  // namespace
 
-StageCost distillation_cost() { return {.plan = plan, .units = units, .cut = cut}; }
+StageCost distillation_cost() {
+  return {.plan = plan, .units = units, .cut = cut, .correct = correct};
+}
 
 }  // namespace kvlingua

@@ -1,6 +1,7 @@
 // Stage regression: rows of the pair set through the projector (regression.h).
 #include <algorithm>
 
+#include "kvlingua/projector/factory.h"
 #include "kvlingua/projector/ridge.h"
 #include "trainers/engine/gradient_stage.h"
 #include "trainers/engine/train_run.h"
@@ -74,16 +75,42 @@ PhaseUnits units(const PlanInputs& in) {
                         rows.held_out, in.recipe.checkpoint.every);
 }
 
+// Forward through all parameters, backward through those that are trained.
+double flops_per_row(const PlanInputs& in) {
+  const ParameterCount count =
+      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
+  return 2 * d(count.total()) + 4 * d(count.trained(in.recipe.train.regression.train_base));
+}
+
+double step_seconds(const PlanInputs& in) {
+  const RegressionOptions& o = in.recipe.train.regression;
+  const ParameterCount count =
+      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
+  return d(o.batch.size * o.batch.accumulation) * flops_per_row(in) / in.machine.flops_float32 +
+         optimizer_seconds(in, d(count.trained(o.train_base)));
+}
+
 void cut(Recipe& small, const PlanInputs& in) {
+  constexpr int64_t kFewestRows = 128;  // what a matrix product of rows is worth beginning for
   RegressionOptions& o = small.train.regression;
-  o.batch.steps = small_steps(in, o.batch, 6 * in.projector_parameters());
+  cut_batch(o.batch, in, flops_per_row(in), kFewestRows);
   o.validate_every = 0;
   o.patience = 0;
 }
 
+// Smaller batches, and a map of fewer layers where ridge solved for few.
+double correct(MeasuredStage& measured, const PlanInputs& whole, const PlanInputs& small) {
+  scale_steps(measured, step_seconds(whole) / step_seconds(small));
+  measured.phases["validate"].seconds *=
+      whole.projector_parameters() / small.projector_parameters();
+  return 0;
+}
+
 }  // namespace
 
-StageCost regression_cost() { return {.plan = plan, .units = units, .cut = cut}; }
+StageCost regression_cost() {
+  return {.plan = plan, .units = units, .cut = cut, .correct = correct};
+}
 
 std::unique_ptr<Stage> make_regression_stage(TrainRun& run) {
   return std::make_unique<RegressionStage>(run);

@@ -8,6 +8,8 @@
 namespace kvlingua {
 namespace {
 
+constexpr double kSmallRidgeRows = 1024;  // of a small run, about
+
 double d(int64_t value) { return static_cast<double>(value); }
 
 // Source channels that one ridge problem gathers, and that one target layer reads.
@@ -70,6 +72,23 @@ PhaseUnits units(const PlanInputs& in) {
   return {{"gather", rows.train}, {"keep", work.kept}, {"validate", rows.held_out}};
 }
 
+// A map of all layers is cut to as many as are gathered and solved for in kSmallSeconds, about.
+int64_t small_candidates(const PlanInputs& in) {
+  RidgeOptions ridge = in.recipe.projector.ridge;
+  const int64_t asked = ridge.candidate_layers;
+  int64_t layers = asked > 0 ? std::min(asked, in.source.layers) : in.source.layers;
+  ridge.lambda.resize(1);
+  const auto seconds = [&] {
+    ridge.candidate_layers = layers;
+    const RidgeWork work =
+        ridge_work(ridge, in.source.kv_shape(), in.target.kv_shape(), kSmallRidgeRows);
+    return work.gather / in.machine.flops_float32 + work.solve_seconds(in.machine);
+  };
+  if (seconds() <= 2 * kSmallSeconds) return asked;
+  while (layers > 1 && seconds() > kSmallSeconds) layers = layers * 3 / 4;
+  return layers;
+}
+
 // One lambda: how long choosing takes is computed (ridge_work). Some rows must be held out.
 void cut(Recipe& small, const PlanInputs& in) {
   const RidgeOptions& whole = in.recipe.projector.ridge;
@@ -80,6 +99,8 @@ void cut(Recipe& small, const PlanInputs& in) {
     ridge.candidate_layers = ridge.source_layers + 1;
     if (whole.candidate_layers > 0)
       ridge.candidate_layers = std::min(ridge.candidate_layers, whole.candidate_layers);
+  } else {
+    ridge.candidate_layers = small_candidates(in);
   }
   ridge.lambda = {whole.lambda[whole.lambda.size() / 2]};
   ridge.add_sums.clear();
@@ -93,6 +114,8 @@ double correct(MeasuredStage& measured, const PlanInputs& whole, const PlanInput
     return ridge_work(in.recipe.projector.ridge, in.source.kv_shape(), in.target.kv_shape(), 1);
   };
   measured.phases["gather"].seconds *= work(whole).gather / work(small).gather;
+  measured.phases["validate"].seconds *=
+      whole.projector_parameters() / small.projector_parameters();
   measured.phases.erase("solve");
   return work(whole).solve_seconds(whole.machine);
 }

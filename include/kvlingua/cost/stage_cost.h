@@ -82,8 +82,8 @@ struct MeasuredStage {
 struct StageCost {
   StagePlan (*plan)(const PlanInputs& in) = nullptr;
   PhaseUnits (*units)(const PlanInputs& in) = nullptr;
-  // Cuts a recipe so that the stage takes about kSmallSeconds, shapes kept; `in` is of the whole
-  // one. Null: it is not run small, and why_whole says why.
+  // Cuts a recipe so that the stage takes about kSmallSeconds, shapes kept where that can be; `in`
+  // is of the whole one. Null: it is not run small, and why_whole says why.
   void (*cut)(Recipe& small, const PlanInputs& in) = nullptr;
   std::string why_whole;
   // What of a small run does not scale by its units: changes `measured`, and returns the seconds

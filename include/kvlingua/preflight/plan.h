@@ -2,6 +2,7 @@
 // here it is added up.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -23,6 +24,11 @@ struct Plan {
 std::vector<std::pair<std::string, StageCost>> costs_of(const Recipe& recipe);
 Plan make_plan(const PlanInputs& in);
 std::map<std::string, PhaseUnits> planned_units(const PlanInputs& in);
+// Cognitive modes and the grid. Seconds of a cell's stages: as computed, or as `seconds` has them.
+using StageSeconds =
+    std::function<double(const std::string& name, const StageCost& cost, const PlanInputs& cell)>;
+StagePlan whole_sweep_plan(const PlanInputs& in, double slower = 1,
+                           const StageSeconds& seconds = {});
 // Sums and verdicts over the stages.
 void total_up(Plan& plan, const MachineNumbers& machine);
 

@@ -50,6 +50,7 @@ struct Preflight {
   std::vector<std::string> problems;  // why it cannot run; empty: it can
   std::optional<Fit> fit;             // what to change so that it fits; where it does not
   double rehearsal_seconds = 0;       // that running every stage small took; 0: it did not
+  std::string rehearsal_how;          // what ran small (say_cut)
   std::string rehearsal_problem;      // why not
 
   bool can_run() const { return problems.empty(); }

@@ -4,14 +4,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "kvlingua/config/recipe.h"
 
 namespace kvlingua {
 namespace {
 
 TEST(Stages, NamesAreThoseOfTheRecipeAndOfItsSections) {
-  EXPECT_THAT(stage_names(), testing::ElementsAre("ridge", "regression", "distillation", "c2c"));
-  EXPECT_THAT(stage_conditions(), testing::ElementsAre("ridge", "mlp", "distilled", "fused"));
+  // Further rows need nothing here.
+  EXPECT_THAT(stage_names(), testing::IsSupersetOf({"ridge", "regression", "distillation", "c2c"}));
+  EXPECT_THAT(stage_conditions(), testing::IsSupersetOf({"ridge", "mlp", "distilled", "fused"}));
+  const std::vector<std::string_view> conditions = stage_conditions();
+  const std::set<std::string_view> different(conditions.begin(), conditions.end());
+  EXPECT_EQ(different.size(), conditions.size());
   EXPECT_EQ(find_stage("distillation")->condition, std::string("distilled"));
   EXPECT_EQ(find_stage("mlp"), nullptr);
   const std::string yaml = "pair: {source: {name: a}, target: {name: b}}\ntrain: {stages: [";

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "eval/evaluation_cost.h"
+#include "kvlingua/model/published_config.h"
+#include "trainers/stages.h"
 
 namespace kvlingua {
 namespace {
@@ -127,6 +129,100 @@ TEST(Rehearsal, MemoryIsTheMeasuredPeakAndWhatTheSizeAdds) {
                                                stage.memory_per_batch;
   EXPECT_LE(at_largest, machine.memory);
   EXPECT_GT(at_largest + stage.memory_per_batch, machine.memory);
+}
+
+// ---- a real pair on a processor ----
+
+PlanInputs real_pair(const Recipe& recipe, int64_t samples) {
+  const auto numbers = [](const char* name, const ModelOptions& options) {
+    return numbers_of(published_config(name), options, 4);
+  };
+  return {recipe,
+          numbers("HuggingFaceTB/SmolLM2-135M-Instruct", recipe.pair.source),
+          numbers("Qwen/Qwen2.5-Coder-0.5B-Instruct", recipe.pair.target),
+          {.samples = samples, .tokens_per_sample = 62},
+          {.memory = 64e9, .flops = 1e11, .flops_float32 = 1e11}};
+}
+Recipe real_recipe() {
+  return Recipe::from_yaml(
+      "pair: {source: {name: a}, target: {name: b}}\n"
+      "projector: {kind: mlp, ridge: {source_layers: 0, features: both, previous_tokens: 4,"
+      " change_rank: 128}, mlp: {hidden: 512, depth: 1, rank: 128}}\n"
+      "train: {regression: {batch: {size: 2048}}, distillation: {batch: {size: 32, steps: 800}}}\n"
+      "eval: {items: 200, batch_size: 64}\n",
+      "r.yaml");
+}
+
+TEST(Rehearsal, ARealPairIsCutToAMinute) {
+  const Recipe whole = real_recipe();
+  const SmallRecipe small = cut_small(real_pair(whole, 8000));
+  double seconds = 0, hours = 0;
+  for (const StagePlan& stage :
+       make_plan(real_pair(small.recipe, small.recipe.data.max_samples)).stages)
+    if (stage.name != "sweep" && stage.name != "identity") seconds += stage.seconds;
+  for (const StagePlan& stage : make_plan(real_pair(whole, 8000)).stages)
+    hours += stage.seconds / 3600;
+  EXPECT_GT(hours, 10);
+  EXPECT_LT(seconds, 75);
+  EXPECT_LT(small.recipe.train.regression.batch.size, 2048);
+  EXPECT_GE(small.recipe.train.regression.batch.size, 128);
+  EXPECT_LT(small.recipe.train.distillation.batch.size, 32);
+  EXPECT_LT(small.recipe.projector.ridge.candidate_layers, 30);
+  EXPECT_GT(small.recipe.projector.ridge.candidate_layers, 0);
+  EXPECT_EQ(small.recipe.eval.items, 4);
+  EXPECT_FALSE(small.recipe.eval.latency);
+  // It is a recipe still, and what was done is said.
+  EXPECT_NO_THROW(Recipe::from_yaml(small.recipe.to_yaml(), "small.yaml"));
+  const std::string how = say_cut(whole, small.recipe, 8000);
+  for (const char* part : {" of 8000 documents", "ridge of ", " of 2048 rows a batch",
+                           " of 32 contexts a batch", "4 of 200 items", "latency by"})
+    EXPECT_NE(how.find(part), std::string::npos) << part << " in " << how;
+}
+
+// A step of 128 rows stands for one of 2,048, which computes sixteen times as much.
+TEST(Rehearsal, SmallStepsAreScaledByWhatTheyCompute) {
+  const Recipe whole = real_recipe();
+  SmallRecipe small{.recipe = whole};
+  small.recipe.train.regression.batch.size = 128;
+  MeasuredStage measured{.name = "regression", .phases = {{"steps", {2, 3}}, {"save", {1, 5}}}};
+  cost_of("regression").correct(measured, real_pair(whole, 8000), real_pair(small.recipe, 20));
+  EXPECT_LT(measured.phases.at("steps").seconds, 16 * 3);
+  EXPECT_GT(measured.phases.at("steps").seconds, 9 * 3);  // the optimizer's pass is the same
+  EXPECT_EQ(measured.phases.at("save").seconds, 5);
+}
+
+// Few answers that decode together take longer each.
+TEST(Rehearsal, FewAnswersStandForManyThatDecodeTogether) {
+  const Recipe whole = real_recipe();
+  Recipe small = whole;
+  small.eval.items = small.eval.batch_size = 4;
+  MeasuredStage measured{
+      .name = "evaluate",
+      .phases = {{"decode full_text", {4, 1}}, {"read full_text", {4, 1}}, {"judge", {4, 1}}}};
+  EXPECT_EQ(evaluate_cost().correct(measured, real_pair(whole, 8000), real_pair(small, 20)), 0);
+  EXPECT_LT(measured.phases.at("decode full_text").seconds, 0.5);
+  EXPECT_EQ(measured.phases.at("read full_text").seconds, 1);
+  small.eval.latency = false;  // then it is computed
+  EXPECT_GT(evaluate_cost().correct(measured, real_pair(whole, 8000), real_pair(small, 20)), 10);
+}
+
+// Cells of a grid are runs of the recipe's own stages, and models read at the pace they showed.
+TEST(Rehearsal, SweepAndIdentityFollowWhatWasMeasured) {
+  const Recipe whole = recipe_of({"sweep.pairs=[a -> b]"});
+  const MachineNumbers machine{.memory = 4e9};
+  const SmallRecipe small = cut_small(inputs(whole, machine));
+  const auto planned = [&](double seconds) {
+    Plan plan = make_plan(inputs(whole, machine));
+    adopt(plan, inputs(whole, machine), inputs(small.recipe, machine),
+          {{.name = "generate", .phases = {{"pairs", {1, seconds / 1e4}}}},
+           {.name = "evaluate", .phases = {{"decode full_text", {1, seconds}}}}});
+    return std::pair(plan.stages.at(5).seconds, plan.stages.at(6).seconds);
+  };
+  const auto [sweep, identity] = planned(1);
+  const auto [slow_sweep, slow_identity] = planned(3);
+  EXPECT_NEAR(slow_sweep / sweep, 3, 0.6);
+  EXPECT_GT(slow_identity, 1.5 * identity);
+  EXPECT_GT(sweep, make_plan(inputs(whole, machine)).stages.at(5).seconds);
 }
 
 }  // namespace
