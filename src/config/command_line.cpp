@@ -27,7 +27,7 @@ constexpr const char* kHelpEnd = R"(
 
 exit codes: 0 ok, 1 failed, 2 usage or recipe, 3 a gate was not met, 4 input data or model unusable, 5 no device or memory,
             6 corrupt file, 7 disk full, 75 stopped by SIGTERM after saving, 130 Ctrl-C after saving
-environment: NO_COLOR, HF_HOME, HF_HUB_CACHE, OMP_NUM_THREADS, KVLINGUA_ROOT, torchrun's and Slurm's variables
+environment: NO_COLOR, HF_HOME, HF_HUB_CACHE, OMP_NUM_THREADS, KVLINGUA_MODELS, KVLINGUA_ROOT, torchrun's and Slurm's variables
 )";
 
 // What follows a verb's name: "RECIPE", "[RECIPE]", "PATH...".
@@ -59,7 +59,7 @@ std::string top_help(const std::vector<Verb>& verbs) {
   std::string text = kHelpBegin;
   visit_declared(verbs, [&](const VerbText& verb, const CLI::App& app) {
     std::string line = cat("  ", verb.name, arguments_of(app));
-    line.resize(std::max<size_t>(line.size() + 1, 27), ' ');
+    line.resize(std::max<size_t>(line.size() + 1, 35), ' ');
     text += line + verb.help + "\n";
   });
   return text + kHelpEnd;

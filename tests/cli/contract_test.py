@@ -82,13 +82,12 @@ class Contract(unittest.TestCase):
         return ["evaluate", "tiny.yaml", "--out", ".", "-q", *words]
 
     def test_json_is_one_document_of_every_verb(self):
-        sweep_nothing = ["sweep"]
         for words in (["sweep", SOURCE, "--dry-run"], ["sweep", "tiny.yaml", "--dry-run", "--set", f"sweep.pairs=['{SOURCE} -> {TARGET}']"],
-                      ["identity", SOURCE, "--dry-run"], ["identity", "tiny.yaml", "--dry-run"], sweep_nothing,
+                      ["identity", SOURCE, "--dry-run"], ["identity", "tiny.yaml", "--dry-run"], ["sweep"],
                       ["generate", "tiny.yaml", "--dry-run"], ["train", "tiny.yaml", "--dry-run"], ["evaluate", "tiny.yaml", "--dry-run"],
                       ["export", "safetensors", self.run_folder, self.out / "x"], ["verify", self.pairs],
                       ["ask", self.run_folder, "--context", "My name is Lemo.", "What is your name?"]):
-            done = self.run_it(*words, "--json", "-")
+            done = self.run_it(*words, "--out", ".", "--json", "-")
             with self.subTest(words):
                 json.loads(done.out)
         self.assertEqual([s["scale"] for s in json.loads(self.run_it("sweep", "--json", "-").out)["scales"]][:2], ["0.5B", "0.6B"])
@@ -107,15 +106,11 @@ class Contract(unittest.TestCase):
 
     def test_export_on_a_full_disk_is_7_in_our_words(self):
         for operation in range(1, 40):
-            done = self.run_it("export", "safetensors", self.run_folder, "x", code=None or 7 if operation < 4 else 7,
-                               env={"KVLINGUA_FAULT": f"enospc@{operation}"}) if not (self.out / "x").exists() else None
-            self.assertIn("No space left on device", done.err)
+            done = self.run_it("export", "safetensors", self.run_folder, "x", code=7, env={"KVLINGUA_FAULT": f"enospc@{operation}"})
             self.assertNotIn("filesystem error", done.err)
             if "projector.safetensors: cannot be written" in done.err:
                 break
-        else:
-            self.fail("the copy itself never failed")
-        self.assertIn("bytes needed", done.err)
+        self.assertRegex(done.err, r"projector\.safetensors: cannot be written: got No space left on device \(\d+ bytes needed, \d+ free\)")
         self.assertEqual([p.name for p in self.out.iterdir() if "partial" in p.name or p.name == "x"], [])
 
     def test_verify_looks_at_every_path(self):
@@ -138,7 +133,7 @@ class Contract(unittest.TestCase):
             self.refused(*words, "--set", "data.max_lenght=3", code=2, parts=["--set data.max_lenght=3", "did you mean max_length?"])
 
     def test_words_of_our_own(self):
-        for words, part in ((["ask"], "RECIPE QUESTION is required"), (["import", "c2c"], "FORMAT FROM TO"),
+        for words, part in ((["ask"], "RECIPE|CHECKPOINT QUESTION is required"), (["import", "c2c"], "FORMAT FROM TO"),
                             (["generate", "a", "b"], "expected RECIPE"), (["train", "tiny.yaml", "--json"], "--json: expected FILE|-"),
                             (["train", "tiny.yaml", "--stgae", "ridge"], "did you mean --stage?")):
             done = self.refused(*words, code=2, parts=[part])
@@ -188,9 +183,10 @@ class Contract(unittest.TestCase):
     def test_deep_json_is_a_damaged_file(self):
         looks = self.run_folder / "looks.jsonl"
         looks.write_text('{"look": ' + DEEP + "}\n")
-        done = self.run_it(*self.evaluate(), code=None or 6)
-        self.assertIn("looks.jsonl", done.err)
-        looks.unlink()
+        # What cannot be read was a look all the same: counted, and the run goes on.
+        looked = json.loads(self.run_it(*self.evaluate("--json", "-"), code=3).out)["looks"]
+        self.assertEqual(len(looks.read_text().splitlines()), 2)
+        self.assertEqual(looked["of_the_run"], 2)
         checkpoint = (self.run_folder / "ridge").resolve()
         state = checkpoint / "state.json"
         state.write_text('{"stage": ' + DEEP + "}")
