@@ -139,7 +139,9 @@ Json across_groups(const std::vector<Signature>& all, const IdentityDesign& desi
   for (const auto& [group, test] : groups) {
     const double accuracy = share_right(
         all, test, predicted("random_forest", all, others(all.size(), test), test, kinds, options));
-    per_group[design.groups[static_cast<size_t>(group)].name] = accuracy;
+    const auto place = static_cast<size_t>(group);
+    per_group[place < design.groups.size() ? design.groups[place].name : std::to_string(group)] =
+        accuracy;
     sum += accuracy;
   }
   const double mean = sum / static_cast<double>(groups.size());

@@ -19,8 +19,9 @@ IdentityDesign design() {
   return out;
 }
 
-// Two layers of noise; feature 7 (value_norm of layer 1) moves by `signal` from persona to persona.
-std::vector<Signature> planted(double signal) {
+// Two layers of noise. Every third feature is higher by `signal` for its persona; with `only` those
+// of other numbers stay noise.
+std::vector<Signature> planted(double signal, int only = -1) {
   Random random(3);
   std::vector<Signature> out;
   for (int64_t p = 0; p < kPersonas; ++p)
@@ -30,7 +31,9 @@ std::vector<Signature> planted(double signal) {
           Signature s{
               .label = p, .wording = w, .group = g, .prompt = g * kPrompts + q, .features = {}};
           for (int f = 0; f < 12; ++f) s.features.push_back(10 + random.uniform());
-          s.features[7] += signal * static_cast<double>(p);
+          for (int f = 0; f < 12; ++f)
+            if (f % kPersonas == p && (only < 0 || f == only))
+              s.features[static_cast<size_t>(f)] += signal;
           s.length = 20;
           out.push_back(s);
         }
@@ -63,10 +66,11 @@ TEST(KnownWordings, APlantedFeatureIsFoundAndNamed) {
   EXPECT_EQ(found["cross_prompt_validation"]["per_group"].size(), 2U);
   EXPECT_EQ(found["cross_prompt_validation"]["per_group"]["second"], 1.0);
   EXPECT_EQ(found["cross_prompt_validation"]["above_chance"], true);
-  const auto& first = found["feature_importance"][0];
+  const auto one = known_wording_classification(planted(5, 7), design(), quick());
+  const auto& first = one["feature_importance"][0];
   EXPECT_EQ(first["layer"], 1);
   EXPECT_EQ(first["feature"], "value_norm");
-  EXPECT_GT(first["importance"], 0.4);
+  EXPECT_GT(first["importance"], 2 * one["feature_importance"][1]["importance"].get<double>());
   double sum = 0;
   for (const auto& row : found["feature_importance"]) sum += row["importance"].get<double>();
   EXPECT_NEAR(sum, 1, 1e-9);
