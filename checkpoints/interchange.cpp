@@ -10,6 +10,7 @@
 #include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/copy_file.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/projector/c2c.h"
 #include "kvlingua/projector/factory.h"
@@ -107,7 +108,7 @@ void export_safetensors(const fs::path& from, const fs::path& out) {
   publish_folder(out, [&](const fs::path& temporary) {
     std::string sums;
     for (const char* name : {"projector.safetensors", "projector.json"}) {
-      fs::copy_file(folder / name, temporary / name);
+      copy_file_atomic(folder / name, temporary / name);
       sums += sha256_file(temporary / name) + "  " + name + "\n";
     }
     write_file_atomic(temporary / "SHA256SUMS", sums);

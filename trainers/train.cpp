@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checkpoints/provenance.h"
+#include "checkpoints/store.h"
 #include "datasets/pairs/pair_manifest.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
@@ -67,10 +68,22 @@ void warn_of_other_pairs(const Recipe& recipe, const RunContext& context) {
                   ": training takes the pairs as they are; generate --restart makes them anew"));
 }
 
+// One stage alone begins with what those before it made, and with an untrained map without them.
+void warn_of_missing_stages(const Recipe& recipe, const RunContext& context) {
+  const auto& order = recipe.train.stages;
+  const auto mine = std::find(order.begin(), order.end(), context.stage);
+  if (mine == order.begin() || mine == order.end() || !recipe.train.start_from.empty()) return;
+  if (!context.checkpoint.empty() || !list_checkpoints(context.paths.run).empty()) return;
+  log_warning(cat(context.stage, " begins with an untrained map: ", *(mine - 1), " has not run in ",
+                  context.paths.run.string(),
+                  "; kvlingua train without --stage runs the stages in order"));
+}
+
 }  // namespace
 
 TrainResult train(const Recipe& recipe, const RunContext& context) {
   warn_of_other_pairs(recipe, context);
+  warn_of_missing_stages(recipe, context);
   return TrainRun(recipe, context).execute();
 }
 

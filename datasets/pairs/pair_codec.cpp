@@ -7,20 +7,19 @@
 namespace kvlingua {
 namespace {
 
-// True when any of `count` words has all exponent bits set. Branch-free inside a block, so it
-// vectorises.
+// The first of `count` words whose exponent is `least` or above; -1: none. Branch-free inside a
+// block, so it vectorises.
 template <class Word>
-int64_t scan(const void* data, int64_t count, Word exponent) {
+int64_t scan(const void* data, int64_t count, Word exponent, Word least) {
   const Word* words = static_cast<const Word*>(data);
   constexpr int64_t kBlock = 4096;
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t end = std::min(count, begin + kBlock);
     Word bad = 0;
-    for (int64_t i = begin; i < end; ++i)
-      bad |= static_cast<Word>((words[i] & exponent) == exponent);
+    for (int64_t i = begin; i < end; ++i) bad |= static_cast<Word>((words[i] & exponent) >= least);
     if (bad == 0) continue;
     for (int64_t i = begin; i < end; ++i) {
-      if ((words[i] & exponent) == exponent) return i;
+      if ((words[i] & exponent) >= least) return i;
     }
   }
   return -1;
@@ -64,14 +63,15 @@ StorageError storage_error(const at::Tensor& x, const at::Tensor& stored,
           difference.abs().max().item<double>()};
 }
 
-int64_t first_non_finite(const at::Tensor& x) {
+int64_t first_unusable(const at::Tensor& x) {
+  static_assert(kLargestUsable == 0x1p50);  // exponent 127 + 50, in the bits below
   switch (x.scalar_type()) {
     case at::kFloat:
-      return scan<uint32_t>(x.const_data_ptr(), x.numel(), 0x7F800000U);
-    case at::kHalf:
-      return scan<uint16_t>(x.const_data_ptr(), x.numel(), 0x7C00U);
+      return scan<uint32_t>(x.const_data_ptr(), x.numel(), 0x7F800000U, 177U << 23);
+    case at::kHalf:  // holds nothing that large
+      return scan<uint16_t>(x.const_data_ptr(), x.numel(), 0x7C00U, 0x7C00U);
     case at::kBFloat16:
-      return scan<uint16_t>(x.const_data_ptr(), x.numel(), 0x7F80U);
+      return scan<uint16_t>(x.const_data_ptr(), x.numel(), 0x7F80U, 177U << 7);
     default:
       return -1;
   }

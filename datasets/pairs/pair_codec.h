@@ -35,8 +35,13 @@ struct StorageError {
 };
 StorageError storage_error(const at::Tensor& x, const at::Tensor& stored, const at::Tensor& scales);
 
-// Index of the first NaN or infinity in a contiguous CPU tensor of float, half, bfloat16 (others:
-// none); -1 when all are finite. Looks at exponent bits, at memory speed.
-int64_t first_non_finite(const at::Tensor& x);
+// No cache of a model holds such a number, and the square of one fits no float32: a loss made of it
+// is not finite.
+constexpr double kLargestUsable = 0x1p50;
+
+// Index of the first number in a contiguous CPU tensor of float, half, bfloat16 (others: none) that
+// nothing can be trained on: NaN, infinity, or kLargestUsable and above; -1 when there is none.
+// Looks at exponent bits, at memory speed.
+int64_t first_unusable(const at::Tensor& x);
 
 }  // namespace kvlingua

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "datasets/pairs/pair_shard.h"
@@ -85,16 +86,20 @@ struct ShardFile::Impl {
 
   void check_finite(Side s, const char* what, const at::Tensor& t, int64_t begin) const {
     if (!t.defined() || t.numel() == 0) return;
-    const int64_t at = first_non_finite(t);
+    const int64_t at = first_unusable(t);
     if (at < 0) return;
+    const double number = t.flatten()[at].item<double>();
     const int64_t row = begin + at / (t.numel() / t.size(0));
     const auto& offsets = row_offsets(s);
     const int64_t i = std::upper_bound(offsets.begin(), offsets.end(), row) - offsets.begin() - 1;
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = cat(file->path().string(), ": sample ", index.id[static_cast<size_t>(i)]),
-                 .what = cat("NaN or infinity in the ", to_string(s), "'s ", what, ", row ",
-                             row - offsets[static_cast<size_t>(i)]),
-                 .remedy = "delete the file and run generate again: it makes what is missing"});
+    throw Error(
+        {.code = ExitCode::kCorrupt,
+         .where = cat(file->path().string(), ": sample ", index.id[static_cast<size_t>(i)]),
+         .what = cat(std::isfinite(number) ? cat("a number too large to train on (", number, ")")
+                                           : "NaN or infinity",
+                     " in the ", to_string(s), "'s ", what, ", row ",
+                     row - offsets[static_cast<size_t>(i)]),
+         .remedy = "delete the file and run generate again: it makes what is missing"});
   }
 
   void check() const;

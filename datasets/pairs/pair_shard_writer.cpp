@@ -64,7 +64,8 @@ struct SideArrays {
       throw Error(
           {.code = ExitCode::kInput,
            .where = cat("sample ", sample.id, " (document ", sample.document, ")"),
-           .what = cat("the ", to_string(side), "'s ", what, " are not finite at token ",
+           .what = cat("the ", to_string(side), "'s ", what,
+                       " are not finite, or too large to train on, at token ",
                        s.row_token[static_cast<size_t>(row - begin)]),
            .remedy = info.storage == StorageType::kFloat16
                          ? "the numbers may be too large for float16: data.storage_dtype: bfloat16"
@@ -113,7 +114,7 @@ struct ShardWriter::Impl {
              int64_t before) const {
     const auto finite = [&](const at::Tensor& t, const char* what) {
       if (!t.defined() || t.numel() == 0) return;
-      const int64_t at = first_non_finite(t);
+      const int64_t at = first_unusable(t);
       if (at >= 0) not_finite(samples, side, what, before + at / (t.numel() / t.size(0)), info);
     };
     finite(rows.rows.keys, "keys");

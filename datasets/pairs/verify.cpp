@@ -7,6 +7,7 @@
 #include "datasets/pairs/pair_shard.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
+#include "kvlingua/base/stop_signal.h"
 #include "kvlingua/base/utf8.h"
 #include "kvlingua/io/sha256.h"
 
@@ -162,6 +163,7 @@ VerifyResult verify_pairs(const fs::path& directory) {
   Progress progress("verify", result.bytes, "bytes");
   int64_t first = 0;  // sample of the next shard; known as long as none is missing
   for (const auto& [index, entry] : manifest->shards) {
+    if (stop_requested()) throw stopped_error("nothing was changed");
     if (index == 0 || (first >= 0 && manifest->shards.contains(index - 1))) {
       verify_shard(directory, *manifest, entry, first, result);
       first += entry.samples;

@@ -13,6 +13,7 @@ class RandomForest::Grower {
       : rows_(rows), labels_(labels), kinds_(static_cast<size_t>(kinds)), random_(random) {
     features_.resize(rows[0].size());
     std::iota(features_.begin(), features_.end(), size_t{0});
+    gain_.assign(features_.size(), 0);
     tried_ = std::max<size_t>(1, static_cast<size_t>(std::sqrt(features_.size())));
   }
 
@@ -21,6 +22,13 @@ class RandomForest::Grower {
     for (size_t i = 0; i < rows_.size(); ++i) sample.push_back(random_.below(rows_.size()));
     node(std::move(sample));
     return std::move(tree_);
+  }
+  // By how much each feature's splits lowered the impurity, as shares of the whole.
+  std::vector<double> importance() const {
+    std::vector<double> shares = gain_;
+    const double all = std::accumulate(shares.begin(), shares.end(), 0.0);
+    for (double& share : shares) share = all > 0 ? share / all : 0;
+    return shares;
   }
 
  private:
@@ -77,6 +85,10 @@ class RandomForest::Grower {
       look(features_[tried], sample, counts, best);
     }
     if (!std::isfinite(best.impurity)) return leaf(counts, sample.size());
+    const auto n = static_cast<double>(sample.size());
+    double squares = 0;
+    for (const double c : counts) squares += c * c;
+    gain_[best.feature] += n - squares / n - best.impurity;
     const auto middle = std::partition(sample.begin(), sample.end(), [&](size_t i) {
       return rows_[i][best.feature] <= best.threshold;
     });
@@ -96,16 +108,20 @@ class RandomForest::Grower {
   size_t kinds_;
   Random random_;
   std::vector<size_t> features_;
+  std::vector<double> gain_;
   size_t tried_ = 1;
   Tree tree_;
 };
 
 RandomForest::RandomForest(const Rows& rows, const std::vector<int64_t>& labels, int64_t kinds,
                            int64_t trees, uint64_t seed)
-    : kinds_(kinds) {
-  for (int64_t t = 0; t < trees; ++t)
-    trees_.push_back(
-        Grower(rows, labels, kinds, Random(mix(seed, static_cast<uint64_t>(t)))).grow());
+    : kinds_(kinds), importance_(rows[0].size(), 0) {
+  for (int64_t t = 0; t < trees; ++t) {
+    Grower grower(rows, labels, kinds, Random(mix(seed, static_cast<uint64_t>(t))));
+    trees_.push_back(grower.grow());
+    const std::vector<double> one = grower.importance();
+    for (size_t f = 0; f < one.size(); ++f) importance_[f] += one[f] / static_cast<double>(trees);
+  }
 }
 
 int64_t RandomForest::predict(const std::vector<double>& row) const {

@@ -6,9 +6,12 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <set>
 
+#include "eval/geometry/comparison_json.h"
 #include "eval/personas/classifiers.h"
+#include "eval/personas/known_wordings.h"
 #include "eval/statistics/agreement.h"
 #include "eval/statistics/comparison.h"
 #include "eval/statistics/effect_size.h"
@@ -174,7 +177,25 @@ double total_key_norm(const Signature& s) {
   return sum;
 }
 
-Json fingerprints(const std::vector<Signature>& personas, const IdentityDesign& design) {
+// Of a mean, by the bootstrap.
+Json mean_ci(const std::vector<double>& values, const IdentityOptions& options) {
+  if (values.size() < 5) return nullptr;
+  const stats::Interval interval =
+      stats::bootstrap(static_cast<int64_t>(values.size()),
+                       [&](const std::vector<int64_t>& drawn) {
+                         double sum = 0;
+                         for (const int64_t i : drawn) sum += values[static_cast<size_t>(i)];
+                         return sum / static_cast<double>(drawn.size());
+                       },
+                       {.resamples = options.bootstrap,
+                        .confidence = options.confidence,
+                        .seed = static_cast<uint64_t>(options.seed),
+                        .groups = {}});
+  return {interval.low, interval.high};
+}
+
+Json fingerprints(const std::vector<Signature>& personas, const IdentityDesign& design,
+                  const IdentityOptions& options) {
   Json out = Json::object();
   for (size_t p = 0; p < design.personas.size(); ++p) {
     std::vector<double> norms, lengths;
@@ -186,6 +207,7 @@ Json fingerprints(const std::vector<Signature>& personas, const IdentityDesign& 
                                    {"n", m.n},
                                    {"mean", m.mean},
                                    {"std", m.deviation},
+                                   {"norm_ci", mean_ci(norms, options)},
                                    {"mean_cache_tokens", stats::moments(lengths).mean}};
   }
   return out;
@@ -199,6 +221,7 @@ Json pairwise(const std::vector<Signature>& personas, const IdentityDesign& desi
     groups[static_cast<size_t>(s.label)].lengths.push_back(s.length);
   }
   Json out = Json::object();
+  std::vector<std::string> keys;
   std::vector<double> p;
   for (size_t a = 0; a < groups.size(); ++a)
     for (size_t b = a + 1; b < groups.size(); ++b) {
@@ -207,18 +230,16 @@ Json pairwise(const std::vector<Signature>& personas, const IdentityDesign& desi
                                          static_cast<uint64_t>(options.seed)};
       const stats::Comparison raw = stats::compare(groups[a].values, groups[b].values, how);
       const stats::AdjustedEffect adjusted = stats::adjusted_effect(groups, a, b, how);
-      out[cat(design.personas[a].key, "_vs_", design.personas[b].key)] = {
-          {"cohens_d", {{"d", raw.d.estimate}, {"ci_lower", raw.d.low}, {"ci_upper", raw.d.high}}},
-          {"recommended_p", raw.conservative_p},
-          {"length_adjusted",
-           {{"estimate", adjusted.d.estimate}, {"low", adjusted.d.low}, {"high", adjusted.d.high}}},
-          {"length_only_d", adjusted.length_d}};
+      keys.push_back(cat(design.personas[a].key, "_vs_", design.personas[b].key));
+      Json& row = out[keys.back()] = comparison_json(raw);
+      row["length_adjusted"] = interval_json(adjusted.d);
+      row["length_only_d"] = adjusted.length_d;
       p.push_back(raw.conservative_p);
     }
   const std::vector<double> corrected = stats::holm(p);
-  size_t i = 0;
-  for (auto& [key, row] : out.items()) row["p_holm"] = corrected[i++];
-  return out;
+  for (size_t i = 0; i < keys.size(); ++i) out[keys[i]]["p_holm"] = corrected[i];
+  return {{"pairwise_norm_comparisons", out},
+          {"holm_bonferroni", corrections_json(keys, p, corrected)}};
 }
 
 Json consistency(const std::vector<Signature>& personas, const IdentityDesign& design) {
@@ -237,12 +258,16 @@ Json consistency(const std::vector<Signature>& personas, const IdentityDesign& d
   const stats::VarianceRatio ratio = stats::variance_ratio(table);
   const stats::Interval icc = stats::icc_two_way(table);
   const stats::TestResult w = stats::kendall_w(table);
+  Json means = Json::object();
+  for (size_t p = 0; p < table.size(); ++p)
+    means[design.personas[p].key] = stats::moments(table[p]).mean;
   return {{"between_persona_variance", ratio.between},
           {"mean_within_persona_variance", ratio.within},
           {"variance_ratio", ratio.ratio},
           {"icc", ratio.icc},
           {"icc_2_1", {{"estimate", icc.estimate}, {"low", icc.low}, {"high", icc.high}}},
           {"kendall_w", {{"w", w.statistic}, {"p_value", w.p}}},
+          {"persona_means", means},
           {"h4_test", {{"icc_above_half", ratio.icc > 0.5}}}};
 }
 
@@ -298,10 +323,24 @@ Json components_of(const std::vector<Signature>& all, const IdentityDesign& desi
   return {{"scaled", true}, {"explained_variance_ratio", found.explained}, {"pc1_d", pairs}};
 }
 
-std::vector<Signature> one_layer(std::vector<Signature> all, size_t layer) {
-  for (Signature& s : all)
-    s.features = {s.features.begin() + static_cast<int64_t>(6 * layer),
-                  s.features.begin() + static_cast<int64_t>(6 * layer + 6)};
+std::vector<Signature> only_layers(std::vector<Signature> all, const std::vector<size_t>& layers) {
+  for (Signature& s : all) {
+    std::vector<double> kept;
+    for (const size_t l : layers)
+      kept.insert(kept.end(), s.features.begin() + static_cast<int64_t>(6 * l),
+                  s.features.begin() + static_cast<int64_t>(6 * l + 6));
+    s.features = std::move(kept);
+  }
+  return all;
+}
+
+// One of the six features, of every layer.
+std::vector<Signature> only_kind(std::vector<Signature> all, size_t kind) {
+  for (Signature& s : all) {
+    std::vector<double> kept;
+    for (size_t f = kind; f < s.features.size(); f += 6) kept.push_back(s.features[f]);
+    s.features = std::move(kept);
+  }
   return all;
 }
 
@@ -319,6 +358,17 @@ std::vector<double> signature_features(const CacheGeometry& g) {
     out.insert(out.end(), {g.keys.norm[l], g.values.norm[l], g.keys.mean[l], g.values.mean[l],
                            g.keys.deviation[l], g.values.deviation[l]});
   return out;
+}
+
+Json accuracy_interval(const std::vector<Signature>& signatures,
+                       const std::vector<int64_t>& predicted, const IdentityOptions& options,
+                       uint64_t stream) {
+  double right = 0;
+  for (size_t i = 0; i < signatures.size(); ++i) right += predicted[i] == signatures[i].label;
+  const Random random(mix(static_cast<uint64_t>(options.seed), stream));
+  return interval_of(right / static_cast<double>(signatures.size()),
+                     accuracy_draws(signatures, predicted, options.bootstrap, random),
+                     options.confidence);
 }
 
 LeaveOut leave_out(const std::vector<Signature>& signatures, int64_t kinds, int64_t permutations,
@@ -379,13 +429,49 @@ Json permutation_json(const LeaveOut& headline, const IdentityOptions& options) 
           {"significant", options.permutations > 0 && headline.p <= 0.05}};
 }
 
-Json accuracy_by_layer(const std::vector<Signature>& free, int64_t kinds, uint64_t seed) {
-  Json layers = Json::array();
-  for (size_t l = 0; 6 * l < free[0].features.size(); ++l) {
-    const LeaveOut one = leave_out(one_layer(free, l), kinds, 0, seed);
-    layers.push_back({{"layer", l}, {"accuracy", one.accuracy}});
+// By the headline's folds: each layer alone, the best of them together, and each kind of feature over
+// all layers. How concentrated it is says little where layers agree: with ten or more alike the five
+// best cannot hold half of the summed accuracies.
+Json layer_analysis(const std::vector<Signature>& free, int64_t kinds, uint64_t seed) {
+  constexpr size_t kTop = 5, kMost = 10;
+  constexpr const char* kKinds[] = {"key_norm",   "value_norm", "key_mean",
+                                    "value_mean", "key_std",    "value_std"};
+  const size_t count = free[0].features.size() / 6;
+  std::vector<double> accuracy;
+  Json per_layer = Json::array(), ranked = Json::array(), cumulative = Json::array(),
+       by_kind = Json::object();
+  for (size_t l = 0; l < count; ++l) {
+    accuracy.push_back(leave_out(only_layers(free, {l}), kinds, 0, seed).accuracy);
+    per_layer.push_back({{"layer", l}, {"accuracy", accuracy.back()}});
   }
-  return layers;
+  std::vector<size_t> order(count);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](size_t l) { return accuracy[l]; });
+  double top = 0, sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    ranked.push_back({{"layer", order[i]}, {"accuracy", accuracy[order[i]]}});
+    sum += accuracy[order[i]];
+    if (i < kTop) top += accuracy[order[i]];
+    if (i >= kMost) continue;
+    const std::vector<size_t> best(order.begin(), order.begin() + static_cast<int64_t>(i) + 1);
+    cumulative.push_back(
+        {{"n_layers", i + 1},
+         {"layers", best},
+         {"accuracy", leave_out(only_layers(free, best), kinds, 0, seed).accuracy}});
+  }
+  for (size_t kind = 0; kind < std::size(kKinds); ++kind)
+    by_kind[kKinds[kind]] = leave_out(only_kind(free, kind), kinds, 0, seed).accuracy;
+  const double share = sum > 0 ? top / sum : 0;
+  return {{"per_layer_accuracy", per_layer},
+          {"ranked_layers", ranked},
+          {"h3_test",
+           {{"top_layers", std::min(kTop, count)},
+            {"top5_share", share},
+            {"share_if_all_alike",
+             static_cast<double>(std::min(kTop, count)) / static_cast<double>(count)},
+            {"concentrated", count > kTop && share > 0.5}}},
+          {"cumulative_ablation", cumulative},
+          {"feature_type_importance", by_kind}};
 }
 
 // "identity" where the headline is above each of `above` and above chance, "none" where it is within
@@ -459,20 +545,25 @@ Json analyse_signatures(const std::vector<Signature>& personas,
   if (options.extras)
     extras = extras_of(free, kinds, options,
                        [&](const LeaveOut& r, uint64_t stream) { return draws(free, r, stream); });
+  Json classification = {
+      {"headline", "ridge, length taken out, one wording and one group of prompts left out"},
+      {"rows", rows},
+      {"above", above},
+      {"extras", extras},
+      {"confusion_matrix", confusion(free, headline, kinds)},
+      {"permutation_test", permutation_json(headline, options)},
+      {"chance_level", 1.0 / static_cast<double>(kinds)}};
+  if (options.extras)
+    classification.update(known_wording_classification(personas, design, options));
+  Json pairs = pairwise(personas, design, options);
+  pairs["pca_analysis"] = components_of(free, design);
+  pairs["cosine_similarity_matrix"] = mean_feature_cosines(personas, design);
   return {{"fingerprinting",
-           {{"persona_stats", fingerprints(personas, design)}, {"total_samples", personas.size()}}},
-          {"classification",
-           {{"headline", "ridge, length taken out, one wording and one group of prompts left out"},
-            {"rows", rows},
-            {"above", above},
-            {"extras", extras},
-            {"confusion_matrix", confusion(free, headline, kinds)},
-            {"permutation_test", permutation_json(headline, options)},
-            {"chance_level", 1.0 / static_cast<double>(kinds)}}},
-          {"pairwise_analysis",
-           {{"pairwise_norm_comparisons", pairwise(personas, design, options)},
-            {"pca_analysis", components_of(free, design)}}},
-          {"layer_analysis", {{"per_layer_accuracy", accuracy_by_layer(free, kinds, seed)}}},
+           {{"persona_stats", fingerprints(personas, design, options)},
+            {"total_samples", personas.size()}}},
+          {"classification", classification},
+          {"pairwise_analysis", pairs},
+          {"layer_analysis", layer_analysis(free, kinds, seed)},
           {"consistency", consistency(personas, design)},
           {"verdict", verdict_of(design, !topics.empty(), headline, above, options)}};
 }

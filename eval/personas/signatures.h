@@ -42,6 +42,12 @@ std::vector<Signature> without_length(std::vector<Signature> signatures);
 // Length as the only feature.
 std::vector<Signature> only_length(std::vector<Signature> signatures);
 
+// estimate, low and high of the accuracy of `predicted`, texts and prompts resampled; `stream` sets
+// this interval's draws apart from others'.
+nlohmann::ordered_json accuracy_interval(const std::vector<Signature>& signatures,
+                                         const std::vector<int64_t>& predicted,
+                                         const IdentityOptions& options, uint64_t stream);
+
 // Everything the report holds but metadata.
 nlohmann::ordered_json analyse_signatures(const std::vector<Signature>& personas,
                                           const std::vector<Signature>& topics,

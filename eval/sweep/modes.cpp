@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "eval/geometry/comparison_json.h"
 #include "eval/statistics/comparison.h"
 #include "eval/statistics/resampling.h"
 #include "eval/statistics/tests.h"
@@ -17,7 +18,6 @@ namespace kvlingua {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using stats::Interval;
 
 // The three features that are compared, with the ending of their keys.
 struct Feature {
@@ -48,18 +48,6 @@ std::vector<double> column(const MeasuredCategory& category,
   return values;
 }
 double length_of(const Measurement& m) { return static_cast<double>(m.cache_tokens); }
-
-Json interval_json(const Interval& interval) {
-  const auto finite = [](double v) { return std::isfinite(v) ? Json(v) : Json(); };
-  return {{"estimate", finite(interval.estimate)},
-          {"low", finite(interval.low)},
-          {"high", finite(interval.high)}};
-}
-
-Json normality_json(const stats::Normality& normal) {
-  if (!normal.tested) return {{"statistic", nullptr}, {"p_value", nullptr}, {"is_normal", nullptr}};
-  return {{"statistic", normal.w}, {"p_value", normal.p}, {"is_normal", normal.is_normal()}};
-}
 
 // Percentile interval of a mean, as the users print it; nothing below five values.
 Json mean_interval(const std::vector<double>& values, const SweepOptions& options) {
@@ -138,10 +126,6 @@ Json battery_of(const MeasuredCategory& category) {
       {"failed_prompts", failed}};
 }
 
-Json moments_json(const stats::Moments& m) {
-  return {{"n", m.n}, {"mean", m.mean}, {"std", m.deviation}};
-}
-
 // One of the 27: raw, adjusted, and what length alone does.
 struct Compared {
   std::string key;
@@ -176,38 +160,19 @@ Json compared_json(const Compared& c, double holm_raw, double holm_adjusted) {
   adjusted["bend_per_token"] = c.adjusted.curve.bend;
   adjusted["prompts_of_overlapping_length"] = c.adjusted.overlap;
   adjusted["lengths_apart"] = apart;
-  return {{"label", c.pair->label},
-          {"cat1", c.pair->first},
-          {"cat2", c.pair->second},
-          {"feature", c.feature->name},
-          {"group1", moments_json(raw.a)},
-          {"group2", moments_json(raw.b)},
-          {"normality",
-           {{"group1", normality_json(raw.normal_a)}, {"group2", normality_json(raw.normal_b)}}},
-          {"welch_t",
-           {{"statistic", raw.welch.statistic}, {"df", raw.welch.df}, {"p_value", raw.welch.p}}},
-          {"mann_whitney",
-           {{"statistic", raw.mann_whitney.statistic}, {"p_value", raw.mann_whitney.p}}},
-          {"cohens_d",
-           {{"d", raw.d.estimate},
-            {"ci_lower", interval_json(raw.d)["low"]},
-            {"ci_upper", interval_json(raw.d)["high"]},
-            {"interpretation", stats::effect_label(raw.d.estimate)}}},
-          {"hedges_g", raw.g},
-          {"bootstrap_difference",
-           {{"estimate", raw.difference.estimate},
-            {"ci_lower", interval_json(raw.difference)["low"]},
-            {"ci_upper", interval_json(raw.difference)["high"]},
-            {"p_value", raw.difference_p}}},
-          {"conservative_p", raw.conservative_p},
-          {"recommended_p", raw.conservative_p},
-          {"recommended_test", "conservative_max"},
-          {"p_holm", holm_raw},
-          {"length_adjusted", adjusted},
-          {"length_only_d", c.adjusted.length_d},
-          {"threshold", threshold},
-          {"verdict", stats::to_string(shown)},
-          {"length_artefact", raw_shown && shown != stats::Shown::kYes}};
+  Json out = {{"label", c.pair->label},
+              {"cat1", c.pair->first},
+              {"cat2", c.pair->second},
+              {"feature", c.feature->name}};
+  const Json judged = {{"p_holm", holm_raw},
+                       {"length_adjusted", adjusted},
+                       {"length_only_d", c.adjusted.length_d},
+                       {"threshold", threshold},
+                       {"verdict", stats::to_string(shown)},
+                       {"length_artefact", raw_shown && shown != stats::Shown::kYes}};
+  out.update(comparison_json(raw));
+  out.update(judged);
+  return out;
 }
 
 struct Family {
@@ -246,22 +211,15 @@ Family compare_all(const MeasuredScale& measured, const SweepOptions& options) {
   return family;
 }
 
-// Over all tests of the family, in the users' form.
-Json corrections_json(const Family& family, const std::vector<double>& raw) {
-  std::vector<size_t> order(raw.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::stable_sort(order, {},
-                           [&](size_t i) { return family.compared[i].raw.conservative_p; });
-  Json corrections = Json::array();
-  for (size_t rank = 0; rank < order.size(); ++rank) {
-    const size_t i = order[rank];
-    corrections.push_back({{"comparison", family.compared[i].key},
-                           {"original_p", family.compared[i].raw.conservative_p},
-                           {"corrected_p", raw[i]},
-                           {"reject_null", raw[i] <= 0.05},
-                           {"rank", rank + 1}});
+// Over all tests of the family.
+Json family_corrections(const Family& family, const std::vector<double>& corrected) {
+  std::vector<std::string> keys;
+  std::vector<double> p;
+  for (const Compared& c : family.compared) {
+    keys.push_back(c.key);
+    p.push_back(c.raw.conservative_p);
   }
-  return {{"method", "holm"}, {"n_comparisons", raw.size()}, {"corrections", corrections}};
+  return corrections_json(keys, p, corrected);
 }
 
 Json power_json(const Family& family) {
@@ -586,7 +544,7 @@ Json analyse_scale(const MeasuredScale& measured, const SweepOptions& options) {
         {"H2", hypothesis(pairs, "self_ref_effect", "self-reference leaves a cache of its own")},
         {"H3", hypothesis(pairs, "refusal_vs_rote", "refusal leaves a cache of its own")},
         {"H3b", hypothesis(pairs, "refusal_vs_free", "the same against free text")}}},
-      {"multiple_comparisons", corrections_json(family, raw)},
+      {"multiple_comparisons", family_corrections(family, raw)},
       {"power", power_json(family)},
       {"correlation_with_cache_length", length_json(measured)}};
   out["ranking"] = ranking_of(summaries);

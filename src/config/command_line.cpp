@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <sstream>
 
@@ -26,7 +27,7 @@ constexpr const char* kHelpEnd = R"(
 
 exit codes: 0 ok, 1 failed, 2 usage or recipe, 3 a gate was not met, 4 input data or model unusable, 5 no device or memory,
             6 corrupt file, 7 disk full, 75 stopped by SIGTERM after saving, 130 Ctrl-C after saving
-environment: NO_COLOR, HF_HOME, HF_HUB_CACHE, OMP_NUM_THREADS, KVLINGUA_ROOT, torchrun's and Slurm's variables
+environment: NO_COLOR, HF_HOME, HF_HUB_CACHE, OMP_NUM_THREADS, KVLINGUA_MODELS, KVLINGUA_ROOT, torchrun's and Slurm's variables
 )";
 
 // What follows a verb's name: "RECIPE", "[RECIPE]", "PATH...".
@@ -58,7 +59,7 @@ std::string top_help(const std::vector<Verb>& verbs) {
   std::string text = kHelpBegin;
   visit_declared(verbs, [&](const VerbText& verb, const CLI::App& app) {
     std::string line = cat("  ", verb.name, arguments_of(app));
-    line.resize(std::max<size_t>(line.size() + 1, 27), ' ');
+    line.resize(std::max<size_t>(line.size() + 1, 35), ' ');
     text += line + verb.help + "\n";
   });
   return text + kHelpEnd;
@@ -161,6 +162,21 @@ void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
       "-q,--quiet", [&c](int64_t) { c.verbosity = -1; }, "no progress, only warnings");
 }
 
+// Of the kinds that CLI11 words in its own terms.
+std::string reworded(const CLI::ParseError& error, const CLI::App& app) {
+  std::string text = error.what();
+  if (error.get_name() == "ArgumentMismatch") {
+    for (const CLI::Option* option : app.get_options()) {
+      if (!text.starts_with(option->get_name(option->get_positional()) + ":")) continue;
+      return option->get_positional()
+                 ? cat("expected", arguments_of(app), ", got more or fewer words")
+                 : cat(option->get_name(), ": expected ", option->get_type_name());
+    }
+  }
+  if (error.get_name() == "RequiredError") std::replace(text.begin(), text.end(), '_', ' ');
+  return printable(text, 200);
+}
+
 // CLI11 words its errors for a screen; ours are one line with a remedy.
 Error translated(const CLI::ParseError& error, const CLI::App& app,
                  const std::vector<std::string>& words, const VerbText& verb) {
@@ -169,15 +185,19 @@ Error translated(const CLI::ParseError& error, const CLI::App& app,
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   }
   const std::string help = cat("`kvlingua ", verb.name, " --help`");
+  const auto without_dashes = [](const std::string& name) { return name.substr(2); };
   for (const std::string& word : words) {
     if (!word.starts_with("--") || word.size() < 3) continue;
     const std::string name = word.substr(0, word.find('='));
     if (std::find(names.begin(), names.end(), name) == names.end()) {
+      std::vector<std::string> known;
+      std::ranges::transform(names, std::back_inserter(known), without_dashes);
+      const std::string near = nearest_name(without_dashes(name), known);
       return usage(cat(verb.name, ": unknown option ", printable(name, 60)),
-                   nearest_hint(name, names, help));
+                   near.empty() ? help : "did you mean --" + near + "?");
     }
   }
-  return usage(cat(verb.name, ": ", printable(error.what(), 200)), help);
+  return usage(cat(verb.name, ": ", reworded(error, app)), help);
 }
 
 void check_words(const std::vector<std::string>& words) {

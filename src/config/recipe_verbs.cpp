@@ -20,6 +20,13 @@ void say_notes(const Recipe& recipe) {
 
 }  // namespace
 
+Recipe with_seed(Recipe recipe, std::optional<int64_t> seed) {
+  if (!seed) return recipe;
+  recipe.data.seed = recipe.train.seed = recipe.sweep.seed = recipe.identity.seed = *seed;
+  recipe.eval.seeds = {*seed};
+  return recipe;
+}
+
 int list_recipes(const CommandLine& command) {
   Json list = Json::array();
   std::string text;
@@ -41,7 +48,8 @@ int list_recipes(const CommandLine& command) {
 }
 
 int show_recipe(const CommandLine& command) {
-  Recipe recipe = Recipe::load(find_recipe(command.arguments.at(0)), command.set);
+  Recipe recipe =
+      with_seed(Recipe::load(find_recipe(command.arguments.at(0)), command.set), command.seed);
   say_notes(recipe);
   if (command.json.empty()) {
     write_stdout(recipe.to_yaml());

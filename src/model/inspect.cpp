@@ -9,6 +9,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/safetensors_writer.h"
 #include "kvlingua/model/decode_session.h"
 #include "kvlingua/model/generation.h"
@@ -18,6 +19,10 @@ namespace kvlingua {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+void check_stop() {
+  if (stop_requested()) throw stopped_error("inspect keeps nothing");
+}
 
 const char* dtype_name(at::ScalarType type) {
   switch (type) {
@@ -115,6 +120,7 @@ Json determinism(const CausalLM& model, const Tokenizer& tokenizer, const std::v
   std::set<std::vector<int64_t>> texts;
   std::set<std::vector<float>> logprobs;
   for (int64_t i = 0; i < runs; ++i) {
+    check_stop();
     const auto batch = TokenBatch::from_rows({ids});
     caches.insert(model.prefill(batch).cache.fingerprint());
     const GeneratedRow row = generate(model, batch, nullptr, options)[0];
@@ -128,6 +134,7 @@ Json determinism(const CausalLM& model, const Tokenizer& tokenizer, const std::v
   at::Tensor cached = session.append(TokenBatch::from_rows({ids}))[0];
   double difference = 0;
   for (int64_t i = 0; i < options.max_new_tokens; ++i) {
+    check_stop();
     const at::Tensor logits = last_logits(model, text);
     difference = std::max(difference, (logits - cached).abs().max().item<double>());
     uncached.push_back(logits.argmax().item<int64_t>());
@@ -150,6 +157,7 @@ template <class F>
 double median_seconds(int64_t times, F f) {
   std::vector<double> seconds;
   for (int64_t i = 0; i < times; ++i) {
+    check_stop();
     const auto start = std::chrono::steady_clock::now();
     f();
     seconds.push_back(
@@ -212,6 +220,7 @@ Json inspect(const InspectOptions& options) {
   const CausalLM model = CausalLM::load(options.directory, options.load);
   Json report = {{"prompts", Json::array()}, {"projected", Json::array()}};
   for (size_t i = 0; i < prompts.size(); ++i) {
+    check_stop();
     report["prompts"].push_back(
         describe(model, name, prompts[i], model.prefill(TokenBatch::from_rows({ids[i]})).cache));
   }

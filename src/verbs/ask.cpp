@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <optional>
@@ -81,6 +82,10 @@ std::string context_of_words(const std::string& words) {
   if (words == "-") return as_typed(std::string(std::istreambuf_iterator<char>(std::cin), {}));
   std::error_code ignored;
   if (fs::is_regular_file(words, ignored)) return as_typed(read_text_file(words));
+  if (fs::is_fifo(words, ignored)) {  // --context <(command)
+    std::ifstream pipe(words, std::ios::binary);
+    return as_typed(std::string(std::istreambuf_iterator<char>(pipe), {}));
+  }
   if (fs::is_directory(words, ignored)) {
     throw Error({.code = ExitCode::kInput,
                  .where = printable(words),

@@ -17,7 +17,7 @@ struct AskVerb {
   int64_t limit = 0;
 
   void declare(OptionList& list) {
-    list.named_arguments("RECIPE_QUESTION",
+    list.named_arguments("RECIPE|CHECKPOINT_QUESTION",
                          "a recipe whose run is used, or the folder of a run or checkpoint; then "
                          "the question; without one, on a terminal, a dialogue",
                          1, 2);

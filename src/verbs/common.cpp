@@ -43,6 +43,11 @@ Recipe load_recipe(const CommandLine& command) {
   return recipe;
 }
 
+void check_set(const CommandLine& command) {
+  Recipe unused;
+  for (const std::string& set : command.set) throw_first(set_option(visit_of(unused), set));
+}
+
 RunContext context_of(const CommandLine& command, const Recipe& recipe) {
   choose_threads(recipe);
   RunContext context;

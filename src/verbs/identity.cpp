@@ -233,14 +233,25 @@ std::string body_html(const Json& r, const IdentityDesign& design) {
   return report::page("Identity signatures: " + r["metadata"]["model"].get<std::string>(), out);
 }
 
-std::string plan_text(const GeometryRun& run, const Scale& scale, const IdentityOptions& options) {
+// --dry-run.
+StageOutcome plan_of(const GeometryRun& run, const Scale& scale, const IdentityOptions& options) {
   const IdentityDesign design = design_of(options);
-  return cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
-             " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
-             " prompts in ", design.groups.size(), " groups, ", options.new_tokens, " new tokens: ",
-             static_cast<int64_t>(design.personas.size() + design.topics.size()) *
-                 design.wordings() * design.prompts(),
-             " caches of ", scale.model, "\nresults: ", run.results.string(), "\n");
+  const int64_t caches = static_cast<int64_t>(design.personas.size() + design.topics.size()) *
+                         design.wordings() * design.prompts();
+  return {.text = cat("identity: ", design.personas.size(), " personas and ", design.topics.size(),
+                      " neutral topics in ", design.wordings(), " wordings, ", design.prompts(),
+                      " prompts in ", design.groups.size(), " groups, ", options.new_tokens,
+                      " new tokens: ", caches, " caches of ", scale.model,
+                      "\nresults: ", run.results.string(), "\n"),
+          .json = {{"model", scale.model},
+                   {"personas", design.personas.size()},
+                   {"topics", design.topics.size()},
+                   {"wordings", design.wordings()},
+                   {"prompts", design.prompts()},
+                   {"groups", design.groups.size()},
+                   {"new_tokens", options.new_tokens},
+                   {"caches", caches},
+                   {"results", run.results.string()}}};
 }
 
 // Caches of one model, and what it says of its own ones where there is no pair.
@@ -400,7 +411,8 @@ int IdentityVerb::run(const CommandLine& command) const {
   if (run.models.empty()) run.models = {find_scale("0.6B")};
   const IdentityOptions options = options_of(command, *this, run);
   if (geometry.options.dry_run) {
-    write_stdout(plan_text(run, run.models.back(), options));
+    const StageOutcome plan = plan_of(run, run.models.back(), options);
+    put_result(command, plan.text, plan.json);
     return 0;
   }
   std::optional<RunContext> context;

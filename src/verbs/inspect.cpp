@@ -13,6 +13,7 @@
 namespace kvlingua::verbs {
 
 int InspectVerb::run(const CommandLine& command) const {
+  check_set(command);
   InspectOptions options;
   options.name = command.arguments[0];
   options.directory = locate_model({.name = options.name});
@@ -23,6 +24,11 @@ int InspectVerb::run(const CommandLine& command) const {
       if (line.ends_with('\r')) line.pop_back();
       if (!line.empty()) options.prompts.push_back(line);
     }
+    if (options.prompts.empty())
+      throw Error({.code = ExitCode::kInput,
+                   .where = prompts,
+                   .what = "holds no prompt",
+                   .expected = "one a line"});
   }
   options.load.device = resolve_device(command.device.empty() ? "auto" : command.device);
   options.load.dtype = resolve_dtype(dtype.empty() ? "auto" : dtype, options.load.device);

@@ -1,10 +1,13 @@
 #include "stages.h"
 
+#include <cstdio>
+
 #include "datasets/generate.h"
 #include "eval/evaluate.h"
 #include "evaluate.h"
 #include "generate.h"
 #include "kvlingua/base/progress.h"
+#include "kvlingua/config/recipe_verbs.h"
 #include "train.h"
 #include "trainers/train.h"
 
@@ -12,8 +15,8 @@ namespace kvlingua::verbs {
 
 namespace {
 
-std::string dry_run_text(const Recipe& recipe, const std::string& plan) {
-  return recipe.to_yaml() + "\n" + plan;
+std::string dry_run_text(const Recipe& recipe, const RunContext& context, const std::string& plan) {
+  return with_seed(recipe, context.seed).to_yaml() + "\n" + plan;
 }
 
 std::string plan_text(const EvaluationPlan& plan) {
@@ -24,19 +27,28 @@ std::string plan_text(const EvaluationPlan& plan) {
              "): ", plan.items * count, " answers into ", plan.folder.string(), "\n");
 }
 
+// A verdict of each criterion with the numbers it stands on, and why there is none where it was
+// withheld.
 std::string verdict_text(const Report& report) {
   std::string text;
-  for (const CriterionResult& one : report.criteria)
+  for (const CriterionResult& one : report.criteria) {
+    char numbers[96];
+    std::snprintf(numbers, sizeof numbers, "%.3f [%.3f, %.3f] against %.3g, ", one.statistic,
+                  one.low, one.high, one.threshold);
     text +=
         cat(one.name, ": ",
             !report.confirmatory && one.verdict == Verdict::kPass ? "met" : to_string(one.verdict),
-            report.confirmatory ? " (confirmatory)\n" : " (exploratory)\n");
+            report.confirmatory ? " (confirmatory)" : " (exploratory)", ": ",
+            one.n == 0 ? "" : numbers, one.n, " items\n");
+  }
+  for (const Finding& finding : report.findings)
+    if (finding.withholds) text += cat("withheld: ", finding.text, "\n");
   return text + report.verdict_line + "\n";
 }
 
 StageOutcome generate_by(const Recipe& recipe, const RunContext& context, int64_t writers) {
   const GenerateResult result = kvlingua::generate(recipe, context, writers);
-  if (context.dry_run) return {dry_run_text(recipe, {}), result.to_json()};
+  if (context.dry_run) return {dry_run_text(recipe, context, {}), result.to_json()};
   return {
       cat(result.directory.string(), ": ", result.samples, " samples, ", result.tokens, " tokens, ",
           bytes_text(static_cast<double>(result.bytes)), " in ", result.shards, " shards\n"),
@@ -82,21 +94,24 @@ StageOutcome train_more_seeds(const Recipe& recipe, const RunContext& context, S
   return first;
 }
 
-StageOutcome train_stage(const Recipe& recipe, const RunContext& context) {
+// The recipe that a run keeps names the seed that it was trained by.
+StageOutcome train_stage(const Recipe& named, const RunContext& context) {
+  Recipe recipe = named;
+  recipe.train.seed = context.seed_or(recipe.train.seed);
   if (context.seeds > 1) {
     RunContext one = context;
     one.seeds = 1;
     return train_more_seeds(recipe, context, train_stage(recipe, one));
   }
   const TrainResult result = kvlingua::train(recipe, context);
-  return {context.dry_run ? dry_run_text(recipe, result.table.text()) : result.summary(),
+  return {context.dry_run ? dry_run_text(recipe, context, result.table.text()) : result.summary(),
           result.to_json()};
 }
 
 StageOutcome evaluate_stage(const Recipe& recipe, const RunContext& context) {
   const EvaluateResult result = kvlingua::evaluate(recipe, context);
   if (result.plan && context.world.is_main())
-    return {dry_run_text(recipe, plan_text(*result.plan)), result.to_json()};
+    return {dry_run_text(recipe, context, plan_text(*result.plan)), result.to_json()};
   std::string text;
   if (result.judged && result.report) text += verdict_text(*result.report);
   if (!result.folder.empty())

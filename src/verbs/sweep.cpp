@@ -101,6 +101,48 @@ std::string design_text(const GeometryRun& run, const SweepOptions& options,
   return text + cat("results: ", run.results.string(), "\n");
 }
 
+Json models_json(const std::vector<Scale>& scales) {
+  Json out = Json::array();
+  for (const Scale& scale : scales)
+    out.push_back({{"scale", scale.key}, {"model", scale.model}, {"quantize", scale.quantize}});
+  return out;
+}
+
+Json design_json(const GeometryRun& run, const SweepOptions& options,
+                 const std::vector<PromptCategory>& categories) {
+  Json counts = Json::object();
+  for (const PromptCategory& category : categories) counts[category.name] = category.prompts.size();
+  return {{"models", models_json(run.models)},
+          {"categories", counts},
+          {"new_tokens", options.new_tokens},
+          {"results", run.results.string()}};
+}
+
+// --dry-run: what would be measured and trained.
+StageOutcome plan_of(const GeometryRun& run, const SweepOptions& options) {
+  StageOutcome plan{.text = {}, .json = Json::object()};
+  if (options.modes) {
+    const std::vector<PromptCategory> categories = prompts_of(options);
+    plan = {.text = design_text(run, options, categories),
+            .json = design_json(run, options, categories)};
+  }
+  if (!run.recipe || !has_grid(*run.recipe)) return plan;
+  plan.text += grid_plan(*run.recipe);
+  for (const GridPair& pair : grid_pairs(run.recipe->sweep))
+    plan.json["projectors"].push_back({{"source", pair.source}, {"target", pair.target}});
+  return plan;
+}
+
+// Nothing was named: what could be.
+void put_usage(const CommandLine& command) {
+  std::string text =
+      "usage: kvlingua sweep RECIPE|MODEL... [--scale KEY] [--all-scales] [--model ID]\n"
+      "name a model, a scale or a recipe; `kvlingua sweep --help` says more\nscales:\n";
+  for (const Scale& scale : known_scales())
+    text += cat("  ", scale.key, "  ", scale.model, scale.quantize ? " (NF4)" : "", "\n");
+  put_result(command, text, {{"scales", models_json(known_scales())}});
+}
+
 MeasuredScale measure_model(const GeometryRun& run, const Scale& scale, const SweepOptions& options,
                             const std::vector<PromptCategory>& categories) {
   const OpenedModel opened = open_model(run, scale);
@@ -222,11 +264,7 @@ int SweepVerb::run(const CommandLine& command) const {
   GeometryRun run = geometry_run(command, geometry, scales_of(*this));
   const SweepOptions options = options_of(command, *this, run);
   if (run.models.empty()) {
-    write_stdout(
-        "usage: kvlingua sweep RECIPE|MODEL... [--scale KEY] [--all-scales] [--model ID]\n"
-        "name a model, a scale or a recipe; `kvlingua sweep --help` says more\nscales:\n");
-    for (const Scale& scale : known_scales())
-      write_stdout(cat("  ", scale.key, "  ", scale.model, scale.quantize ? " (NF4)" : "", "\n"));
+    put_usage(command);
     return 0;
   }
   std::optional<RunContext> context;
@@ -240,8 +278,8 @@ int SweepVerb::run(const CommandLine& command) const {
                  .what = "a projector grid needs a recipe to train each cell by",
                  .remedy = "name a recipe: kvlingua sweep RECIPE"});
   if (geometry.options.dry_run) {
-    if (options.modes) write_stdout(design_text(run, options, prompts_of(options)));
-    if (context && has_grid(*run.recipe)) write_stdout(grid_plan(*run.recipe));
+    const StageOutcome plan = plan_of(run, options);
+    put_result(command, plan.text, plan.json);
     return 0;
   }
   const StageOutcome outcome =

@@ -18,6 +18,8 @@ using Json = nlohmann::ordered_json;
 
 // The recipe that is named, recipe/nano.yaml when none is; its notes are logged.
 Recipe load_recipe(const CommandLine& command);
+// For verbs that read no recipe: a --set that no recipe knows is refused all the same.
+void check_set(const CommandLine& command);
 // World, device and paths; chooses the number of CPU threads by the pair's size. What the verb's own
 // options say is added by the verb (RunOptions::apply).
 RunContext context_of(const CommandLine& command, const Recipe& recipe);

@@ -147,9 +147,32 @@ class Geometry(unittest.TestCase):
             result["metadata"].pop("timestamp"), result["metadata"]["environment"].pop("timestamp")
         self.assertEqual(again, after)
 
+    def holds_the_published_keys(self, results):
+        """What a script written for the published files of this experiment looks up."""
+        keys = {"fingerprinting": "persona_stats total_samples",
+                "classification": "cv_results best_classifier holdout_accuracy classification_report confusion_matrix permutation_test "
+                                  "cross_prompt_validation feature_importance chance_level",
+                "pairwise_analysis": "pairwise_norm_comparisons holm_bonferroni pca_analysis cosine_similarity_matrix",
+                "layer_analysis": "per_layer_accuracy ranked_layers h3_test cumulative_ablation feature_type_importance",
+                "consistency": "between_persona_variance mean_within_persona_variance variance_ratio icc kendall_w persona_means h4_test"}
+        for part, names in keys.items():
+            self.assertEqual(set(names.split()) - set(results[part]), set(), part)
+        classes = results["classification"]
+        self.assertEqual(set(classes["cv_results"]), {"random_forest", "linear_svm", "logistic_regression"})
+        self.assertIn(classes["best_classifier"], classes["cv_results"])
+        self.assertEqual(len(classes["classification_report"]), 6)
+        self.assertEqual(len(classes["cross_prompt_validation"]["per_group"]), 5)
+        pairs = results["pairwise_analysis"]
+        self.assertEqual(pairs["holm_bonferroni"]["n_comparisons"], 15)
+        for row in pairs["holm_bonferroni"]["corrections"]:
+            self.assertEqual(row["corrected_p"], pairs["pairwise_norm_comparisons"][row["comparison"]]["p_holm"])
+        self.assertEqual([len(row) for row in pairs["cosine_similarity_matrix"]], [6] * 6)
+        self.assertEqual(len(results["layer_analysis"]["feature_type_importance"]), 6)
+
     def test_identity_is_compared_with_an_older_file(self):
         """Findings in the format of the users' own results, and those of this program's."""
         ours = json.loads(self.ok("identity", TARGET, "--json", "-", *QUICK_IDENTITY)[0])
+        self.holds_the_published_keys(ours)
         pair = next(iter(ours["pairwise_analysis"]["pairwise_norm_comparisons"]))
         old = self.file("old.json", json.dumps({
             "classification": {"permutation_test": {"p_value": 0.001}, "chance_level": 1 / 6,

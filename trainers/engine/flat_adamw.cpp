@@ -158,7 +158,13 @@ void FlatAdamW::load_state(const std::map<std::string, at::Tensor>& state,
     }
     refuse_non_finite({*found}, where, ExitCode::kCorrupt);
     if (name == "steps") {
-      steps_ = std::max<int64_t>(0, found->second.item<int64_t>());
+      steps_ = found->second.item<int64_t>();
+      if (steps_ < 0)
+        throw Error({.code = ExitCode::kCorrupt,
+                     .where = cat(where, ": tensor steps"),
+                     .what = "is no number of steps",
+                     .got = cat(steps_),
+                     .expected = "0 or more"});
     } else {
       at::Tensor(mine).copy_(found->second);
     }

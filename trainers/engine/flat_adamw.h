@@ -47,7 +47,8 @@ class FlatAdamW {
   // Moments, step count, master weights (half types) and averages: what a checkpoint needs besides
   // the parameters themselves.
   NamedTensors state() const;
-  // Throws Error (kInput) naming the tensor that is missing or of another size.
+  // Throws Error naming the tensor: kInput when it is missing or of another size, kCorrupt when it
+  // holds a number that is not finite or a negative number of steps.
   void load_state(const std::map<std::string, at::Tensor>& state, const std::string& where);
   // First and second moments by parameter name, every parameter once.
   void adopt_moments(const std::map<std::string, std::pair<at::Tensor, at::Tensor>>& moments,

@@ -199,6 +199,40 @@ TEST(HostileShard, SizesAreThoseOfTheFile) {
       "format");
 }
 
+// Numbers whose squares fit no float32: named where the rows are read, and by verify.
+TEST(HostileShard, HugeNumbersAreNamed) {
+  const auto huge = [](const char* name, float value) -> Change {
+    return [=](hid_t file) {
+      const hid_t set = H5Dopen2(file, name, H5P_DEFAULT), space = H5Dget_space(set);
+      std::vector<float> all(static_cast<size_t>(H5Sget_simple_extent_npoints(space)));
+      H5Dread(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, all.data());
+      all[0] = value;
+      H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, all.data());
+      H5Sclose(space), H5Dclose(set);
+    };
+  };
+  for (const char* side : {"source", "target"}) {
+    for (const char* what : {"keys", "values"}) {
+      const TempDir dir;
+      const auto folder = changed_set(dir, huge(cat(side, "/", what).c_str(), -3e38F));
+      const std::string words =
+          cat("a number too large to train on (-3e+38) in the ", side, "'s ", what, ", row 0");
+      const VerifyResult result = verify_pairs(folder);
+      ASSERT_EQ(result.problems.size(), 1U);
+      EXPECT_EQ(result.problems[0].what, words);
+      EXPECT_EQ(result.problems[0].sample, 4);
+      try {
+        PairReader::open(folder).shard(1).rows(
+            side == std::string("source") ? Side::kSource : Side::kTarget, 0, 1);
+        ADD_FAILURE() << "read: " << words;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+        EXPECT_THAT(error.what(), HasSubstr(words));
+      }
+    }
+  }
+}
+
 TEST(HostileManifest, ListsWhatMustBeThere) {
   const auto refused = [](const std::function<void(PairManifest&)>& change) {
     const TempDir dir;

@@ -128,7 +128,8 @@ TEST(PairShard, NaNIsRefusedOnWritingNamingTheSample) {
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), ExitCode::kInput);
     EXPECT_THAT(e.what(), HasSubstr("sample 41"));
-    EXPECT_THAT(e.what(), HasSubstr("target's values are not finite at token 2"));
+    EXPECT_THAT(e.what(),
+                HasSubstr("target's values are not finite, or too large to train on, at token 2"));
   }
 }
 
@@ -198,13 +199,20 @@ TEST(PairCodec, ErrorsAreWithinTheTypesPrecision) {
       decode_rows(encode_rows(zeros, StorageType::kInt8, &scales), scales, at::kFloat), zeros));
 }
 
-TEST(PairCodec, FindsTheFirstNonFiniteNumber) {
+TEST(PairCodec, FindsTheFirstUnusableNumber) {
   for (at::ScalarType type : {at::kFloat, at::kHalf, at::kBFloat16}) {
     at::Tensor x = testing::seeded({10007}, 3).to(type);
-    EXPECT_EQ(first_non_finite(x), -1);
+    x[1] = 60000.0;
+    EXPECT_EQ(first_unusable(x), -1);
     x[9000] = std::numeric_limits<double>::infinity();
     x[9001] = std::nan("");
-    EXPECT_EQ(first_non_finite(x), 9000);
+    EXPECT_EQ(first_unusable(x), 9000);
+    if (type == at::kHalf) continue;
+    x[8000] = -3e38;
+    EXPECT_EQ(first_unusable(x), 8000);
+    x[8000] = 0.999 * kLargestUsable;
+    x[8001] = kLargestUsable;
+    EXPECT_EQ(first_unusable(x), type == at::kFloat ? 8001 : 8000) << "bfloat16 rounds it up";
   }
 }
 

@@ -150,6 +150,26 @@ TEST(FlatAdamW, ClipsToTheNorm) {
   }
 }
 
+TEST(FlatAdamW, ANegativeNumberOfStepsIsADamagedState) {
+  at::Tensor a = at::zeros({4});
+  FlatAdamW optimizer({{"a", a}}, {false}, {});
+  const NamedTensors kept = optimizer.state();
+  std::map<std::string, at::Tensor> state(kept.begin(), kept.end());
+  state["steps"] = at::tensor({int64_t{7}}, at::kLong);
+  optimizer.load_state(state, "optimizer.safetensors");
+  EXPECT_EQ(optimizer.steps(), 7);
+  state["steps"] = at::tensor({int64_t{-3}}, at::kLong);
+  try {
+    optimizer.load_state(state, "optimizer.safetensors");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+    EXPECT_STREQ(
+        error.what(),
+        "optimizer.safetensors: tensor steps: is no number of steps: got -3, expected 0 or more");
+  }
+}
+
 TEST(FlatAdamW, HalfWeightsHaveMastersThatKeepSmallSteps) {
   at::Tensor a = at::ones({8}, at::kBFloat16);
   FlatAdamW optimizer({{"a", a}}, {false}, {.weight_decay = 0});
