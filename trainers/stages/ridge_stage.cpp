@@ -54,6 +54,7 @@ class RidgeStage : public Stage {
   void save_control() const;
   void report_rows(TrainState& state) const;
   void report_choice(TrainState& state) const;
+  void report_gain() const;
   void report_curve(TrainState& state) const;
   at::Tensor previous_tensor() const;
 
@@ -187,6 +188,7 @@ void RidgeStage::finish(TrainState& state) {
   if (!run_.peers().main()) return;
   report_rows(state);
   report_choice(state);
+  report_gain();
   report_curve(state);
   state.stage_finished = true;
   run_.folder().finish(state);
@@ -225,6 +227,14 @@ void RidgeStage::report_rows(TrainState& state) const {
                     "): add documents, or read less (projector.ridge.candidate_layers, "
                     "previous_tokens, budget)"));
   }
+}
+
+void RidgeStage::report_gain() const {
+  if (!solution_.gain.defined()) return;
+  const auto mean = [&](int64_t part) { return solution_.gain[part].mean().item<double>(); };
+  run_.folder().remark(cat("ridge: channels scaled about their means by K ", mean(0), " V ",
+                           mean(1), " (gain ", options().gain,
+                           "); the R2 above is before it, validation's after it"));
 }
 
 // The learning curve, where one was asked for.
