@@ -153,6 +153,13 @@ class Contract(unittest.TestCase):
         self.assertIn("\n  seed: 5\n", kept.split("\ntrain:")[1].split("\ncheckpoint:")[0])
         self.run_it("train", "tiny.yaml", "--out", ".", "-q", "--seed", "5")  # the same again: done already
 
+    def test_a_stage_without_the_one_before_it_is_said(self):
+        shutil.rmtree(self.run_folder)
+        words = ["train", "tiny.yaml", "--out", ".", "-q", "--stage", "regression", "--set", "train.stages=[ridge,regression]",
+                 "--set", "projector.kind=mlp", "--set", "train.regression.batch.steps=2"]
+        self.assertIn("regression begins with an untrained map: ridge has not run", self.run_it(*words).err)
+        self.assertNotIn("untrained", self.run_it(*words).err)
+
     def until_it_watches(self, child):
         """Signals are blocked, and waited for, from the moment the library is there; before that they end the process."""
         end = time.time() + 60
