@@ -153,15 +153,32 @@ class Contract(unittest.TestCase):
         self.assertIn("\n  seed: 5\n", kept.split("\ntrain:")[1].split("\ncheckpoint:")[0])
         self.run_it("train", "tiny.yaml", "--out", ".", "-q", "--seed", "5")  # the same again: done already
 
+    def test_a_stage_without_the_one_before_it_is_said(self):
+        shutil.rmtree(self.run_folder)
+        words = ["train", "tiny.yaml", "--out", ".", "-q", "--stage", "regression", "--set", "train.stages=[ridge,regression]",
+                 "--set", "projector.kind=mlp", "--set", "train.regression.batch.steps=2"]
+        self.assertIn("regression begins with an untrained map: ridge has not run", self.run_it(*words).err)
+        self.assertNotIn("untrained", self.run_it(*words).err)
+
+    def until_it_watches(self, child):
+        """Signals are blocked, and waited for, from the moment the library is there; before that they end the process."""
+        end = time.time() + 60
+        while time.time() < end and child.poll() is None:
+            status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
+            if int(status.split("SigBlk:")[1].split()[0], 16) & 1 << (signal.SIGTERM - 1):
+                return
+            time.sleep(0.05)
+        self.fail("it never watched for signals")
+
     def test_verify_and_inspect_hear_a_signal(self):
-        for words in (["inspect", SOURCE, "--prompt", "hi", "--determinism", 10**6], ["verify", *[self.run_folder] * 3000]):
+        for words in (["inspect", SOURCE, "--prompt", "hi", "--determinism", 10**6], ["verify", *[self.run_folder] * 20000]):
             for sent, code in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
                 # In the background of a shell SIGINT may be ignored on purpose.
                 child = subprocess.Popen([PROGRAM, *map(str, words)], cwd=self.out, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-                time.sleep(4)
+                self.until_it_watches(child)
                 child.send_signal(sent)
-                _, err = child.communicate(timeout=30)
+                _, err = child.communicate(timeout=60)
                 self.assertEqual(child.returncode, code, err)
                 self.assertIn(b"stopped by", err)
 
