@@ -119,11 +119,9 @@ Json model_of(const ModelIdentity& model, const KvShape& shape) {
   return j;
 }
 
-}  // namespace
-
-void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
-                     const std::filesystem::path& folder) {
-  const auto projector =
+// The checkpoint's linear map with its weights; refuses what the router cannot apply.
+std::unique_ptr<RidgeProjector> ridge_of(const Checkpoint& checkpoint, const std::string& where) {
+  std::unique_ptr<Projector> projector =
       projector_from_config(checkpoint.projector_config, where, numbers_in(checkpoint.projector));
   auto* ridge = dynamic_cast<RidgeProjector*>(projector.get());
   if (ridge == nullptr) {
@@ -143,12 +141,16 @@ void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
                  .remedy = "train a ridge map without them for the router"});
   }
   ridge->load_state(by_name(checkpoint.projector), where);
-  const KvShape source = ridge->source_shape(), target = ridge->target_shape();
+  (void)projector.release();
+  return std::unique_ptr<RidgeProjector>(ridge);
+}
 
-  const Folded folded(*ridge);
+// Writes W and b of every target layer. Returns what each of them reads.
+Json write_layers(const RidgeProjector& ridge, const std::filesystem::path& file) {
+  const Folded folded(ridge);
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   Json layers = Json::array();
-  for (int64_t layer = 0; layer < target.layers; ++layer) {
+  for (int64_t layer = 0; layer < ridge.target_shape().layers; ++layer) {
     Json entry;
     entry["layer"] = layer;
     for (const int64_t part : {0, 1}) {
@@ -163,15 +165,20 @@ void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
     }
     layers.push_back(entry);
   }
-  write_tensors(folder / "weights.safetensors", tensors);
+  write_tensors(file, tensors);
+  return layers;
+}
 
-  const Json& options = ridge->config()["options"];
+// `id`: of the weights.
+Json manifest_of(const Checkpoint& checkpoint, const RidgeProjector& ridge, const std::string& id,
+                 const Json& layers) {
+  const Json options = ridge.config()["options"];
   Json manifest;
   manifest["format"] = "kv_mapper";
   manifest["format_version"] = 1;
   manifest["made_by"] = cat("kvlingua ", KVLINGUA_VERSION);
-  manifest["mapper_id"] = cat(checkpoint.pair.source.name, "->", checkpoint.pair.target.name, "@",
-                              sha256_file(folder / "weights.safetensors").substr(0, 16));
+  manifest["mapper_id"] =
+      cat(checkpoint.pair.source.name, "->", checkpoint.pair.target.name, "@", id);
   manifest["kind"] = "ridge";
   manifest["variant"] = "full_head";
   manifest["fitted_layout"] = options["layout"];
@@ -183,9 +190,20 @@ void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
   manifest["apply"] =
       "y = x W + b; x: the inputs' channels side by side in this order, head-major; W [in, out]";
   manifest["alignment"] = checkpoint.pair.alignment;
-  manifest["source"] = model_of(checkpoint.pair.source, source);
-  manifest["target"] = model_of(checkpoint.pair.target, target);
+  manifest["source"] = model_of(checkpoint.pair.source, ridge.source_shape());
+  manifest["target"] = model_of(checkpoint.pair.target, ridge.target_shape());
   manifest["layers"] = layers;
+  return manifest;
+}
+
+}  // namespace
+
+void write_kv_mapper(const Checkpoint& checkpoint, const std::string& where,
+                     const std::filesystem::path& folder) {
+  const std::unique_ptr<RidgeProjector> ridge = ridge_of(checkpoint, where);
+  const std::filesystem::path weights = folder / "weights.safetensors";
+  const Json layers = write_layers(*ridge, weights);
+  const Json manifest = manifest_of(checkpoint, *ridge, sha256_file(weights).substr(0, 16), layers);
   write_file_atomic(folder / "manifest.json", manifest.dump(2) + "\n");
 
   std::string sums;

@@ -1,5 +1,6 @@
 // Several files and their index as one (safetensors.h).
 #include <map>
+#include <set>
 #include <utility>
 
 #include "kvlingua/base/error.h"
@@ -28,6 +29,59 @@ std::string list(const std::vector<std::string>& names) {
   return text;
 }
 
+[[noreturn]] void refuse_without_weights(const fs::path& directory) {
+  std::error_code ignored;
+  const bool pickled = fs::exists(directory / "pytorch_model.bin", ignored) ||
+                       fs::exists(directory / "pytorch_model.bin.index.json", ignored);
+  throw Error({.code = ExitCode::kInput,
+               .where = directory.string(),
+               .what = "no weights",
+               .got = pickled ? "pytorch_model.bin alone"
+                              : "neither model.safetensors nor model.safetensors.index.json",
+               .expected = "safetensors",
+               .remedy = pickled ? "convert the model with transformers' save_pretrained"
+                                 : "download the model again"});
+}
+
+[[noreturn]] void corrupt(const fs::path& index, std::string what, std::string got,
+                          std::string expected) {
+  throw Error({.code = ExitCode::kCorrupt,
+               .where = index.string(),
+               .what = std::move(what),
+               .got = std::move(got),
+               .expected = std::move(expected),
+               .remedy = "download the model again"});
+}
+
+// Tensor to shard, both names, every shard checked to be there.
+std::map<std::string, std::string> read_index(const fs::path& index) {
+  const nlohmann::json document = parse_json(read_text_file(index), index.string());
+  if (!document.is_object() || !document.contains("weight_map") ||
+      !document["weight_map"].is_object() || document["weight_map"].empty()) {
+    corrupt(index, "no weight_map", {}, "an object of tensor name to shard file");
+  }
+  std::map<std::string, std::string> shard_of;
+  std::set<std::string> shards;
+  std::vector<std::string> missing;
+  std::error_code ignored;
+  for (const auto& [tensor, file] : document["weight_map"].items()) {
+    if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>())) {
+      corrupt(index, cat("weight_map: ", printable(tensor)), printable(file.dump(-1, ' ', true)),
+              "the plain name of a .safetensors file beside the index");
+    }
+    const auto& name = file.get_ref<const std::string&>();
+    shard_of.emplace(tensor, name);
+    if (!shards.insert(name).second) continue;
+    if (!fs::exists(index.parent_path() / name, ignored)) missing.push_back(name);
+  }
+  if (missing.empty()) return shard_of;
+  throw Error({.code = ExitCode::kInput,
+               .where = index.string(),
+               .what = cat(missing.size(), " of ", shards.size(), " shards missing"),
+               .got = list(missing),
+               .remedy = "download the model again"});
+}
+
 }  // namespace
 
 ShardedSafetensors ShardedSafetensors::open(const fs::path& directory) {
@@ -42,62 +96,23 @@ ShardedSafetensors ShardedSafetensors::open(const fs::path& directory) {
     out.name_as_whole_model();
     return out;
   }
-  if (!fs::exists(index, ignored)) {
-    const bool pickled = fs::exists(directory / "pytorch_model.bin", ignored) ||
-                         fs::exists(directory / "pytorch_model.bin.index.json", ignored);
-    throw Error({.code = ExitCode::kInput,
-                 .where = directory.string(),
-                 .what = "no weights",
-                 .got = pickled ? "pytorch_model.bin alone"
-                                : "neither model.safetensors nor model.safetensors.index.json",
-                 .expected = "safetensors",
-                 .remedy = pickled ? "convert the model with transformers' save_pretrained"
-                                   : "download the model again"});
-  }
+  if (!fs::exists(index, ignored)) refuse_without_weights(directory);
   out.where_ = index.string();
-  const auto corrupt = [&](std::string what, std::string got, std::string expected) {
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = index.string(),
-                 .what = std::move(what),
-                 .got = std::move(got),
-                 .expected = std::move(expected),
-                 .remedy = "download the model again"});
-  };
-  const nlohmann::json document = parse_json(read_text_file(index), index.string());
-  if (!document.is_object() || !document.contains("weight_map") ||
-      !document["weight_map"].is_object() || document["weight_map"].empty()) {
-    corrupt("no weight_map", {}, "an object of tensor name to shard file");
-  }
-  std::map<std::string, size_t> shard_number;
-  std::vector<std::string> missing;
-  for (const auto& [tensor, file] : document["weight_map"].items()) {
-    if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>())) {
-      corrupt(cat("weight_map: ", printable(tensor)), printable(file.dump(-1, ' ', true)),
-              "the plain name of a .safetensors file beside the index");
-    }
-    const auto& name = file.get_ref<const std::string&>();
-    if (!shard_number.emplace(name, 0).second) continue;
-    if (!fs::exists(directory / name, ignored)) missing.push_back(name);
-  }
-  if (!missing.empty()) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = index.string(),
-                 .what = cat(missing.size(), " of ", shard_number.size(), " shards missing"),
-                 .got = list(missing),
-                 .remedy = "download the model again"});
-  }
-  for (auto& [name, number] : shard_number) {
+  const std::map<std::string, std::string> shard_of = read_index(index);
+  std::map<std::string, size_t> number_of;
+  for (const auto& [tensor, shard] : shard_of) number_of.emplace(shard, 0);
+  for (auto& [shard, number] : number_of) {
     number = out.files_.size();
-    out.files_.push_back(SafetensorsFile::open(directory / name));
+    out.files_.push_back(SafetensorsFile::open(directory / shard));
   }
   std::vector<std::string> absent;
-  for (const auto& [tensor, file] : document["weight_map"].items()) {
-    const size_t number = shard_number.at(file.get_ref<const std::string&>());
-    if (out.files_[number].find(tensor) == nullptr)
-      absent.push_back(cat(tensor, " in ", file.get_ref<const std::string&>()));
+  for (const auto& [tensor, shard] : shard_of) {
+    const size_t number = number_of.at(shard);
+    if (out.files_[number].find(tensor) == nullptr) absent.push_back(cat(tensor, " in ", shard));
     out.file_of_.emplace(tensor, number);
   }
-  if (!absent.empty()) corrupt("tensors of the index are not in their shards", list(absent), {});
+  if (!absent.empty())
+    corrupt(index, "tensors of the index are not in their shards", list(absent), {});
   out.name_as_whole_model();
   return out;
 }

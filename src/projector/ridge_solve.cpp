@@ -189,6 +189,236 @@ void check(const RidgeSums& train, const RidgeSums* heldout, const RidgeOptions&
   }
 }
 
+// Standard units of both sides, rounded to what the projector will hold, so that only the means'
+// rounding is left, and that goes into the bias.
+struct StandardUnits {
+  explicit StandardUnits(const RidgeSums& all);
+  at::Tensor deviation_x, deviation_y;
+  at::Tensor offset_x, offset_y;  // of the means by their rounding
+};
+
+StandardUnits::StandardUnits(const RidgeSums& all) {
+  const double n = static_cast<double>(all.count());
+  const auto rounded = [](const at::Tensor& t) { return t.to(at::kFloat).to(at::kDouble); };
+  deviation_x = rounded(safe_deviation(all.gram().diagonal(0, 1, 2) / n, all.mean_x()));
+  deviation_y = rounded(safe_deviation(all.square_y() / n, all.mean_y()));
+  offset_x = (rounded(all.mean_x()) - all.mean_x()) / deviation_x;
+  offset_y = (rounded(all.mean_y()) - all.mean_y()) / deviation_y;
+}
+
+// What the projector whitens by; layers that are no candidates stay as they are.
+void keep_statistics(const RidgeSums& all, const StandardUnits& units, RidgeSolution& solution) {
+  const KvShape &source = all.source_shape(), &target = all.target_shape();
+  const auto channels = [](const at::Tensor& t, int64_t layers, const KvShape& shape) {
+    return t.reshape({2, layers, shape.kv_heads, shape.head_dim}).to(at::kFloat);
+  };
+  const auto candidates = static_cast<int64_t>(all.candidates().size());
+  const at::Tensor index = at::tensor(all.candidates(), at::kLong).to(all.device());
+  solution.source = ChannelStatistics::identity(source).to(all.device());
+  solution.source.mean.index_copy_(1, index, channels(all.mean_x(), candidates, source));
+  solution.source.deviation.index_copy_(1, index, channels(units.deviation_x, candidates, source));
+  solution.target = {channels(all.mean_y(), target.layers, target),
+                     channels(units.deviation_y, target.layers, target)};
+}
+
+// Moments in standard units, by problem: of the fitted rows, of the held-out ones (where there are
+// none: the fitted) and of all.
+struct Moments {
+  Moments(const RidgeSums& train, const std::optional<RidgeSums>& apart, const RidgeSums& all,
+          const StandardUnits& units);
+  std::vector<RidgeMoments> fit, judge, full;
+};
+
+Moments::Moments(const RidgeSums& train, const std::optional<RidgeSums>& apart,
+                 const RidgeSums& all, const StandardUnits& units) {
+  for (int64_t problem = 0; problem < train.problems(); ++problem) {
+    const auto standard = [&](const RidgeSums& sums, bool spent) {
+      return standardise(sums, problem, units.deviation_x[problem], units.deviation_y[problem],
+                         spent);
+    };
+    full.push_back(standard(all, true));
+    fit.push_back(apart ? standard(train, false) : full.back());
+    judge.push_back(apart ? standard(*apart, true) : full.back());
+  }
+}
+
+// Which blocks each group reads: of the candidates, whose layers alone the sums have. The plan that
+// `solution` keeps is of the model's layers.
+BlockPlan plan_blocks(const Moments& moments, const RidgeSums& train, const RidgeOptions& options,
+                      RidgeSolution& solution) {
+  const KvShape &model = train.source_shape(), &target = train.target_shape();
+  const KvShape source{static_cast<int64_t>(train.candidates().size()), model.kv_heads,
+                       model.head_dim};
+  const at::Tensor layers = choose_layers(moments.fit, moments.judge, source, target, train.joint(),
+                                          options, solution.notes);
+  const std::vector<int64_t> read =
+      read_layers(moments.fit, moments.judge, train, options, solution);
+  std::vector<int64_t> model_read;
+  for (const int64_t layer : read)
+    model_read.push_back(train.candidates()[static_cast<size_t>(layer)]);
+  const at::Tensor model_layers =
+      layers.defined() ? at::tensor(train.candidates(), at::kLong).index({layers}) : layers;
+  const bool head_matched = options.layout == "head_matched";
+  solution.plan =
+      BlockPlan::make(model, target, train.joint(), head_matched, model_layers, model_read);
+  return BlockPlan::make(source, target, train.joint(), head_matched, layers, read);
+}
+
+// The groups of a plan, one after the other: each chooses its lambdas by the held-out rows and is
+// solved for from all.
+class GroupSolver {
+ public:
+  GroupSolver(const Moments& moments, const BlockPlan& plan, const RidgeSums& train, bool judged,
+              const StandardUnits& units, const RidgeOptions& options)
+      : moments_(moments),
+        plan_(plan),
+        train_(train),
+        judged_(judged),
+        units_(units),
+        options_(options),
+        precision_(options.precision == "float32" ? at::kFloat : at::kDouble),
+        segments_(std::max<int64_t>(1, plan.out_width() / train.target_shape().width())) {}
+
+  void solve(int64_t group, std::vector<std::string>& notes);
+  void finish(RidgeSolution& solution) const;
+
+ private:
+  // Where a group's columns and blocks lie in the moments of its problem.
+  struct Place {
+    int64_t part = 0;  // 0: keys, 1: values
+    size_t problem = 0;
+    int64_t first = 0;  // column
+    at::Tensor index;   // rows
+    std::string name;
+  };
+  Place place_of(int64_t group) const;
+  at::Tensor square(const at::Tensor& m, const Place& place) const {
+    return (plan_.contiguous() ? m : square_of(m, place.index)).to(precision_);
+  }
+  at::Tensor wide(const at::Tensor& m, const Place& place) const {
+    const at::Tensor columns = m.narrow(1, place.first, plan_.out_width());
+    return (plan_.contiguous() ? columns : columns.index_select(0, place.index)).to(precision_);
+  }
+  System system_of(const Place& place) const;
+  // Each segment by the lambda that it chose.
+  at::Tensor weight_of(const Place& place, const at::Tensor& chosen,
+                       std::vector<std::string>& notes) const;
+  at::Tensor gain_of(const System& system, const Choice& chosen, const at::Tensor& weight) const;
+  void keep_errors(const System& system, const Choice& chosen);
+
+  const Moments& moments_;
+  const BlockPlan& plan_;
+  const RidgeSums& train_;
+  bool judged_;
+  const StandardUnits& units_;
+  const RidgeOptions& options_;
+  at::ScalarType precision_;
+  int64_t segments_;  // target layers in one group
+  std::vector<at::Tensor> weights_, biases_, lambdas_, gains_, errors_, totals_, fitted_errors_,
+      fitted_totals_;
+};
+
+GroupSolver::Place GroupSolver::place_of(int64_t group) const {
+  const KvShape &source = train_.source_shape(), &target = train_.target_shape();
+  const int64_t column = group * plan_.out_width(),
+                target_channels = target.layers * target.width(),
+                candidates = static_cast<int64_t>(train_.candidates().size());
+  Place place{.part = column / target_channels};
+  const int64_t before = train_.joint() ? 0 : place.part;  // problems before its own
+  place.problem = static_cast<size_t>(before);
+  place.first = column - before * target_channels;
+  const at::Tensor blocks = plan_.select[group] - before * candidates * source.kv_heads;
+  place.index = (blocks.unsqueeze(1) * source.head_dim + at::arange(source.head_dim))
+                    .flatten()
+                    .to(train_.device());
+  place.name = cat(place.part == 0 ? "keys" : "values", ", group ", group);
+  return place;
+}
+
+System GroupSolver::system_of(const Place& place) const {
+  const RidgeMoments &fit = moments_.fit[place.problem], &judge = moments_.judge[place.problem];
+  const auto own = [&](const at::Tensor& y) {
+    return y.narrow(0, place.first, plan_.out_width()).to(precision_);
+  };
+  return {square(fit.c, place),   wide(fit.p, place),   own(fit.y),
+          square(judge.c, place), wide(judge.p, place), own(judge.y)};
+}
+
+at::Tensor GroupSolver::weight_of(const Place& place, const at::Tensor& chosen,
+                                  std::vector<std::string>& notes) const {
+  const RidgeMoments& full = moments_.full[place.problem];
+  const at::Tensor c = square(full.c, place), p = wide(full.p, place);
+  at::Tensor weight = at::empty_like(p);
+  const int64_t width = plan_.out_width() / segments_;
+  for (size_t l = 0; l < options_.lambda.size(); ++l) {
+    const at::Tensor mine = (chosen == static_cast<int64_t>(l)).nonzero().flatten();
+    if (mine.numel() == 0) continue;
+    const at::Tensor columns =
+        (mine.unsqueeze(1) * width + at::arange(width)).flatten().to(train_.device());
+    weight.index_copy_(
+        1, columns,
+        solve_one(c, p.index_select(1, columns), options_.lambda[l], place.name, notes));
+  }
+  return weight;
+}
+
+// Of every target, [E].
+at::Tensor GroupSolver::gain_of(const System& system, const Choice& chosen,
+                                const at::Tensor& weight) const {
+  return judged_
+             ? attenuation_gain(chosen.weight, system.heldout_p, system.heldout_y, options_.gain)
+             : attenuation_gain(weight, system.p, system.y, options_.gain);
+}
+
+void GroupSolver::keep_errors(const System& system, const Choice& chosen) {
+  const auto by_segment = [&](const at::Tensor& y) { return y.view({segments_, -1}).sum(1); };
+  errors_.push_back(chosen.error);
+  fitted_errors_.push_back(chosen.fitted_error);
+  totals_.push_back(by_segment(system.heldout_y));
+  fitted_totals_.push_back(by_segment(system.y));
+}
+
+void GroupSolver::solve(int64_t group, std::vector<std::string>& notes) {
+  const Place place = place_of(group);
+  const System system = system_of(place);
+  const Choice chosen = judged_
+                            ? choose_lambda(system, options_.lambda, segments_, place.name, notes)
+                            : Choice{.lambda = at::zeros({segments_}, at::kLong)};
+  at::Tensor weight = weight_of(place, chosen.lambda, notes);
+  if (options_.gain > 0) {
+    const at::Tensor gain = gain_of(system, chosen, weight);
+    weight *= gain;
+    gains_.push_back(gain.view({segments_, -1}).mean(1));
+  }
+  const auto problem = static_cast<int64_t>(place.problem);
+  const at::Tensor offset_x = units_.offset_x[problem];
+  const at::Tensor offset = plan_.contiguous() ? offset_x : offset_x.index_select(0, place.index);
+  weights_.push_back(weight.to(at::kFloat));
+  biases_.push_back(at::mv(weight.to(at::kDouble).t(), offset) -
+                    units_.offset_y[problem].narrow(0, place.first, plan_.out_width()));
+  lambdas_.push_back(at::tensor(options_.lambda, at::kDouble).index_select(0, chosen.lambda));
+  if (judged_) keep_errors(system, chosen);
+}
+
+void GroupSolver::finish(RidgeSolution& solution) const {
+  solution.weight = at::stack(weights_);
+  solution.bias = at::stack(biases_).unsqueeze(1).to(at::kFloat);
+  const auto by_layer = [&](const std::vector<at::Tensor>& values) {
+    return at::cat(values).to(at::kCPU, at::kDouble).view({2, train_.target_shape().layers, -1});
+  };
+  solution.lambda = by_layer(lambdas_).mean(-1);
+  if (options_.gain > 0) solution.gain = by_layer(gains_).mean(-1);
+  solution.features = plan_.in_width();
+  if (!judged_) return;
+  const auto r2 = [&](const auto& wrong, const auto& of) {
+    return 1 - by_layer(wrong).sum(-1) / by_layer(of).sum(-1);
+  };
+  solution.heldout_r2 = r2(errors_, totals_);
+  solution.fitted_r2 = r2(fitted_errors_, fitted_totals_);
+  // Errors of e (1 + x) and e (1 - x); the next one is e (1 + x / 2).
+  solution.doubled_r2 = solution.heldout_r2 + (solution.fitted_r2 - solution.heldout_r2) / 4;
+}
+
 }  // namespace
 
 at::Tensor aligned_layers(int64_t source_layers, int64_t target_layers, int64_t k) {
@@ -212,14 +442,7 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
   check(train, heldout, options);
   const c10::NoGradGuard no_grad;
   const bool judged = heldout != nullptr && heldout->count() > 0;
-  const KvShape& target = train.target_shape();
-  const int64_t candidates = static_cast<int64_t>(train.candidates().size());
-  // Within the sums only the candidate layers exist; the plan's indices are of the model's layers.
-  const KvShape source{candidates, train.source_shape().kv_heads, train.source_shape().head_dim};
-  const bool joint = train.joint();
-  const at::ScalarType precision = options.precision == "float32" ? at::kFloat : at::kDouble;
   RidgeSolution solution;
-
   // All the data, for the map itself and for whitening; the held-out part only chooses.
   RidgeSums all = train.clone();
   std::optional<RidgeSums> apart;
@@ -227,132 +450,14 @@ RidgeSolution solve_ridge(const RidgeSums& train, const RidgeSums* heldout,
     all.merge(*heldout);
     apart = heldout->about(train.mean_x(), train.mean_y());
   }
-  const double n = static_cast<double>(all.count());
-  // Rounded to what the projector will hold, so that only the means' rounding is left, and that
-  // goes into the bias.
-  const auto rounded = [](const at::Tensor& t) { return t.to(at::kFloat).to(at::kDouble); };
-  const at::Tensor deviation_x =
-      rounded(safe_deviation(all.gram().diagonal(0, 1, 2) / n, all.mean_x()));
-  const at::Tensor deviation_y = rounded(safe_deviation(all.square_y() / n, all.mean_y()));
-  const at::Tensor offset_x = (rounded(all.mean_x()) - all.mean_x()) / deviation_x;
-  const at::Tensor offset_y = (rounded(all.mean_y()) - all.mean_y()) / deviation_y;
-  const auto channels = [](const at::Tensor& t, const KvShape& shape) {
-    return t.reshape({2, shape.layers, shape.kv_heads, shape.head_dim}).to(at::kFloat);
-  };
-  solution.source = ChannelStatistics::identity(train.source_shape());
-  const at::Tensor candidate_index = at::tensor(train.candidates(), at::kLong).to(train.device());
-  solution.source = solution.source.to(train.device());
-  solution.source.mean.index_copy_(1, candidate_index, channels(all.mean_x(), source));
-  solution.source.deviation.index_copy_(1, candidate_index, channels(deviation_x, source));
-  solution.target = {channels(all.mean_y(), target), channels(deviation_y, target)};
-
-  std::vector<RidgeMoments> fit, full, judge;
-  for (int64_t problem = 0; problem < train.problems(); ++problem) {
-    const auto standard = [&](const RidgeSums& sums, bool spent) {
-      return standardise(sums, problem, deviation_x[problem], deviation_y[problem], spent);
-    };
-    // Nothing held out: what is fitted is all there is.
-    full.push_back(standard(all, true));
-    fit.push_back(judged ? standard(train, false) : full.back());
-    judge.push_back(judged ? standard(*apart, true) : full.back());
-  }
-
-  const at::Tensor layers =
-      choose_layers(fit, judge, source, target, joint, options, solution.notes);
-  const bool head_matched = options.layout == "head_matched";
-  const std::vector<int64_t> read = read_layers(fit, judge, train, options, solution);
-  const BlockPlan plan = BlockPlan::make(source, target, joint, head_matched, layers, read);
-  std::vector<int64_t> model_read;
-  for (const int64_t layer : read)
-    model_read.push_back(train.candidates()[static_cast<size_t>(layer)]);
-  const at::Tensor model_layers =
-      layers.defined() ? at::tensor(train.candidates(), at::kLong).index({layers}) : layers;
-  solution.plan =
-      BlockPlan::make(train.source_shape(), target, joint, head_matched, model_layers, model_read);
-
-  const int64_t target_channels = target.layers * target.width(),
-                source_blocks = source.layers * source.kv_heads;
-  const int64_t segments =
-      std::max<int64_t>(1, plan.out_width() / target.width());  // target layers in one group
-  std::vector<at::Tensor> weights, biases, lambdas, gains, errors, totals, fitted_errors,
-      fitted_totals;
-  for (int64_t g = 0; g < plan.groups(); ++g) {
-    const int64_t column = g * plan.out_width();
-    const int64_t part = column / target_channels;
-    const size_t problem = joint ? 0 : static_cast<size_t>(part);
-    const int64_t first = column - (joint ? 0 : part * target_channels);
-    const at::Tensor blocks = plan.select[g] - (joint ? 0 : part * source_blocks);
-    const at::Tensor index = (blocks.unsqueeze(1) * source.head_dim + at::arange(source.head_dim))
-                                 .flatten()
-                                 .to(train.device());
-    const auto square = [&](const at::Tensor& m) {
-      return (plan.contiguous() ? m : square_of(m, index)).to(precision);
-    };
-    const auto wide = [&](const at::Tensor& m) {
-      const at::Tensor columns = m.narrow(1, first, plan.out_width());
-      return (plan.contiguous() ? columns : columns.index_select(0, index)).to(precision);
-    };
-    const System system{square(fit[problem].c),
-                        wide(fit[problem].p),
-                        fit[problem].y.narrow(0, first, plan.out_width()).to(precision),
-                        square(judge[problem].c),
-                        wide(judge[problem].p),
-                        judge[problem].y.narrow(0, first, plan.out_width()).to(precision)};
-    const std::string what = cat(part == 0 ? "keys" : "values", ", group ", g);
-    const Choice chosen =
-        judged ? choose_lambda(system, options.lambda, segments, what, solution.notes)
-               : Choice{.lambda = at::zeros({segments}, at::kLong)};
-    const at::Tensor full_c = square(full[problem].c), full_p = wide(full[problem].p);
-    at::Tensor weight = at::empty_like(full_p);
-    const int64_t width = plan.out_width() / segments;
-    for (size_t l = 0; l < options.lambda.size(); ++l) {
-      const at::Tensor mine = (chosen.lambda == static_cast<int64_t>(l)).nonzero().flatten();
-      if (mine.numel() == 0) continue;
-      const at::Tensor columns =
-          (mine.unsqueeze(1) * width + at::arange(width)).flatten().to(train.device());
-      weight.index_copy_(1, columns,
-                         solve_one(full_c, full_p.index_select(1, columns), options.lambda[l], what,
-                                   solution.notes));
-    }
-    if (options.gain > 0) {
-      const at::Tensor gain =
-          judged ? attenuation_gain(chosen.weight, system.heldout_p, system.heldout_y, options.gain)
-                 : attenuation_gain(weight, system.p, system.y, options.gain);
-      weight *= gain;
-      gains.push_back(gain.view({segments, -1}).mean(1));
-    }
-    weights.push_back(weight.to(at::kFloat));
-    const at::Tensor offset =
-        plan.contiguous() ? offset_x[problem] : offset_x[problem].index_select(0, index);
-    biases.push_back(at::mv(weight.to(at::kDouble).t(), offset) -
-                     offset_y[problem].narrow(0, first, plan.out_width()));
-    lambdas.push_back(at::tensor(options.lambda, at::kDouble).index_select(0, chosen.lambda));
-    if (judged) {
-      errors.push_back(chosen.error);
-      fitted_errors.push_back(chosen.fitted_error);
-      const auto by_segment = [&](const at::Tensor& y) { return y.view({segments, -1}).sum(1); };
-      totals.push_back(by_segment(system.heldout_y));
-      fitted_totals.push_back(by_segment(system.y));
-    }
-  }
-  solution.weight = at::stack(weights);
-  solution.bias = at::stack(biases).unsqueeze(1).to(at::kFloat);
-  const auto by_layer = [&](const std::vector<at::Tensor>& values) {
-    return at::cat(values).to(at::kCPU, at::kDouble).view({2, target.layers, -1});
-  };
-  solution.lambda = by_layer(lambdas).mean(-1);
-  if (options.gain > 0) solution.gain = by_layer(gains).mean(-1);
   solution.rows = all.count();
-  solution.features = plan.in_width();
-  if (judged) {
-    const auto r2 = [&](const auto& wrong, const auto& of) {
-      return 1 - by_layer(wrong).sum(-1) / by_layer(of).sum(-1);
-    };
-    solution.heldout_r2 = r2(errors, totals);
-    solution.fitted_r2 = r2(fitted_errors, fitted_totals);
-    // Errors of e (1 + x) and e (1 - x); the next one is e (1 + x / 2).
-    solution.doubled_r2 = solution.heldout_r2 + (solution.fitted_r2 - solution.heldout_r2) / 4;
-  }
+  const StandardUnits units(all);
+  keep_statistics(all, units, solution);
+  const Moments moments(train, apart, all, units);
+  const BlockPlan plan = plan_blocks(moments, train, options, solution);
+  GroupSolver groups(moments, plan, train, judged, units, options);
+  for (int64_t g = 0; g < plan.groups(); ++g) groups.solve(g, solution.notes);
+  groups.finish(solution);
   return solution;
 }
 

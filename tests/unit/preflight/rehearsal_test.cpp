@@ -153,7 +153,7 @@ Recipe real_recipe() {
       "r.yaml");
 }
 
-TEST(Rehearsal, ARealPairIsCutToAMinute) {
+TEST(Rehearsal, ARealPairIsCutToTwoMinutes) {
   const Recipe whole = real_recipe();
   const SmallRecipe small = cut_small(real_pair(whole, 8000));
   double seconds = 0, hours = 0;
@@ -163,7 +163,7 @@ TEST(Rehearsal, ARealPairIsCutToAMinute) {
   for (const StagePlan& stage : make_plan(real_pair(whole, 8000)).stages)
     hours += stage.seconds / 3600;
   EXPECT_GT(hours, 10);
-  EXPECT_LT(seconds, 75);
+  EXPECT_LT(seconds, 120);
   EXPECT_LT(small.recipe.train.regression.batch.size, 2048);
   EXPECT_GE(small.recipe.train.regression.batch.size, 128);
   EXPECT_LT(small.recipe.train.distillation.batch.size, 32);
