@@ -18,6 +18,10 @@
 
 #include "datasets/pairs/h5_driver.h"
 
+#ifndef H5_HAVE_THREADSAFE
+#error "several threads write and read shards: HDF5 must be built thread-safe, as Debian's is"
+#endif
+
 namespace kvlingua::h5 {
 
 // Types of array elements on disk; all little-endian.
