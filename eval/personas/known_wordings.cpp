@@ -20,8 +20,6 @@ using CacheNumbers = std::vector<size_t>;
 
 constexpr int64_t kFolds = 5;
 constexpr std::array kClassifiers = {"random_forest", "linear_svm", "logistic_regression"};
-constexpr std::array kFeatureKinds = {"key_norm",   "value_norm", "key_mean",
-                                      "value_mean", "key_std",    "value_std"};
 
 // Caches of each persona, in an order drawn by `random`.
 std::vector<CacheNumbers> shuffled_by_label(const std::vector<Signature>& all, size_t kinds,
@@ -37,23 +35,15 @@ std::vector<CacheNumbers> shuffled_by_label(const std::vector<Signature>& all, s
   return members;
 }
 
+// What a classifier says of the caches at `test` that has learnt from all others.
 std::vector<int64_t> predicted(const std::string& name, const std::vector<Signature>& all,
-                               const CacheNumbers& train, const CacheNumbers& test, size_t kinds,
+                               const CacheNumbers& test, size_t kinds,
                                const IdentityOptions& options) {
-  FeatureRows rows, asked;
-  std::vector<int64_t> labels;
-  for (const size_t i : train) rows.push_back(all[i].features), labels.push_back(all[i].label);
-  for (const size_t i : test) asked.push_back(all[i].features);
-  return classify(name, rows, labels, static_cast<int64_t>(kinds), asked,
-                  {options.trees, static_cast<uint64_t>(options.seed)});
-}
-
-CacheNumbers others(size_t count, const CacheNumbers& test) {
   const std::set<size_t> asked(test.begin(), test.end());
-  CacheNumbers out;
-  for (size_t i = 0; i < count; ++i)
-    if (!asked.contains(i)) out.push_back(i);
-  return out;
+  CacheNumbers others;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!asked.contains(i)) others.push_back(i);
+  return classified(name, all, others, test, static_cast<int64_t>(kinds), options);
 }
 
 double share_right(const std::vector<Signature>& all, const CacheNumbers& test,
@@ -80,7 +70,7 @@ Json validated(const std::string& name, const std::vector<Signature>& all,
   std::vector<double> accuracies;
   std::vector<int64_t> labels(all.size(), -1);
   for (const CacheNumbers& test : folds) {
-    const auto found = predicted(name, all, others(all.size(), test), test, kinds, options);
+    const auto found = predicted(name, all, test, kinds, options);
     accuracies.push_back(share_right(all, test, found));
     for (size_t k = 0; k < test.size(); ++k) labels[test[k]] = found[k];
   }
@@ -137,8 +127,8 @@ Json across_groups(const std::vector<Signature>& all, const IdentityDesign& desi
   Json per_group = Json::object();
   double sum = 0;
   for (const auto& [group, test] : groups) {
-    const double accuracy = share_right(
-        all, test, predicted("random_forest", all, others(all.size(), test), test, kinds, options));
+    const double accuracy =
+        share_right(all, test, predicted("random_forest", all, test, kinds, options));
     const auto place = static_cast<size_t>(group);
     per_group[place < design.groups.size() ? design.groups[place].name : std::to_string(group)] =
         accuracy;
@@ -168,8 +158,8 @@ Json importance_of(const std::vector<Signature>& all, size_t kinds,
   Json out = Json::array();
   for (const size_t f : order) {
     if (out.size() == 20) break;
-    out.push_back({{"layer", f / kFeatureKinds.size()},
-                   {"feature", kFeatureKinds[f % kFeatureKinds.size()]},
+    out.push_back({{"layer", f / kLayerFeatures.size()},
+                   {"feature", kLayerFeatures[f % kLayerFeatures.size()]},
                    {"importance", share[f]}});
   }
   return out;
@@ -200,8 +190,7 @@ Json known_wording_classification(const std::vector<Signature>& personas,
       best = name;
   }
   const CacheNumbers test = held_out(members);
-  const auto labels =
-      predicted(best, personas, others(personas.size(), test), test, kinds, options);
+  const auto labels = predicted(best, personas, test, kinds, options);
   out["best_classifier"] = best;
   out["holdout_accuracy"] = share_right(personas, test, labels);
   out["classification_report"] = class_report(personas, test, labels, design);

@@ -133,8 +133,9 @@ std::vector<int64_t> dealt(const std::vector<Signature>& all, int64_t kinds, Ran
 
 // right[text][prompt] as 0 or 1, texts and prompts resampled: the accuracy's draws.
 std::vector<double> accuracy_draws(const std::vector<Signature>& all,
-                                   const std::vector<int64_t>& predicted, int64_t draws,
-                                   Random random) {
+                                   const std::vector<int64_t>& predicted,
+                                   const IdentityOptions& options, uint64_t stream) {
+  Random random(mix(static_cast<uint64_t>(options.seed), stream));
   std::map<std::pair<int64_t, int64_t>, std::map<int64_t, double>> right;
   std::set<int64_t> prompts;
   for (size_t i = 0; i < all.size(); ++i) {
@@ -150,7 +151,7 @@ std::vector<double> accuracy_draws(const std::vector<Signature>& all,
   std::vector<double> out;
   const size_t width = prompts.size();
   std::vector<size_t> columns(width);
-  for (int64_t d = 0; d < draws; ++d) {
+  for (int64_t d = 0; d < options.bootstrap; ++d) {
     for (size_t& c : columns) c = random.below(width);
     double sum = 0, n = 0;
     for (size_t t = 0; t < table.size(); ++t) {
@@ -173,7 +174,7 @@ Json interval_of(double estimate, std::vector<double> draws, double confidence) 
 
 double total_key_norm(const Signature& s) {
   double sum = 0;
-  for (size_t i = 0; i < s.features.size(); i += 6) sum += s.features[i];
+  for (size_t i = 0; i < s.features.size(); i += kLayerFeatures.size()) sum += s.features[i];
   return sum;
 }
 
@@ -289,13 +290,7 @@ Json extras_of(const std::vector<Signature>& all, int64_t kinds, const IdentityO
     LeaveOut result;
     result.predicted.assign(all.size(), -1);
     for (const Fold& fold : folds_of(all)) {
-      FeatureRows train, test;
-      std::vector<int64_t> labels;
-      for (const size_t i : fold.train)
-        train.push_back(all[i].features), labels.push_back(all[i].label);
-      for (const size_t i : fold.test) test.push_back(all[i].features);
-      const auto predicted = classify(name, train, labels, kinds, test,
-                                      {options.trees, static_cast<uint64_t>(options.seed)});
+      const auto predicted = classified(name, all, fold.train, fold.test, kinds, options);
       for (size_t i = 0; i < fold.test.size(); ++i) result.predicted[fold.test[i]] = predicted[i];
     }
     for (size_t i = 0; i < all.size(); ++i)
@@ -327,18 +322,19 @@ std::vector<Signature> only_layers(std::vector<Signature> all, const std::vector
   for (Signature& s : all) {
     std::vector<double> kept;
     for (const size_t l : layers)
-      kept.insert(kept.end(), s.features.begin() + static_cast<int64_t>(6 * l),
-                  s.features.begin() + static_cast<int64_t>(6 * l + 6));
+      for (size_t kind = 0; kind < kLayerFeatures.size(); ++kind)
+        kept.push_back(s.features[l * kLayerFeatures.size() + kind]);
     s.features = std::move(kept);
   }
   return all;
 }
 
-// One of the six features, of every layer.
+// One of a layer's features, of every layer.
 std::vector<Signature> only_kind(std::vector<Signature> all, size_t kind) {
   for (Signature& s : all) {
     std::vector<double> kept;
-    for (size_t f = kind; f < s.features.size(); f += 6) kept.push_back(s.features[f]);
+    for (size_t f = kind; f < s.features.size(); f += kLayerFeatures.size())
+      kept.push_back(s.features[f]);
     s.features = std::move(kept);
   }
   return all;
@@ -360,15 +356,24 @@ std::vector<double> signature_features(const CacheGeometry& g) {
   return out;
 }
 
+std::vector<int64_t> classified(const std::string& name, const std::vector<Signature>& all,
+                                const std::vector<size_t>& train, const std::vector<size_t>& test,
+                                int64_t kinds, const IdentityOptions& options) {
+  FeatureRows rows, asked;
+  std::vector<int64_t> labels;
+  for (const size_t i : train) rows.push_back(all[i].features), labels.push_back(all[i].label);
+  for (const size_t i : test) asked.push_back(all[i].features);
+  return classify(name, rows, labels, kinds, asked,
+                  {options.trees, static_cast<uint64_t>(options.seed)});
+}
+
 Json accuracy_interval(const std::vector<Signature>& signatures,
                        const std::vector<int64_t>& predicted, const IdentityOptions& options,
                        uint64_t stream) {
   double right = 0;
   for (size_t i = 0; i < signatures.size(); ++i) right += predicted[i] == signatures[i].label;
-  const Random random(mix(static_cast<uint64_t>(options.seed), stream));
   return interval_of(right / static_cast<double>(signatures.size()),
-                     accuracy_draws(signatures, predicted, options.bootstrap, random),
-                     options.confidence);
+                     accuracy_draws(signatures, predicted, options, stream), options.confidence);
 }
 
 LeaveOut leave_out(const std::vector<Signature>& signatures, int64_t kinds, int64_t permutations,
@@ -434,9 +439,7 @@ Json permutation_json(const LeaveOut& headline, const IdentityOptions& options) 
 // best cannot hold half of the summed accuracies.
 Json layer_analysis(const std::vector<Signature>& free, int64_t kinds, uint64_t seed) {
   constexpr size_t kTop = 5, kMost = 10;
-  constexpr const char* kKinds[] = {"key_norm",   "value_norm", "key_mean",
-                                    "value_mean", "key_std",    "value_std"};
-  const size_t count = free[0].features.size() / 6;
+  const size_t count = free[0].features.size() / kLayerFeatures.size();
   std::vector<double> accuracy;
   Json per_layer = Json::array(), ranked = Json::array(), cumulative = Json::array(),
        by_kind = Json::object();
@@ -459,8 +462,8 @@ Json layer_analysis(const std::vector<Signature>& free, int64_t kinds, uint64_t 
          {"layers", best},
          {"accuracy", leave_out(only_layers(free, best), kinds, 0, seed).accuracy}});
   }
-  for (size_t kind = 0; kind < std::size(kKinds); ++kind)
-    by_kind[kKinds[kind]] = leave_out(only_kind(free, kind), kinds, 0, seed).accuracy;
+  for (size_t kind = 0; kind < kLayerFeatures.size(); ++kind)
+    by_kind[kLayerFeatures[kind]] = leave_out(only_kind(free, kind), kinds, 0, seed).accuracy;
   const double share = sum > 0 ? top / sum : 0;
   return {{"per_layer_accuracy", per_layer},
           {"ranked_layers", ranked},
@@ -505,7 +508,7 @@ Json analyse_signatures(const std::vector<Signature>& personas,
   const auto kinds = static_cast<int64_t>(design.personas.size());
   const auto seed = static_cast<uint64_t>(options.seed);
   const auto draws = [&](const std::vector<Signature>& all, const LeaveOut& r, uint64_t stream) {
-    return accuracy_draws(all, r.predicted, options.bootstrap, Random(mix(seed, stream)));
+    return accuracy_draws(all, r.predicted, options, stream);
   };
   const LeaveOut raw = leave_out(personas, kinds, 0, seed);
   const std::vector<Signature> free = without_length(personas);

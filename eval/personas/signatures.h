@@ -8,7 +8,9 @@
 // texts anew to the personas inside each wording, the choice of the ridge penalty inside the null.
 #pragma once
 
+#include <array>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "eval/geometry/measure.h"
@@ -22,7 +24,9 @@ struct Signature {
   std::vector<double> features;  // layer-major
   double length = 0;             // cached tokens
 };
-// The six features of each layer.
+// The features of each layer, in this order.
+inline constexpr std::array kLayerFeatures = {"key_norm",   "value_norm", "key_mean",
+                                              "value_mean", "key_std",    "value_std"};
 std::vector<double> signature_features(const CacheGeometry& geometry);
 
 struct LeaveOut {
@@ -41,6 +45,11 @@ LeaveOut leave_out(const std::vector<Signature>& signatures, int64_t labels, int
 std::vector<Signature> without_length(std::vector<Signature> signatures);
 // Length as the only feature.
 std::vector<Signature> only_length(std::vector<Signature> signatures);
+
+// What a classifier (classifiers.h) that has learnt from the caches at `train` says of those at `test`.
+std::vector<int64_t> classified(const std::string& name, const std::vector<Signature>& all,
+                                const std::vector<size_t>& train, const std::vector<size_t>& test,
+                                int64_t kinds, const IdentityOptions& options);
 
 // estimate, low and high of the accuracy of `predicted`, texts and prompts resampled; `stream` sets
 // this interval's draws apart from others'.
