@@ -4,7 +4,6 @@ one of them is killed. tests/slow/ranks_test.py goes on where waiting takes long
 import pathlib
 import signal
 import sys
-import tempfile
 import time
 import unittest
 
@@ -14,27 +13,12 @@ import ranks  # noqa: E402
 PROGRAM = str(pathlib.Path(sys.argv.pop(1)).resolve())
 
 
-class TwoProcesses(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = ranks.Folder(PROGRAM, cls.temporary.name)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temporary.cleanup()
-
-    def assert_named(self, run, rank, *parts):
-        """The last line that a process said is its error, and names these."""
-        last = run.said(rank).strip().splitlines()[-1]
-        for part in parts:
-            self.assertIn(part, last)
+class TwoProcesses(ranks.Case):
+    program = PROGRAM
 
     def test_the_real_torchrun(self):
         # Its agent serves the store: nobody of ours may listen there.
-        code, said = ranks.under_torchrun(self.folder, "standalone", "--standalone")
-        if code is None:
-            self.skipTest("no torchrun: " + said)
+        code, said = self.under_torchrun("standalone", "--standalone")
         self.assertEqual(code, 0, said)
         self.folder.check_losses("standalone")
 

@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 import sys
-import tempfile
 import threading
 import time
 import unittest
@@ -16,26 +15,8 @@ import ranks  # noqa: E402
 PROGRAM = str(pathlib.Path(sys.argv.pop(1)).resolve())
 
 
-class Processes(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = ranks.Folder(PROGRAM, cls.temporary.name)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temporary.cleanup()
-
-    def assert_named(self, run, rank, *parts):
-        last = run.said(rank).strip().splitlines()[-1]
-        for part in parts:
-            self.assertIn(part, last)
-
-    def under_torchrun(self, name, *options, **how):
-        code, said = ranks.under_torchrun(self.folder, name, *options, **how)
-        if code is None:
-            self.skipTest("no torchrun: " + said)
-        return code, said
+class Processes(ranks.Case):
+    program = PROGRAM
 
     def test_torchrun_static(self):
         code, said = self.under_torchrun("static", "--nnodes=1", "--master-addr=127.0.0.1", f"--master-port={ranks.free_port()}")

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STARTERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE", "SLURM_PROCID", "SLURM_NTASKS")
@@ -153,6 +155,32 @@ class Ranks:
                 if words[3] == "0A" and words[9] in inodes:
                     ports.add(int(words[1].split(":")[1], 16))
         return ports
+
+
+class Case(unittest.TestCase):
+    """Tests of processes in one folder; `program` is set by the file that holds them."""
+    program = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = Folder(cls.program, cls.temporary.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def assert_named(self, run, rank, *parts):
+        """The last line that a process said is its error, and names these."""
+        last = run.said(rank).strip().splitlines()[-1]
+        for part in parts:
+            self.assertIn(part, last)
+
+    def under_torchrun(self, name, *options, **how):
+        code, said = under_torchrun(self.folder, name, *options, **how)
+        if code is None:
+            self.skipTest("no torchrun: " + said)
+        return code, said
 
 
 class Strangers:
