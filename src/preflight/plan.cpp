@@ -18,9 +18,9 @@ std::vector<std::pair<std::string, StageCost>> costs_of(const Recipe& recipe) {
 
 namespace {
 
-// A cell is a whole run, of the pair's models either way round; of others the shapes are not known
-// here, and nothing is called.
-void for_each_cell(const PlanInputs& in, const std::function<void(const PlanInputs&)>& call) {
+// Cells are whole runs, one after the other, of the pair's models either way round; of others the
+// shapes are not known here.
+void add_grid(const PlanInputs& in, const StageSeconds& seconds, StagePlan& sweep) {
   for (const GridPair& pair : grid_pairs(in.recipe.sweep)) {
     const auto numbers = [&](const std::string& name) -> const ModelNumbers* {
       if (name == in.recipe.pair.source.name) return &in.source;
@@ -28,18 +28,11 @@ void for_each_cell(const PlanInputs& in, const std::function<void(const PlanInpu
     };
     const ModelNumbers *source = numbers(pair.source), *target = numbers(pair.target);
     if (source == nullptr || target == nullptr) continue;
-    const Recipe cell = cell_recipe(in.recipe, pair);
-    PlanInputs part{cell, *source, *target, in.corpus, in.machine};
-    if (cell.data.kind == "synthetic")
-      part.corpus.samples = std::min(part.corpus.samples, cell.data.synthetic.documents);
-    call(part);
-  }
-}
-
-// Cells one after the other.
-void add_grid(const PlanInputs& in, const StageSeconds& seconds, StagePlan& sweep) {
-  for_each_cell(in, [&](const PlanInputs& cell) {
-    for (const auto& [name, cost] : costs_of(cell.recipe)) {
+    const Recipe recipe = cell_recipe(in.recipe, pair);
+    PlanInputs cell{recipe, *source, *target, in.corpus, in.machine};
+    if (recipe.data.kind == "synthetic")
+      cell.corpus.samples = std::min(cell.corpus.samples, recipe.data.synthetic.documents);
+    for (const auto& [name, cost] : costs_of(recipe)) {
       const StagePlan stage = cost.plan(cell);
       sweep.seconds += seconds ? seconds(name, cost, cell) : stage.seconds;
       sweep.disk += stage.disk;
@@ -47,7 +40,7 @@ void add_grid(const PlanInputs& in, const StageSeconds& seconds, StagePlan& swee
       sweep.batch_key.clear();  // smaller batches of prompts do not help
       set_memory(sweep, stage.memory, in.machine);
     }
-  });
+  }
 }
 
 }  // namespace

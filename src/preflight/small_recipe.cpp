@@ -132,9 +132,9 @@ void adopt(Plan& plan, const PlanInputs& whole, const PlanInputs& small,
   for (const auto& [name, cost] : costs_of(whole.recipe)) {
     const auto named = [&name](const auto& other) { return other.name == name; };
     const auto stage = std::find_if(plan.stages.begin(), plan.stages.end(), named);
-    const auto found = std::find_if(measured.begin(), measured.end(), named);
+    const MeasuredStage* found = find_measured(measured, name);
     const auto part = std::find_if(cut.stages.begin(), cut.stages.end(), named);
-    if (stage == plan.stages.end() || found == measured.end() || part == cut.stages.end()) continue;
+    if (stage == plan.stages.end() || found == nullptr || part == cut.stages.end()) continue;
     stage->seconds = seconds_by(*found, cost, units[name], whole, small);
     set_memory(*stage, found->memory + (stage->memory - part->memory), whole.machine);
     stage->rehearsed = "run small";

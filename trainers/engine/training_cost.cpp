@@ -86,8 +86,12 @@ void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item,
       static_cast<int64_t>(items / d(batch.size * batch.accumulation)), kFewestSteps, 16);
 }
 
-double optimizer_seconds(const PlanInputs& in, double trained) {
-  return trained * 4 * 6 / in.machine.bandwidth;
+double step_seconds(const PlanInputs& in, const BatchOptions& batch, double flops_per_item,
+                    double rate, bool train_base) {
+  const ParameterCount count =
+      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
+  return d(batch.size * batch.accumulation) * flops_per_item / rate +
+         d(count.trained(train_base)) * 4 * 6 / in.machine.bandwidth;
 }
 
 void scale_steps(MeasuredStage& measured, double times) {

@@ -36,8 +36,10 @@ PhaseUnits training_units(double steps, int64_t validate_every, double validated
 // three whole ones take longer, batches as small as that needs, but of `fewest` items. What such a
 // step then stands for, scale_steps() says.
 void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item, int64_t fewest);
-// A pass over the trained parameters' states, each step: seconds.
-double optimizer_seconds(const PlanInputs& in, double trained);
+// Of one optimizer step: so many operations an item at so many a second, and a pass over the trained
+// parameters' states.
+double step_seconds(const PlanInputs& in, const BatchOptions& batch, double flops_per_item,
+                    double rate, bool train_base);
 // Steps of a small run stand for others that take so many times as long.
 void scale_steps(MeasuredStage& measured, double times);
 // Steps, batch, trained parameters and a checkpoint's bytes.

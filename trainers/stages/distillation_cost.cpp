@@ -87,12 +87,9 @@ double flops_per_item(const PlanInputs& in) {
          passes * read_per_item(in, length) * answer_flops_per_token(in, length);
 }
 
-double step_seconds(const PlanInputs& in) {
+double seconds_of_step(const PlanInputs& in) {
   const DistillationOptions& o = in.recipe.train.distillation;
-  const ParameterCount count =
-      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
-  return d(o.batch.size * o.batch.accumulation) * flops_per_item(in) / in.machine.flops +
-         optimizer_seconds(in, d(count.trained(o.train_base)));
+  return step_seconds(in, o.batch, flops_per_item(in), in.machine.flops, o.train_base);
 }
 
 void cut(Recipe& small, const PlanInputs& in) {
@@ -117,7 +114,7 @@ void cut(Recipe& small, const PlanInputs& in) {
 
 // Smaller batches, and a map of fewer layers where ridge solved for few.
 double correct(MeasuredStage& measured, const PlanInputs& whole, const PlanInputs& small) {
-  scale_steps(measured, step_seconds(whole) / step_seconds(small));
+  scale_steps(measured, seconds_of_step(whole) / seconds_of_step(small));
   return 0;
 }
 

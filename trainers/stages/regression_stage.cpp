@@ -82,12 +82,9 @@ double flops_per_row(const PlanInputs& in) {
   return 2 * d(count.total()) + 4 * d(count.trained(in.recipe.train.regression.train_base));
 }
 
-double step_seconds(const PlanInputs& in) {
+double seconds_of_step(const PlanInputs& in) {
   const RegressionOptions& o = in.recipe.train.regression;
-  const ParameterCount count =
-      count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
-  return d(o.batch.size * o.batch.accumulation) * flops_per_row(in) / in.machine.flops_float32 +
-         optimizer_seconds(in, d(count.trained(o.train_base)));
+  return step_seconds(in, o.batch, flops_per_row(in), in.machine.flops_float32, o.train_base);
 }
 
 void cut(Recipe& small, const PlanInputs& in) {
@@ -100,7 +97,7 @@ void cut(Recipe& small, const PlanInputs& in) {
 
 // Smaller batches, and a map of fewer layers where ridge solved for few.
 double correct(MeasuredStage& measured, const PlanInputs& whole, const PlanInputs& small) {
-  scale_steps(measured, step_seconds(whole) / step_seconds(small));
+  scale_steps(measured, seconds_of_step(whole) / seconds_of_step(small));
   measured.phases["validate"].seconds *=
       whole.projector_parameters() / small.projector_parameters();
   return 0;
