@@ -156,13 +156,12 @@ Pace TrainRun::pace(const std::string& stage) const {
 
 nlohmann::ordered_json TrainRun::took(const std::string& stage) const {
   nlohmann::ordered_json out = meter_->to_json();
-  const nlohmann::ordered_json& phases = out["phases"];
   double steps = 0, seconds = 0;
-  for (const char* phase : {"first_step", "steps", "prepare", "gather", "solve"}) {
-    if (!phases.contains(phase)) continue;
-    seconds += phases[phase]["seconds"].get<double>();
-    const std::string_view name = phase;
-    if (name == "first_step" || name == "steps") steps += phases[phase]["units"].get<double>();
+  for (const auto& [name, phase] : meter_->phases()) {
+    const bool stepping = name == "first_step" || name == "steps";
+    if (stepping || name == "prepare" || name == "gather" || name == "solve")
+      seconds += phase.seconds;
+    if (stepping) steps += phase.units;
     if (name == "gather") steps = 1;  // ridge has one: the pass and its solution
   }
   if (const Pace pace_here = pace(stage); pace_here.known() && steps > 0) {

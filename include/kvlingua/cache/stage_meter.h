@@ -59,15 +59,16 @@ class StageMeter {
   };
   Timer time(const std::string& phase, double units = 1) { return {*this, phase, units}; }
 
+  struct Phase {
+    double units = 0, seconds = 0;
+  };
+  const std::map<std::string, Phase>& phases() const { return phases_; }
   double seconds() const;  // since the stage began
   // {total_seconds, start_memory_bytes, peak_memory_bytes, phases: {name: {units, seconds}}};
   // "other" is what no phase names.
   nlohmann::ordered_json to_json() const;
 
  private:
-  struct Phase {
-    double units = 0, seconds = 0;
-  };
   at::Device device_;
   uint64_t start_memory_ = 0;
   double begin_ = 0;
