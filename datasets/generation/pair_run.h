@@ -39,8 +39,8 @@ std::vector<BatchTurn> batch_turns(const BatchPlan& plan, const std::vector<int6
 // The samples of one planned batch, tokenised again from the corpus.
 std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch);
 
-// Runs shards, as many at once as the writer has lanes. Stops with Error (kTerminated, kInterrupted) between batches
-// when asked to.
+// Runs shards, as many at once as the writer has lanes. Stops with Error (kTerminated, kInterrupted)
+// between batches when asked to.
 class PairRun {
  public:
   PairRun(const PairJob& job, Progress& progress) : job_(job), progress_(progress) {}

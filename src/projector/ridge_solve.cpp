@@ -67,8 +67,8 @@ at::Tensor solve_one(const at::Tensor& c, const at::Tensor& p, double lambda,
   return at::mm(vectors, inverse * at::mm(vectors.t(), p));
 }
 
-// r^-power of every target, [E], with r = cov(yhat, y) / var(y) of W on rows with these moments. A channel
-// that is hardly predicted is not blown up.
+// r^-power of every target, [E], with r = cov(yhat, y) / var(y) of W on rows with these moments. A
+// channel that is hardly predicted is not blown up.
 at::Tensor attenuation_gain(const at::Tensor& w, const at::Tensor& p, const at::Tensor& y,
                             double power) {
   constexpr double kLeast = 0.25;

@@ -33,7 +33,8 @@ struct StepReport {
 };
 
 // In columns, which differ in width from stage to stage alone:
-// "step 120/1929  | loss 1.8421  | cos K .871 V .802 | lr 9.3e-05 | 412 ms   | 39.8k tok/s | 35 % of peak  | 6.1 GiB"
+// "step 120/1929  | loss 1.8421  | cos K .871 V .802 | lr 9.3e-05 | 412 ms   | 39.8k tok/s |
+// 35 % of peak  | 6.1 GiB", in one line
 std::string step_line(const StepReport& report);
 
 class Observer {
