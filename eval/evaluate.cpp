@@ -1,5 +1,6 @@
 #include "eval/evaluate.h"
 
+#include <ATen/Parallel.h>
 #include <torch/version.h>
 
 #include <optional>
@@ -79,6 +80,19 @@ struct OpenPair {
   }
 };
 
+// Where several workers read and decode, each product is one thread's.
+class OneThreadEach {
+ public:
+  explicit OneThreadEach(const RunContext& context) {
+    if (context.workers > 1) at::set_num_threads(1);
+  }
+  ~OneThreadEach() { at::set_num_threads(before_); }
+  OneThreadEach(const OneThreadEach&) = delete;
+
+ private:
+  int before_ = at::get_num_threads();
+};
+
 // The target with its weights dense, loaded when it is asked for: files that hold floats, of a
 // target that holds codes.
 class OpenTwin {
@@ -156,6 +170,7 @@ EvaluationInput input_of(const Recipe& recipe, const RunContext& context, const 
           .seed = static_cast<uint64_t>(options.seeds.front()),
           .resume = context.resume && !context.restart,
           .world = context.world,
+          .workers = context.device == "cpu" ? context.workers : 1,
           .limit = context.limit,
           .fingerprint = pair.fingerprint(recipe.pair, checkpoints.hashes),
           .findings = checkpoints.findings,
@@ -198,6 +213,7 @@ Json EvaluateResult::to_json() const {
 }
 
 EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
+  const OneThreadEach workers(context);
   const ProfileRange range("evaluate");
   EvalOptions options = recipe.eval;
   if (context.seed) options.seeds = {*context.seed};

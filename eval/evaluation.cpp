@@ -90,6 +90,7 @@ Blocks blocks_of(const EvaluationInput& input) {
 RunnerOptions runner_options(const EvaluationInput& input, const Conditions& conditions) {
   RunnerOptions runner{.batch_size = input.options.batch_size,
                        .max_new_tokens = input.options.max_new_tokens,
+                       .workers = input.workers,
                        .likelihoods = input.options.retention,
                        .store = {.fingerprint = run_fingerprint(input, conditions),
                                  .resume = input.resume,

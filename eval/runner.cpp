@@ -1,11 +1,17 @@
 #include "eval/runner.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ThreadLocalState.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
 #include <optional>
+#include <thread>
 
 #include "eval/injection.h"
 #include "kvlingua/base/error.h"
@@ -165,8 +171,10 @@ class BlockRun {
     began = end;
   }
 
+  // Of the clock: several blocks share it.
   void add_time(const char* what, const std::string& name, double units, double seconds,
                 RunnerResult& result) const {
+    seconds /= static_cast<double>(options_.workers);
     if (options_.meter != nullptr) options_.meter->add(cat(what, " ", name), units, seconds);
     result.seconds_by_condition[name] += seconds;
   }
@@ -243,34 +251,130 @@ std::vector<const Condition*> full_text_first(
   return order;
 }
 
-// The answers of one block that are not there yet, each kept as it is made.
-void answer_block(Block& block, const std::vector<const Condition*>& order,
-                  const RunnerOptions& options, AnswerStore& store, Progress& progress,
-                  RunnerResult& result) {
-  const auto missing = [&](const Condition& condition, size_t i) {
-    return !result.answers.has(condition.name(), item_key(*block.item(i).probe));
+// The blocks of a run, shared out among threads of this process, and what comes back of them. What an
+// answer is follows from its block alone; everything that is kept goes through one lock.
+class BlockQueue {
+ public:
+  struct Inputs {
+    const std::vector<std::vector<Item>>& blocks;
+    const Reader &source, &target;
+    const std::vector<const Condition*>& order;
+    const BlockOptions& block_options;
+    const RunnerOptions& options;
+    const std::function<void(Block&)>& after_block;
   };
-  int64_t wanted = 0;
-  for (const Condition* condition : order)
-    for (size_t i = 0; i < block.size(); ++i) wanted += missing(*condition, i);
-  progress.skip(static_cast<int64_t>(block.size() * order.size()) - wanted);
-  const auto stop_if_asked = [&] {
-    if (!stop_requested()) return;
-    store.add_distances(result.control_distance);
-    store.sync();
-    throw stopped_error(cat(result.generated, " answers are kept in ", options.store.file.string(),
-                            "; run again to go on"));
-  };
-  const int64_t before = result.generated;
-  const auto keep = [&](Answer answer) {
-    store.add(answer);
-    result.answers.add(std::move(answer));
-    ++result.generated;
-    progress.advance(1, "");
-  };
-  BlockRun(block, options, stop_if_asked).run(order, missing, keep, result);
-  if (result.generated > before) store.add_distances(result.control_distance);
-}
+  BlockQueue(const Inputs& in, AnswerStore& store, RunnerResult& result)
+      : in_(in),
+        store_(store),
+        result_(result),
+        progress_("evaluate", answers_in_all(), "answers") {}
+
+  // Returns when all blocks are done; throws what the first of its threads threw.
+  void run() {
+    const at::ThreadLocalState here;  // gradients are off there where they are off here
+    const auto count = std::min<int64_t>(in_.options.workers, std::ssize(in_.blocks));
+    {
+      std::vector<std::jthread> others;
+      for (int64_t w = 1; w < count; ++w)
+        others.emplace_back([&] {
+          const at::ThreadLocalStateGuard guard(here);
+          work();
+        });
+      work();
+    }
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  bool mine(size_t block) const {
+    return static_cast<int64_t>(block) % in_.options.store.ranks == in_.options.store.rank;
+  }
+
+  int64_t answers_in_all() const {
+    size_t total = 0;
+    for (size_t b = 0; b < in_.blocks.size(); ++b)
+      if (mine(b)) total += in_.blocks[b].size() * in_.order.size();
+    return static_cast<int64_t>(total);
+  }
+
+  void work() {
+    try {
+      for (size_t b = next_++; b < in_.blocks.size() && !failed_; b = next_++) {
+        Block block(in_.blocks[b], in_.source, in_.target, in_.block_options);
+        if (mine(b)) answer(block);
+        if (in_.after_block && in_.options.store.rank == 0) look_at(block, b);
+        give_back_freed_memory();
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+      failed_ = true;
+      turn_came_.notify_all();
+    }
+  }
+
+  // Those answers that are not there yet, each kept as it is made.
+  void answer(Block& block) {
+    RunnerResult part;  // its times and distances
+    const auto missing = [&](const Condition& condition, size_t i) {
+      const std::lock_guard lock(mutex_);
+      return !result_.answers.has(condition.name(), item_key(*block.item(i).probe));
+    };
+    int64_t there = 0;
+    for (const Condition* condition : in_.order)
+      for (size_t i = 0; i < block.size(); ++i) there += !missing(*condition, i);
+    const auto keep = [&](Answer answer) {
+      const std::lock_guard lock(mutex_);
+      store_.add(answer);
+      result_.answers.add(std::move(answer));
+      ++result_.generated;
+      ++part.generated;
+      progress_.advance(1, "");
+    };
+    const auto stop_if_asked = [&] {
+      if (!stop_requested()) return;
+      const std::lock_guard lock(mutex_);
+      store_.add_distances(part.control_distance);
+      store_.sync();
+      throw stopped_error(cat(result_.generated, " answers are kept in ",
+                              in_.options.store.file.string(), "; run again to go on"));
+    };
+    {
+      const std::lock_guard lock(mutex_);
+      progress_.skip(there);
+    }
+    BlockRun(block, in_.options, stop_if_asked).run(in_.order, missing, keep, part);
+    const std::lock_guard lock(mutex_);
+    if (part.generated > 0) store_.add_distances(part.control_distance);
+    for (const auto& [control, distance] : part.control_distance)
+      note_distance(result_.control_distance, control, distance);
+    for (const auto& [name, seconds] : part.seconds_by_condition)
+      result_.seconds_by_condition[name] += seconds;
+  }
+
+  // Blocks are looked at in their order, whichever thread is done first.
+  void look_at(Block& block, size_t b) {
+    std::unique_lock lock(mutex_);
+    turn_came_.wait(lock, [&] { return turn_ == b || failed_; });
+    if (failed_) return;
+    lock.unlock();
+    in_.after_block(block);
+    lock.lock();
+    ++turn_;
+    turn_came_.notify_all();
+  }
+
+  const Inputs in_;
+  AnswerStore& store_;
+  RunnerResult& result_;
+  Progress progress_;
+  std::atomic<size_t> next_ = 0;
+  std::atomic<bool> failed_ = false;
+  std::mutex mutex_;  // of all below, of store_, result_ and progress_
+  std::condition_variable turn_came_;
+  size_t turn_ = 0;  // the block that is looked at next
+  std::exception_ptr failure_;
+};
 
 }  // namespace
 
@@ -293,22 +397,12 @@ RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const 
                             const std::function<void(Block&)>& after_block) {
   RunnerResult result;
   const auto start = Clock::now();
-  const int64_t rank = options.store.rank, ranks = options.store.ranks;
   AnswerStore store(options.store, result.answers, result.control_distance);
-  const auto mine = [&](size_t block) { return static_cast<int64_t>(block) % ranks == rank; };
   const std::vector<const Condition*> order = full_text_first(conditions);
-  int64_t total = 0;
-  for (size_t b = 0; b < blocks.size(); ++b)
-    if (mine(b)) total += static_cast<int64_t>(blocks[b].size() * conditions.size());
-  Progress progress("evaluate", total, "answers");
-  for (size_t b = 0; b < blocks.size(); ++b) {
-    Block block(blocks[b], source, target, block_options);
-    if (mine(b)) answer_block(block, order, options, store, progress, result);
-    if (after_block && rank == 0) after_block(block);
-    give_back_freed_memory();
-  }
+  BlockQueue({blocks, source, target, order, block_options, options, after_block}, store, result)
+      .run();
   store.sync();
-  if (rank > 0) {
+  if (options.store.rank > 0) {
     store.finish({result.generated, result.seconds_by_condition});
     result.joined = false;
     return result;

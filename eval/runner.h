@@ -7,8 +7,8 @@
 // prefix, span and question in the three steps that an injected cache goes through, in one session
 // that nothing is cut out of or pasted into; same_cache is read, cut, and pasted.
 //
-// With several processes, block b is rank b % ranks's: what an answer is follows from its block
-// alone, so the number of processes changes none.
+// With several processes, block b is rank b % ranks's; within a process several threads take blocks
+// as they come. What an answer is follows from its block alone, so neither number changes any.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,8 @@ struct RunnerOptions {
   // Rows of all other conditions together that decode at once; 0: as many as rows_at_once() finds room for.
   int64_t rows = 0;
   int64_t max_new_tokens = 32;
+  // Blocks at once, a thread each (RunContext).
+  int64_t workers = 1;
   bool likelihoods = true;  // NLL of gold and parametric answers, KL from full_text
   StoreOptions store;
   StageMeter* meter =
@@ -53,8 +55,8 @@ struct RunnerResult {
 // a row, all told.
 int64_t rows_at_once(const CausalLM& model, int64_t batch_size, int64_t tokens);
 
-// `blocks` are run one after the other. `after_block` (may be empty) sees every block, on the first
-// rank alone, while its caches are there. The first rank returns the answers of all.
+// `after_block` (may be empty) sees every block in its order, on the first rank alone, while its caches
+// are there; never two at once. The first rank returns the answers of all.
 RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const Reader& source,
                             const Reader& target,
                             const std::vector<std::unique_ptr<Condition>>& conditions,

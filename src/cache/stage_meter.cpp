@@ -51,6 +51,7 @@ StageMeter::StageMeter(at::Device device) : device_(device) {
 double StageMeter::now() { return measured_seconds(); }
 
 void StageMeter::add(const std::string& phase, double units, double seconds) {
+  const std::lock_guard lock(mutex_);
   Phase& p = phases_[phase];
   p.units += units;
   p.seconds += seconds;

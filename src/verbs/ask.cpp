@@ -1,5 +1,6 @@
 // ask: uses what was trained. The source reads a context, the target answers from its translated
 // cache, streaming.
+#include <ATen/Parallel.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -271,6 +272,7 @@ int AskVerb::run(const CommandLine& command) const {
 
   const Asked asked = asked_of(command, *this);
   const RunContext where = context_of(command, asked.recipe);
+  if (where.workers > 1) at::set_num_threads(1);  // one question is no work for several
   const at::Device device(where.device);
   const LoadedProjector loaded = load_projector(asked.checkpoint, device, at::kFloat, stage);
   for (const std::string& skipped : loaded.skipped) log_warning(skipped);

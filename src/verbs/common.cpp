@@ -1,9 +1,6 @@
 // What the verbs share (verbs.h).
 #include <ATen/Parallel.h>
 
-#include <algorithm>
-#include <cstdlib>
-
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/bridge/open_model.h"
@@ -17,21 +14,19 @@
 namespace kvlingua::verbs {
 namespace {
 
-// Small models lose more to waiting for threads than they gain: on a busy machine a barrier a
-// product makes a step many times slower. OMP_NUM_THREADS wins.
-void choose_threads(const Recipe& recipe) {
+// Of models so small that a product shared by threads takes longer than on one alone: threads that
+// each do work of their own. One for others.
+int64_t workers_for(const PairOptions& pair) {
   constexpr int64_t kSmall = 20'000'000;
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  int64_t largest = 0;
-  for (const ModelOptions* options : {&recipe.pair.source, &recipe.pair.target}) {
+  for (const ModelOptions* options : {&pair.source, &pair.target}) {
     try {
       const std::filesystem::path model = locate_model(*options);
-      largest = std::max(largest, ModelConfig::from_directory(model).parameter_count());
+      if (ModelConfig::from_directory(model).parameter_count() >= kSmall) return 1;
     } catch (const Error&) {
-      return;  // the stage says what is wrong with it
+      return 1;  // the stage says what is wrong with it
     }
   }
-  if (largest < kSmall) at::set_num_threads(1);
+  return at::get_num_threads();
 }
 
 }  // namespace
@@ -49,8 +44,8 @@ void check_set(const CommandLine& command) {
 }
 
 RunContext context_of(const CommandLine& command, const Recipe& recipe) {
-  choose_threads(recipe);
   RunContext context;
+  context.workers = workers_for(recipe.pair);
   context.world = World::from_environment();
   if (!context.world.note.empty()) log_warning(context.world.note);
   context.device_asked = command.device.empty() ? recipe.pair.device : command.device;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -34,7 +35,7 @@ class StageMeter {
   // this process's processor time, which a busy machine does not change.
   static double now();
 
-  void add(const std::string& phase, double units, double seconds);
+  void add(const std::string& phase, double units, double seconds);  // from any thread
   // Times what happens until the result goes out of scope, or until stop(); a profiler sees it under
   // the phase's name.
   class Timer {
@@ -72,6 +73,7 @@ class StageMeter {
   at::Device device_;
   uint64_t start_memory_ = 0;
   double begin_ = 0;
+  std::mutex mutex_;  // of phases_ while threads add
   std::map<std::string, Phase> phases_;
 };
 

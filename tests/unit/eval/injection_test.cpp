@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -252,6 +253,51 @@ TEST(Resume, AStopSignalKeepsWhatWasGenerated) {
   request_stop(0);
   EXPECT_EQ(again.generated, 0);
   EXPECT_EQ(again.resumed, 6 * 5);
+}
+
+// A condition that cannot be made for one of the items.
+class Failing : public Condition {
+ public:
+  Failing() : Condition("averaged", "planted: fails the seventieth time") {}
+  Given give(Block& block, size_t i) const override {
+    if (++given_ == 70) throw Error({.code = ExitCode::kCorrupt, .what = "planted"});
+    return as_text(block, i, block.item(i).span);
+  }
+
+ private:
+  mutable std::atomic<int> given_ = 0;
+};
+
+TEST(Workers, ChangeNothingOfTheReport) {
+  const SelfPair pair(Architecture::kQwen3);
+  EvaluationInput input = pair.input(nano_probes("identity", 150), kConditions);
+  input.options.fidelity = true;
+  const Evaluation one = run_evaluation(input);
+  input.workers = 3;
+  const Evaluation three = run_evaluation(input);
+  expect_same_answers(one.answers, three.answers);
+  for (const char* section : {"criteria", "findings", "controls", "fidelity", "ladder", "examples"})
+    EXPECT_EQ(part_of(one, section), part_of(three, section)) << section;
+}
+
+TEST(Workers, WhatOneThrowsEndsTheRun) {
+  const SelfPair pair(Architecture::kLlama);
+  const TempDir folder;
+  EvaluationInput input = pair.input(nano_probes("identity", 100), {"same_cache", "identity"});
+  input.folder = folder.path();
+  input.workers = 2;
+  std::vector<std::unique_ptr<Condition>> extra;
+  extra.push_back(std::make_unique<Failing>());
+  input.extra = &extra;
+  try {
+    run_evaluation(input);
+    ADD_FAILURE() << "the planted condition fails";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+  }
+  extra.clear();
+  extra.push_back(std::make_unique<Failing>());
+  EXPECT_GT(run_evaluation(input).resumed, 0) << "what was made before is kept";
 }
 
 // A control that hands over the very cache it must differ from.
