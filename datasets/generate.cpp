@@ -138,6 +138,8 @@ class Generation {
   void open_folder();
   void refuse_small_disk() const;
   void run_shards(GenerateResult& result);
+  std::pair<PairManifest, std::string> manifest_of_this_process() const;
+  int64_t tokens_to_make() const;
   CausalLM load(const ModelFiles& files, ModelRecord& record);
   int64_t remaining_bytes() const;
   void publish_if_complete();
@@ -322,6 +324,39 @@ CausalLM Generation::load(const ModelFiles& files, ModelRecord& record) {
   return model;
 }
 
+void take_times(const PairRun& run, const PairWriter& writer, GenerateResult& result) {
+  result.prefill_seconds = run.prefill_seconds();
+  result.text_wait_seconds = run.text_wait_seconds();
+  result.write_wait_seconds = writer.wait_seconds();
+  result.text_cpu_seconds = run.text_cpu_seconds();
+  const WriterTimes times = writer.times();
+  result.rows_cpu_seconds = times.rows;
+  result.publish_cpu_seconds = times.publish;
+  result.tokens_per_second =
+      result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
+}
+
+// Of the shards that are already there, those that this process keeps in its own manifest; its file.
+std::pair<PairManifest, std::string> Generation::manifest_of_this_process() const {
+  PairManifest mine = done_;
+  if (context_.world.alone()) return {std::move(mine), std::string(kManifestFile)};
+  std::erase_if(mine.shards, [&](const auto& item) {
+    return item.first % context_.world.size != context_.world.rank;
+  });
+  return {std::move(mine), rank_manifest_name(context_.world.rank)};
+}
+
+int64_t Generation::tokens_to_make() const {
+  int64_t tokens = 0;
+  for (const int64_t shard : shards_) {
+    const PlannedShard& p = plan_.shards[static_cast<size_t>(shard)];
+    for (int64_t i = plan_.batch_offsets[static_cast<size_t>(p.first_batch)];
+         i < plan_.batch_offsets[static_cast<size_t>(p.last_batch)]; ++i)
+      tokens += plan_.samples[static_cast<size_t>(i)].target_tokens;
+  }
+  return tokens;
+}
+
 void Generation::run_shards(GenerateResult& result) {
   std::optional<CausalLM> source, target;
   // Both are opened before the first shard even when only one may stay: shards name both models'
@@ -334,29 +369,13 @@ void Generation::run_shards(GenerateResult& result) {
     target.emplace(load(target_, info_.target));
   }
   done_.info = info_;
-  const bool alone = context_.world.alone();
-  PairManifest mine = done_;
-  std::string file(kManifestFile);
-  if (!alone) {
-    file = rank_manifest_name(context_.world.rank);
-    std::erase_if(mine.shards, [&](const auto& item) {
-      return item.first % context_.world.size != context_.world.rank;
-    });
-  }
+  const auto [mine, file] = manifest_of_this_process();
   save_pair_manifest(directory_, file, mine);
-  if (alone) remove_rank_manifests(directory_);
+  if (context_.world.alone()) remove_rank_manifests(directory_);
 
   PairWriter writer({.directory = directory_, .manifest_file = file, .lanes = lanes()}, mine);
   const PairJob job{*corpus_, *builder_, plan_, info_};
-  int64_t tokens = 0;
-  for (int64_t shard : shards_) {
-    const PlannedShard& p = plan_.shards[static_cast<size_t>(shard)];
-    for (int64_t i = plan_.batch_offsets[static_cast<size_t>(p.first_batch)];
-         i < plan_.batch_offsets[static_cast<size_t>(p.last_batch)]; ++i) {
-      tokens += plan_.samples[static_cast<size_t>(i)].target_tokens;
-    }
-  }
-  Progress progress("generate", tokens, "tokens");
+  Progress progress("generate", tokens_to_make(), "tokens");
   PairRun run(job, progress);
   const double start = wall_seconds(), cpu_start = process_cpu_seconds();
   auto making = meter_.time("pairs");
@@ -372,17 +391,9 @@ void Generation::run_shards(GenerateResult& result) {
   writer.finish();
   progress.finish();
   result.seconds = wall_seconds() - start;
-  making.stop(static_cast<double>(run.tokens()));
-  result.prefill_seconds = run.prefill_seconds();
-  result.text_wait_seconds = run.text_wait_seconds();
-  result.write_wait_seconds = writer.wait_seconds();
   result.cpu_seconds = process_cpu_seconds() - cpu_start;
-  result.text_cpu_seconds = run.text_cpu_seconds();
-  const WriterTimes times = writer.times();
-  result.rows_cpu_seconds = times.rows;
-  result.publish_cpu_seconds = times.publish;
-  result.tokens_per_second =
-      result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
+  making.stop(static_cast<double>(run.tokens()));
+  take_times(run, writer, result);
 }
 
 // Joins the ranks' manifests once all is there; several ranks may find that at once and write the

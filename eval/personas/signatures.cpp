@@ -500,75 +500,117 @@ Json verdict_of(const IdentityDesign& design, bool topics, const LeaveOut& headl
   return {{"identity", verdict}, {"reason", reason}};
 }
 
+// Who a signature is of, told from it: the headline's accuracy beside what it must beat.
+class Classification {
+ public:
+  Classification(const std::vector<Signature>& personas, const std::vector<Signature>& topics,
+                 const IdentityDesign& design, const IdentityOptions& options)
+      : personas_(personas),
+        free_(without_length(personas)),
+        design_(design),
+        options_(options),
+        kinds_(static_cast<int64_t>(design.personas.size())),
+        seed_(static_cast<uint64_t>(options.seed)),
+        headline_(leave_out(free_, kinds_, options.permutations, mix(seed_, 7))) {
+    add_row("personas_raw", personas, leave_out(personas, kinds_, 0, seed_), 1);
+    add_row("personas", free_, headline_, 2);
+    const LeaveOut length = leave_out(only_length(personas), kinds_, 0, seed_);
+    add_row("length_only", personas, length, 3);
+    add_difference("length_only", personas, length, 3);
+    if (!topics.empty()) add_topics(without_length(topics));
+    add_group_out_only();
+  }
+
+  Json to_json() const {
+    Json extras = Json::object();
+    if (options_.extras)
+      extras = extras_of(free_, kinds_, options_, [&](const LeaveOut& r, uint64_t stream) {
+        return draws(free_, r, stream);
+      });
+    Json json = {
+        {"headline", "ridge, length taken out, one wording and one group of prompts left out"},
+        {"rows", rows_},
+        {"above", above_},
+        {"extras", extras},
+        {"confusion_matrix", confusion(free_, headline_, kinds_)},
+        {"permutation_test", permutation_json(headline_, options_)},
+        {"chance_level", 1.0 / static_cast<double>(kinds_)}};
+    if (options_.extras) json.update(known_wording_classification(personas_, design_, options_));
+    return json;
+  }
+
+  const std::vector<Signature>& without_their_length() const { return free_; }
+  const LeaveOut& headline() const { return headline_; }
+  const Json& above() const { return above_; }
+
+ private:
+  std::vector<double> draws(const std::vector<Signature>& all, const LeaveOut& r,
+                            uint64_t stream) const {
+    return accuracy_draws(all, r.predicted, options_, stream);
+  }
+
+  void add_row(const char* name, const std::vector<Signature>& all, const LeaveOut& result,
+               uint64_t stream) {
+    rows_[name] = row_json(result, draws(all, result, stream), options_.confidence);
+  }
+
+  // By how much the headline's accuracy lies above another's.
+  void add_difference(const char* name, const std::vector<Signature>& other, const LeaveOut& result,
+                      uint64_t stream) {
+    std::vector<double> a = draws(free_, headline_, 2);
+    const std::vector<double> b = draws(other, result, stream);
+    for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+    above_[name] =
+        interval_of(headline_.accuracy - result.accuracy, std::move(a), options_.confidence);
+  }
+
+  void add_topics(const std::vector<Signature>& topics) {
+    const auto kinds = static_cast<int64_t>(design_.topics.size());
+    const LeaveOut neutral = leave_out(topics, kinds, 0, seed_);
+    add_row("neutral_topics", topics, neutral, 4);
+    add_difference("neutral_topics", topics, neutral, 4);
+  }
+
+  // The design the users' scripts have: wordings known, groups of prompts left out.
+  void add_group_out_only() {
+    std::vector<Signature> known = free_;
+    for (Signature& s : known) s.wording = 0;
+    std::set<int64_t> groups;
+    for (const Signature& s : known) groups.insert(s.group);
+    if (groups.size() > 1)
+      add_row("leave_group_out_only", free_, leave_out(known, kinds_, 0, seed_), 5);
+  }
+
+  const std::vector<Signature>& personas_;
+  const std::vector<Signature> free_;  // their length taken out
+  const IdentityDesign& design_;
+  const IdentityOptions& options_;
+  const int64_t kinds_;
+  const uint64_t seed_;
+  const LeaveOut headline_;
+  Json rows_ = Json::object(), above_ = Json::object();
+};
+
 }  // namespace
 
 Json analyse_signatures(const std::vector<Signature>& personas,
                         const std::vector<Signature>& topics, const IdentityDesign& design,
                         const IdentityOptions& options) {
-  const auto kinds = static_cast<int64_t>(design.personas.size());
-  const auto seed = static_cast<uint64_t>(options.seed);
-  const auto draws = [&](const std::vector<Signature>& all, const LeaveOut& r, uint64_t stream) {
-    return accuracy_draws(all, r.predicted, options, stream);
-  };
-  const LeaveOut raw = leave_out(personas, kinds, 0, seed);
-  const std::vector<Signature> free = without_length(personas);
-  const LeaveOut headline = leave_out(free, kinds, options.permutations, mix(seed, 7));
-  const LeaveOut length = leave_out(only_length(personas), kinds, 0, seed);
-  Json rows = {{"personas_raw", row_json(raw, draws(personas, raw, 1), options.confidence)},
-               {"personas", row_json(headline, draws(free, headline, 2), options.confidence)},
-               {"length_only", row_json(length, draws(personas, length, 3), options.confidence)}};
-  Json above = Json::object();
-  const auto difference = [&](const char* name, const std::vector<Signature>& other,
-                              const LeaveOut& result, uint64_t stream) {
-    std::vector<double> a = draws(free, headline, 2);
-    const std::vector<double> b = draws(other, result, stream);
-    for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
-    above[name] =
-        interval_of(headline.accuracy - result.accuracy, std::move(a), options.confidence);
-  };
-  difference("length_only", personas, length, 3);
-  if (!topics.empty()) {
-    const std::vector<Signature> free_topics = without_length(topics);
-    const auto topic_kinds = static_cast<int64_t>(design.topics.size());
-    const LeaveOut neutral = leave_out(free_topics, topic_kinds, 0, seed);
-    rows["neutral_topics"] = row_json(neutral, draws(free_topics, neutral, 4), options.confidence);
-    difference("neutral_topics", free_topics, neutral, 4);
-  }
-  // The design the users' scripts have: wordings known, groups of prompts left out.
-  std::vector<Signature> known = free;
-  for (Signature& s : known) s.wording = 0;
-  std::set<int64_t> groups;
-  for (const Signature& s : known) groups.insert(s.group);
-  if (groups.size() > 1) {
-    const LeaveOut group_out = leave_out(known, kinds, 0, seed);
-    rows["leave_group_out_only"] =
-        row_json(group_out, draws(free, group_out, 5), options.confidence);
-  }
-  Json extras = Json::object();
-  if (options.extras)
-    extras = extras_of(free, kinds, options,
-                       [&](const LeaveOut& r, uint64_t stream) { return draws(free, r, stream); });
-  Json classification = {
-      {"headline", "ridge, length taken out, one wording and one group of prompts left out"},
-      {"rows", rows},
-      {"above", above},
-      {"extras", extras},
-      {"confusion_matrix", confusion(free, headline, kinds)},
-      {"permutation_test", permutation_json(headline, options)},
-      {"chance_level", 1.0 / static_cast<double>(kinds)}};
-  if (options.extras)
-    classification.update(known_wording_classification(personas, design, options));
+  const Classification classification(personas, topics, design, options);
+  const std::vector<Signature>& free = classification.without_their_length();
   Json pairs = pairwise(personas, design, options);
   pairs["pca_analysis"] = components_of(free, design);
   pairs["cosine_similarity_matrix"] = mean_feature_cosines(personas, design);
   return {{"fingerprinting",
            {{"persona_stats", fingerprints(personas, design, options)},
             {"total_samples", personas.size()}}},
-          {"classification", classification},
+          {"classification", classification.to_json()},
           {"pairwise_analysis", pairs},
-          {"layer_analysis", layer_analysis(free, kinds, seed)},
+          {"layer_analysis", layer_analysis(free, static_cast<int64_t>(design.personas.size()),
+                                            static_cast<uint64_t>(options.seed))},
           {"consistency", consistency(personas, design)},
-          {"verdict", verdict_of(design, !topics.empty(), headline, above, options)}};
+          {"verdict", verdict_of(design, !topics.empty(), classification.headline(),
+                                 classification.above(), options)}};
 }
 
 }  // namespace kvlingua

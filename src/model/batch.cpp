@@ -93,6 +93,41 @@ void upload(PreparedBatch& out, const at::Tensor& ids, const at::Tensor& positio
   out.last_B = there.narrow(0, parts * count, rows);
 }
 
+// Undefined where every token is real.
+at::Tensor mask_of(const TokenBatch& batch) {
+  at::Tensor mask = batch.mask_BT;
+  if (!mask.defined()) return mask;
+  check_shape(mask, "mask", batch.ids_BT.sizes().vec(), at::kBool);
+  if (!mask.is_cpu()) return mask;
+  if (mask.all().item<bool>()) return {};
+  if (!mask.any(1).all().item<bool>())
+    bad_batch("a row without a real token", "padding only", "at least one real token a row");
+  return mask;
+}
+
+// [rows or 1, tokens], those that the batch names or those that follow the past's. They are made and checked
+// where the batch is: on the CPU as a rule.
+at::Tensor positions_of(const TokenBatch& batch, const at::Tensor& mask, const PastFrame& past,
+                        int64_t limit) {
+  const int64_t rows = batch.ids_BT.size(0), tokens = batch.ids_BT.size(1);
+  at::Tensor positions = batch.positions_BT;
+  if (positions.defined()) {
+    check_shape(positions, "positions", {rows, tokens}, at::kLong);
+  } else {
+    const at::Tensor start = next_positions(past, rows).to(batch.ids_BT.device());
+    const at::Tensor index = mask.defined()
+                                 ? (mask.to(at::kLong).cumsum(1) - 1).clamp_min_(0)
+                                 : at::arange(tokens, batch.ids_BT.options()).unsqueeze(0);
+    positions = start + index;
+  }
+  const auto [least, most] = at::aminmax(positions);
+  const auto low = least.item<int64_t>(), high = most.item<int64_t>();
+  if (low < 0 || high >= limit)
+    bad_batch("positions run past the model's", cat("position ", low < 0 ? low : high),
+              cat("0 to ", limit - 1), "shorten the prompt");
+  return positions;
+}
+
 }  // namespace
 
 at::Tensor attention_mask(const at::Tensor& past_mask, const at::Tensor& new_mask,
@@ -131,40 +166,13 @@ PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
               "int64 [rows, tokens], both at least 1");
   }
   const int64_t rows = out.rows = batch.ids_BT.size(0), tokens = out.tokens = batch.ids_BT.size(1);
-  const std::vector<int64_t> size{rows, tokens};
-  check_shape(batch.ids_BT, "ids", size, at::kLong);
+  check_shape(batch.ids_BT, "ids", {rows, tokens}, at::kLong);
   check_ids(batch.ids_BT, config.vocab_size);
   if (past.tokens > 0 && past.positions_BT.size(0) != rows) {
     bad_batch("rows differ from the cache before it", cat(rows), cat(past.positions_BT.size(0)));
   }
-
-  at::Tensor mask = batch.mask_BT;
-  if (mask.defined()) {
-    check_shape(mask, "mask", size, at::kBool);
-    if (mask.is_cpu() && mask.all().item<bool>()) mask.reset();
-  }
-  if (mask.defined() && mask.is_cpu() && !mask.any(1).all().item<bool>()) {
-    bad_batch("a row without a real token", "padding only", "at least one real token a row");
-  }
-
-  // Positions and the checks on them are done where the batch is: on the CPU as a rule.
-  at::Tensor positions = batch.positions_BT;
-  if (positions.defined()) {
-    check_shape(positions, "positions", size, at::kLong);
-  } else {
-    const at::Tensor start = next_positions(past, rows).to(batch.ids_BT.device());
-    const at::Tensor index = mask.defined()
-                                 ? (mask.to(at::kLong).cumsum(1) - 1).clamp_min_(0)
-                                 : at::arange(tokens, batch.ids_BT.options()).unsqueeze(0);
-    positions = start + index;
-  }
-  const auto [least, most] = at::aminmax(positions);
-  if (least.item<int64_t>() < 0 || most.item<int64_t>() >= config.max_position_embeddings) {
-    bad_batch(
-        "positions run past the model's",
-        cat("position ", least.item<int64_t>() < 0 ? least.item<int64_t>() : most.item<int64_t>()),
-        cat("0 to ", config.max_position_embeddings - 1), "shorten the prompt");
-  }
+  const at::Tensor mask = mask_of(batch);
+  const at::Tensor positions = positions_of(batch, mask, past, config.max_position_embeddings);
 
   const bool shared_positions =
       rows > 1 && positions.is_cpu() && (positions == positions.narrow(0, 0, 1)).all().item<bool>();

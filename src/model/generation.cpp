@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "kvlingua/base/error.h"
@@ -89,6 +90,107 @@ bool worth_dropping(const CausalLM& model, const DecodeSession& session, int64_t
   return share * (session.rows() - alive) >= session.rows();
 }
 
+// Rows of a session as they are written. A finished one stays in the session until enough of them are
+// (worth_dropping); what it goes on to say is thrown away.
+class RowsInProgress {
+ public:
+  RowsInProgress(const CausalLM& model, DecodeSession& session, const GenerationOptions& options)
+      : model_(model),
+        session_(session),
+        options_(options),
+        positions_(model.config().max_position_embeddings),
+        result_(static_cast<size_t>(session.rows())),
+        done_(result_.size(), options.max_new_tokens == 0),
+        in_session_(result_.size()) {
+    std::iota(in_session_.begin(), in_session_.end(), 0);
+    for (size_t row = 0; row < result_.size(); ++row)
+      streams_.emplace_back(
+          mix(options.seed, options.row_seeds.empty() ? row : options.row_seeds[row]));
+  }
+
+  std::vector<GeneratedRow> finished(at::Tensor logits) {
+    while (!std::ranges::all_of(done_, [](bool done) { return done; })) {
+      const std::vector<int64_t> first_positions = session_.next_positions();
+      const std::vector<Choice> choices = fetched(choose(logits));
+      const std::vector<int64_t> alive = take(choices, first_positions);
+      if (alive.empty()) break;
+      logits = session_.step(at::tensor(go_on_with(alive, choices.back().ids), at::kLong));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  // The next tokens of several steps, nothing of them on the host yet; `logits` becomes the last step's.
+  std::vector<at::Tensor> choose(at::Tensor& logits) {
+    std::vector<Random*> random;
+    for (const int64_t row : in_session_) random.push_back(&streams_[static_cast<size_t>(row)]);
+    const int64_t room = positions_ - *std::ranges::max_element(session_.next_positions());
+    const int64_t steps =
+        std::min({steps_between_looks(model_, options_), options_.max_new_tokens - made_,
+                  std::max<int64_t>(room, 0) + 1});
+    std::vector<at::Tensor> chosen;
+    for (int64_t s = 0; s < steps; ++s) {
+      const at::Tensor ids =
+          options_.temperature == 0 ? logits.argmax(1) : sampled_ids(logits, options_, random);
+      chosen.push_back(packed(logits, ids));
+      if (s + 1 < steps) logits = session_.step(ids);
+    }
+    made_ += steps;
+    return chosen;
+  }
+
+  // Adds to each row what was chosen for it until it ends. Returns the session's rows that have not.
+  std::vector<int64_t> take(const std::vector<Choice>& choices,
+                            const std::vector<int64_t>& first_positions) {
+    std::vector<int64_t> alive;
+    for (size_t i = 0; i < in_session_.size(); ++i) {
+      const auto row = static_cast<size_t>(in_session_[i]);
+      GeneratedRow& out = result_[row];
+      for (size_t s = 0; s < choices.size() && !done_[row]; ++s) {
+        out.logprobs.push_back(choices[s].logprobs[i]);
+        const int64_t id = choices[s].ids[i];
+        if (std::ranges::find(options_.stop_ids, id) != options_.stop_ids.end()) {
+          out.stopped = done_[row] = true;
+          continue;
+        }
+        out.ids.push_back(id);
+        const bool go_on = !options_.on_token || options_.on_token(in_session_[i], id);
+        done_[row] = !go_on || static_cast<int64_t>(out.ids.size()) >= options_.max_new_tokens ||
+                     first_positions[i] + static_cast<int64_t>(s) >= positions_;
+      }
+      if (!done_[row]) alive.push_back(static_cast<int64_t>(i));
+    }
+    return alive;
+  }
+
+  // Drops finished rows where that is worth it; returns the ids that the session's rows go on with.
+  std::vector<int64_t> go_on_with(const std::vector<int64_t>& alive, std::vector<int64_t> ids) {
+    // A finished row at the last position could not take another step.
+    const bool must_drop =
+        std::ranges::any_of(session_.next_positions(), [&](int64_t p) { return p >= positions_; });
+    if (!must_drop && !worth_dropping(model_, session_, static_cast<int64_t>(alive.size())))
+      return ids;
+    session_.keep_rows(alive);
+    std::vector<int64_t> rows_left, ids_left;
+    for (const int64_t i : alive) {
+      rows_left.push_back(in_session_[static_cast<size_t>(i)]);
+      ids_left.push_back(ids[static_cast<size_t>(i)]);
+    }
+    in_session_ = std::move(rows_left);
+    return ids_left;
+  }
+
+  const CausalLM& model_;
+  DecodeSession& session_;
+  const GenerationOptions& options_;
+  const int64_t positions_;
+  std::vector<GeneratedRow> result_;
+  std::vector<bool> done_;
+  std::vector<int64_t> in_session_;  // [i]: the row that the session's row i continues
+  std::vector<Random> streams_;
+  int64_t made_ = 0;  // tokens of every row that is not done
+};
+
 }  // namespace
 
 std::vector<GeneratedRow> generate(const CausalLM& model, const TokenBatch& prompt,
@@ -107,75 +209,8 @@ std::vector<GeneratedRow> generate_from(const CausalLM& model, DecodeSession& se
                                         const at::Tensor& first_logits,
                                         const GenerationOptions& options) {
   const at::NoGradGuard no_grad;
-  const int64_t rows = session.rows();
-  check(options, rows);
-  std::vector<GeneratedRow> result(static_cast<size_t>(rows));
-  at::Tensor logits = first_logits;
-  std::vector<Random> streams;
-  for (int64_t r = 0; r < rows; ++r) {
-    const auto row = static_cast<size_t>(r);
-    streams.emplace_back(mix(options.seed, options.row_seeds.empty() ? static_cast<uint64_t>(r)
-                                                                     : options.row_seeds[row]));
-  }
-  // `in_session[i]` is the row that the session's row i continues; finished ones stay until enough
-  // of them are (worth_dropping).
-  std::vector<int64_t> in_session(static_cast<size_t>(rows));
-  for (int64_t r = 0; r < rows; ++r) in_session[static_cast<size_t>(r)] = r;
-  std::vector<bool> done(static_cast<size_t>(rows), options.max_new_tokens == 0);
-  const int64_t positions = model.config().max_position_embeddings;
-  int64_t made = 0;  // tokens of every row that is not done
-  while (!std::all_of(done.begin(), done.end(), [](bool d) { return d; })) {
-    std::vector<Random*> random;
-    for (const int64_t row : in_session) random.push_back(&streams[static_cast<size_t>(row)]);
-    const int64_t room = positions - *std::ranges::max_element(session.next_positions());
-    const int64_t steps = std::min({steps_between_looks(model, options),
-                                    options.max_new_tokens - made, std::max<int64_t>(room, 0) + 1});
-    std::vector<int64_t> first_positions = session.next_positions();
-    std::vector<at::Tensor> chosen;
-    for (int64_t s = 0; s < steps; ++s) {
-      const at::Tensor ids =
-          options.temperature == 0 ? logits.argmax(1) : sampled_ids(logits, options, random);
-      chosen.push_back(packed(logits, ids));
-      if (s + 1 < steps) logits = session.step(ids);
-    }
-    made += steps;
-    const std::vector<Choice> choices = fetched(chosen);
-    std::vector<int64_t> alive;
-    for (size_t i = 0; i < in_session.size(); ++i) {
-      const auto row = static_cast<size_t>(in_session[i]);
-      GeneratedRow& out = result[row];
-      for (size_t s = 0; s < choices.size() && !done[row]; ++s) {
-        out.logprobs.push_back(choices[s].logprobs[i]);
-        const int64_t id = choices[s].ids[i];
-        if (std::ranges::find(options.stop_ids, id) != options.stop_ids.end()) {
-          out.stopped = done[row] = true;
-          continue;
-        }
-        out.ids.push_back(id);
-        const bool go_on = !options.on_token || options.on_token(in_session[i], id);
-        done[row] = !go_on || static_cast<int64_t>(out.ids.size()) >= options.max_new_tokens ||
-                    first_positions[i] + static_cast<int64_t>(s) >= positions;
-      }
-      if (!done[row]) alive.push_back(static_cast<int64_t>(i));
-    }
-    if (alive.empty()) break;
-    std::vector<int64_t> next = choices.back().ids;
-    // A finished row at the last position could not take another step.
-    const bool must_drop =
-        std::ranges::any_of(session.next_positions(), [&](int64_t p) { return p >= positions; });
-    if (worth_dropping(model, session, static_cast<int64_t>(alive.size())) || must_drop) {
-      session.keep_rows(alive);
-      std::vector<int64_t> rows_left, ids_left;
-      for (const int64_t i : alive) {
-        rows_left.push_back(in_session[static_cast<size_t>(i)]);
-        ids_left.push_back(next[static_cast<size_t>(i)]);
-      }
-      in_session = std::move(rows_left);
-      next = std::move(ids_left);
-    }
-    logits = session.step(at::tensor(next, at::kLong));
-  }
-  return result;
+  check(options, session.rows());
+  return RowsInProgress(model, session, options).finished(first_logits);
 }
 
 }  // namespace kvlingua

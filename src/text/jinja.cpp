@@ -424,62 +424,13 @@ class Parser {
   NodePtr statement(const std::string& word) {
     auto node = std::make_unique<Node>();
     if (word == "if") {
-      node->kind = Node::kIf;
-      do {
-        ExprPtr condition = expression();
-        end_tag();
-        node->branches.emplace_back(std::move(condition), block_until({"elif", "else", "endif"}));
-        expect(Token::kBegin, "{%");
-      } while (accept(Token::kName, "elif"));
-      if (accept(Token::kName, "else")) {
-        end_tag();
-        node->otherwise = block_until({"endif"});
-        expect(Token::kBegin, "{%");
-      }
-      expect(Token::kName, "endif");
-      end_tag();
+      if_statement(*node);
     } else if (word == "for") {
-      node->kind = Node::kFor;
-      do node->names.push_back(name());
-      while (accept(Token::kOp, ","));
-      expect(Token::kName, "in");
-      node->value = or_expression();  // "if" behind it filters
-      if (accept(Token::kName, "if")) node->filter = expression();
-      end_tag();
-      node->body = block_until({"else", "endfor"});
-      expect(Token::kBegin, "{%");
-      if (accept(Token::kName, "else")) {
-        end_tag();
-        node->otherwise = block_until({"endfor"});
-        expect(Token::kBegin, "{%");
-      }
-      expect(Token::kName, "endfor");
-      end_tag();
+      for_statement(*node);
     } else if (word == "set") {
-      node->text = name();
-      if (accept(Token::kOp, ".")) node->attribute = name();
-      if (accept(Token::kOp, "=")) {
-        node->kind = Node::kSet;
-        node->value = expression();
-        end_tag();
-      } else {
-        node->kind = Node::kSetBlock;
-        end_tag();
-        node->body = block_until({"endset"});
-        end_statement("endset");
-      }
+      set_statement(*node);
     } else if (word == "macro") {
-      node->kind = Node::kMacro;
-      node->text = name();
-      expect(Token::kOp, "(");
-      while (!accept(Token::kOp, ")")) {
-        node->names.push_back(name());
-        if (accept(Token::kOp, "=")) node->defaults.emplace_back(node->names.back(), expression());
-        if (!is(Token::kOp, ")")) expect(Token::kOp, ",");
-      }
-      end_tag();
-      node->body = block_until({"endmacro"});
-      end_statement("endmacro");
+      macro_statement(*node);
     } else if (word == "break" || word == "continue") {
       node->kind = word == "break" ? Node::kBreak : Node::kContinue;
       end_tag();
@@ -492,6 +443,70 @@ class Parser {
       refuse("a statement that is not understood", printable(word, 40));
     }
     return node;
+  }
+
+  // What follows "else", where there is one, and the end.
+  void otherwise(Node& node, std::string_view end) {
+    if (accept(Token::kName, "else")) {
+      end_tag();
+      node.otherwise = block_until({std::string(end)});
+      expect(Token::kBegin, "{%");
+    }
+    expect(Token::kName, end);
+    end_tag();
+  }
+
+  void if_statement(Node& node) {
+    node.kind = Node::kIf;
+    do {
+      ExprPtr condition = expression();
+      end_tag();
+      node.branches.emplace_back(std::move(condition), block_until({"elif", "else", "endif"}));
+      expect(Token::kBegin, "{%");
+    } while (accept(Token::kName, "elif"));
+    otherwise(node, "endif");
+  }
+
+  void for_statement(Node& node) {
+    node.kind = Node::kFor;
+    do node.names.push_back(name());
+    while (accept(Token::kOp, ","));
+    expect(Token::kName, "in");
+    node.value = or_expression();  // "if" behind it filters
+    if (accept(Token::kName, "if")) node.filter = expression();
+    end_tag();
+    node.body = block_until({"else", "endfor"});
+    expect(Token::kBegin, "{%");
+    otherwise(node, "endfor");
+  }
+
+  void set_statement(Node& node) {
+    node.text = name();
+    if (accept(Token::kOp, ".")) node.attribute = name();
+    if (accept(Token::kOp, "=")) {
+      node.kind = Node::kSet;
+      node.value = expression();
+      end_tag();
+      return;
+    }
+    node.kind = Node::kSetBlock;
+    end_tag();
+    node.body = block_until({"endset"});
+    end_statement("endset");
+  }
+
+  void macro_statement(Node& node) {
+    node.kind = Node::kMacro;
+    node.text = name();
+    expect(Token::kOp, "(");
+    while (!accept(Token::kOp, ")")) {
+      node.names.push_back(name());
+      if (accept(Token::kOp, "=")) node.defaults.emplace_back(node.names.back(), expression());
+      if (!is(Token::kOp, ")")) expect(Token::kOp, ",");
+    }
+    end_tag();
+    node.body = block_until({"endmacro"});
+    end_statement("endmacro");
   }
 
   static ExprPtr make(Expr::Kind kind, std::string name = {}) {

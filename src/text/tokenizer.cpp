@@ -59,6 +59,8 @@ struct Tokenizer::Impl {
   std::optional<int64_t> bos, eos, pad, unk;
   bool split_special = false;  // special tokens written in a text are text
 
+  std::vector<text::EncodedToken> tokens_of(const AlignedText& aligned, size_t guess) const;
+
   explicit Impl(const JsonView& json)
       : model(json.at("model")),
         normalizer(text::Normalizer::read(json.find("normalizer"))),
@@ -266,17 +268,9 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
   return tokenizer;
 }
 
-Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
-  return encode_with(text, add_special, {});
-}
+namespace {
 
-Encoding Tokenizer::encode_literal(std::string_view text,
-                                   const std::vector<std::pair<int64_t, int64_t>>& literal) const {
-  return encode_with(text, false, literal);
-}
-
-Encoding Tokenizer::encode_with(std::string_view text, bool add_special,
-                                const std::vector<std::pair<int64_t, int64_t>>& literal) const {
+void check_text(std::string_view text) {
   if (const auto at = find_invalid_utf8(text)) {
     throw Error({.code = ExitCode::kInput,
                  .where = "text",
@@ -290,15 +284,17 @@ Encoding Tokenizer::encode_with(std::string_view text, bool add_special,
                  .got = cat(text.size(), " bytes"),
                  .expected = cat("less than ", kMaxTextBytes)});
   }
-  AlignedText aligned(text);
-  static const std::vector<std::pair<int64_t, int64_t>> kEverywhere = {{0, INT64_MAX}};
-  impl_->added.extract(aligned, impl_->normalizer, impl_->split_special ? kEverywhere : literal);
-  impl_->pre_tokenizer.apply(aligned);
+}
 
+}  // namespace
+
+// Of a text that is cut into pieces, each with its place in the text as it came; `guess`: how many.
+std::vector<text::EncodedToken> Tokenizer::Impl::tokens_of(const AlignedText& aligned,
+                                                           size_t guess) const {
   std::vector<text::EncodedToken> tokens;
   std::vector<const Piece*> piece_of;  // of added tokens; nullptr for the model's own
-  tokens.reserve(text.size() / 3 + 8);
-  piece_of.reserve(text.size() / 3 + 8);
+  tokens.reserve(guess);
+  piece_of.reserve(guess);
   std::vector<text::BpeModel::Symbol> symbols;
   for (const Piece& piece : aligned.pieces()) {
     if (piece.token >= 0) {
@@ -308,7 +304,7 @@ Encoding Tokenizer::encode_with(std::string_view text, bool add_special,
       continue;
     }
     symbols.clear();
-    impl_->model.tokenize(aligned.view(piece), symbols);
+    model.tokenize(aligned.view(piece), symbols);
     size_t begin = piece.begin;
     for (const auto& symbol : symbols) {
       const text::Span span = aligned.span(begin, begin + symbol.bytes);
@@ -317,9 +313,29 @@ Encoding Tokenizer::encode_with(std::string_view text, bool add_special,
       begin += symbol.bytes;
     }
   }
-  impl_->post_processor.trim_offsets(tokens, [&](size_t i) -> std::string_view {
-    return piece_of[i] != nullptr ? aligned.view(*piece_of[i]) : impl_->model.token(tokens[i].id);
+  post_processor.trim_offsets(tokens, [&](size_t i) -> std::string_view {
+    return piece_of[i] != nullptr ? aligned.view(*piece_of[i]) : model.token(tokens[i].id);
   });
+  return tokens;
+}
+
+Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
+  return encode_with(text, add_special, {});
+}
+
+Encoding Tokenizer::encode_literal(std::string_view text,
+                                   const std::vector<std::pair<int64_t, int64_t>>& literal) const {
+  return encode_with(text, false, literal);
+}
+
+Encoding Tokenizer::encode_with(std::string_view text, bool add_special,
+                                const std::vector<std::pair<int64_t, int64_t>>& literal) const {
+  check_text(text);
+  AlignedText aligned(text);
+  static const std::vector<std::pair<int64_t, int64_t>> kEverywhere = {{0, INT64_MAX}};
+  impl_->added.extract(aligned, impl_->normalizer, impl_->split_special ? kEverywhere : literal);
+  impl_->pre_tokenizer.apply(aligned);
+  const std::vector<text::EncodedToken> tokens = impl_->tokens_of(aligned, text.size() / 3 + 8);
 
   Encoding encoding;
   encoding.ids.reserve(tokens.size() + 2);

@@ -14,12 +14,35 @@
 
 namespace kvlingua::verbs {
 
+namespace {
+
+// The plan of the run, and whether that is all that was asked for. Throws where it cannot run.
+Preflight planned(const QuickstartVerb& verb, const CommandLine& command, const Recipe& recipe,
+                  const RunContext& context) {
+  Preflight plan = run_preflight(recipe, context);
+  const bool asked = !verb.parts.empty() && verb.wanted("preflight");
+  // What a rehearsal times are pairs, training and evaluation.
+  const bool worth_it = asked || verb.wanted("train") || verb.wanted("validate");
+  if (!verb.options.dry_run && worth_it)
+    rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
+  // On stdout when it is what was asked for, else before the work.
+  if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");
+  const bool ends_here = !plan.can_run() || verb.options.dry_run;
+  if (ends_here && !command.json.empty())
+    write_json(command.json, Json{{"preflight", to_json(plan)}});
+  if (!plan.can_run()) throw cannot_run(plan);
+  return plan;
+}
+
+}  // namespace
+
+bool QuickstartVerb::wanted(std::string_view part) const {
+  return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
+}
+
 // Everything in one go. Each stage finds what it has done already and goes on from there.
 int QuickstartVerb::run(const CommandLine& command) const {
   using NamedStage = std::pair<const char*, Stage>;
-  const auto wanted = [&](std::string_view part) {
-    return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
-  };
   const Recipe recipe = load_recipe(command);
   RunContext context = context_of(command, recipe);
   options.apply(context);
@@ -28,20 +51,8 @@ int QuickstartVerb::run(const CommandLine& command) const {
   Json results = Json::object();
   ExitCode code = ExitCode::kOk;
   if (rehearsal == 0) {
-    Preflight plan = run_preflight(recipe, context);
-    const bool asked = !parts.empty() && wanted("preflight");
-    // What a rehearsal times are pairs, training and evaluation.
-    const bool worth_it = asked || wanted("train") || wanted("validate");
-    if (!options.dry_run && worth_it)
-      rehearse(plan, context, asked ? "" : context.paths.run / "rehearsal.json");
-    results["preflight"] = to_json(plan);
-    // The plan: on stdout when it is what was asked for, else before the work.
-    if (!command.json_on_stdout()) write_stdout(to_text(plan) + "\n");
-    if (!plan.can_run() || options.dry_run) {
-      if (!command.json.empty()) write_json(command.json, results);
-      if (!plan.can_run()) throw cannot_run(plan);
-      return 0;
-    }
+    results["preflight"] = to_json(planned(*this, command, recipe, context));
+    if (options.dry_run) return 0;
   }
   // Of several processes none begins a stage before all have ended the one before.
   std::unique_ptr<ProcessGroup> others;

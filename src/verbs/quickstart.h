@@ -1,6 +1,8 @@
 // quickstart: everything of a recipe in one go.
 #pragma once
 
+#include <string_view>
+
 #include "run_options.h"
 
 namespace kvlingua::verbs {
@@ -24,6 +26,7 @@ struct QuickstartVerb {
       list.flag(part, parts, "this part (several may be named)");
   }
   int run(const CommandLine& command) const;
+  bool wanted(std::string_view part) const;  // named, or none is
 };
 
 }  // namespace kvlingua::verbs
