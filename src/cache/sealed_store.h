@@ -7,6 +7,8 @@
 // has gone. Once detach()ed it keeps what it has seen and needs no connection any more.
 #pragma once
 
+#include <torch/version.h>
+
 #include <functional>
 #include <map>
 #include <mutex>
@@ -35,7 +37,11 @@ class SealedStore : public c10d::Store {
   void restore();
   void detach();
 
-  c10::intrusive_ptr<c10d::Store> clone();  // c10d's before 2.9 has none to override
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9
+  c10::intrusive_ptr<c10d::Store> clone() override;
+#else  // there is none to override
+  c10::intrusive_ptr<c10d::Store> clone();
+#endif
   using c10d::Store::set;
   void set(const std::string& key, const Bytes& value) override;
   Bytes get(const std::string& key) override;

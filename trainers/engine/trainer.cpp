@@ -61,7 +61,7 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
       optimizer_(trainable_parameters(projector, options.train_base),
                  decay_flags(trainable_parameters(projector, options.train_base), options.policy),
                  options.optimizer, options.policy.master_copy) {
-  const at::Tensor& first = trainable_parameters(projector, options.train_base).front().second;
+  const at::Tensor first = trainable_parameters(projector, options.train_base).front().second;
   if (options_.scale_loss || first.scalar_type() == at::kHalf) scale_.emplace(first.device());
   // The same weights everywhere, whatever each process has read or drawn.
   if (options_.peers.alone()) return;

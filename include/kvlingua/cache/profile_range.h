@@ -18,7 +18,7 @@ class ProfileRange {
   void end();
 
  private:
-  uint64_t id_ = 0;
+  [[maybe_unused]] uint64_t id_ = 0;  // NVTX's
   bool open_ = true;
 };
 
