@@ -38,13 +38,14 @@ PreparedItems prepared_items(const PlanInputs& in) {
 StagePlan plan(const PlanInputs& in) {
   const DistillationOptions& o = in.recipe.train.distillation;
   const PreparedItems prepared = prepared_items(in);
-  StagePlan plan =
-      frozen_plan(in, {.stage = kDistillationStage,
-                       .batch = o.batch,
-                       .optimizer = o.optimizer,
-                       .length = in.length(),
-                       .recompute = o.checkpoint_activations,
-                       .pairs = reading_bytes(in) + (prepared.kept() ? prepared.bytes : 0)});
+  FrozenTraining training{.stage = kDistillationStage,
+                          .batch = o.batch,
+                          .optimizer = o.optimizer,
+                          .length = in.length(),
+                          .pairs = reading_bytes(in) + (prepared.kept() ? prepared.bytes : 0)};
+  training.recompute = recomputes(in, o.checkpoint_activations, training);
+  StagePlan plan = frozen_plan(in, training);
+  plan.recomputed = training.recompute;
   plan.unit = "contexts";
   add_training(plan, in, o.batch, steps_of(o.batch, d(o.items) / d(o.batch.size)), o.train_base);
   return plan;
