@@ -31,9 +31,11 @@ bool within(std::string_view key, std::string_view section) {
          (key.starts_with(section) && key.size() > section.size() && key[section.size()] == '.');
 }
 
-// Where something is, or how fast it goes, makes no difference to what comes out.
-constexpr std::array<std::string_view, 3> kNoMatter = {
-    "projector.ridge.add_sums", "projector.ridge.curve", "train.c2c.source_cache"};
+// Where something is, how fast it goes or how much memory it takes makes no difference to what comes
+// out.
+constexpr std::array<std::string_view, 5> kNoMatter = {
+    "projector.ridge.add_sums", "projector.ridge.curve", "train.c2c.source_cache",
+    "train.c2c.checkpoint_activations", "train.distillation.checkpoint_activations"};
 // How long an unfinished stage goes on, and how often it looks.
 constexpr std::array<std::string_view, 4> kLength = {".batch.steps", ".batch.epochs",
                                                      ".validate_every", ".patience"};

@@ -49,6 +49,10 @@ add_library(kvlingua_torch INTERFACE)
 add_library(kvlingua::torch ALIAS kvlingua_torch)
 target_include_directories(kvlingua_torch SYSTEM INTERFACE
   "${KVLINGUA_TORCH_ROOT}/include" "${KVLINGUA_TORCH_ROOT}/include/torch/csrc/api/include")
+# clang writes the names of constrained templates in another way from 18 on; libtorch's are GCC's.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 18)
+  target_compile_options(kvlingua_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fclang-abi-compat=17>)
+endif()
 target_compile_definitions(kvlingua_torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO USE_RPC USE_TENSORPIPE)
 if(EXISTS "${KVLINGUA_TORCH_ROOT}/lib/libtorch_cuda.so")
   set(torch_has_cuda ON)

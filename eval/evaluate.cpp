@@ -61,6 +61,11 @@ struct OpenPair {
 
   const OpenModel& target() const { return second ? *second : source; }
 
+  // Threads that may read at once.
+  int64_t workers(const RunContext& context) const {
+    const bool streams = source.model.streams_layers() || target().model.streams_layers();
+    return context.device == "cpu" && !streams ? context.workers : 1;
+  }
   // Of models, tokenizers and chat settings: all of them that an answer depends on.
   std::string fingerprint(const PairOptions& pair, const std::string& projectors) const {
     return cat(source.model.fingerprint(), target().model.fingerprint(),
@@ -170,7 +175,7 @@ EvaluationInput input_of(const Recipe& recipe, const RunContext& context, const 
           .seed = static_cast<uint64_t>(options.seeds.front()),
           .resume = context.resume && !context.restart,
           .world = context.world,
-          .workers = context.device == "cpu" ? context.workers : 1,
+          .workers = pair.workers(context),
           .limit = context.limit,
           .fingerprint = pair.fingerprint(recipe.pair, checkpoints.hashes),
           .findings = checkpoints.findings,

@@ -106,7 +106,7 @@ std::optional<Fit> find_fit(const Recipe& recipe, const InputsOf& inputs) {
     trial.set({change});
   };
   if (trial.misfit(kDistillationStage) != nullptr &&
-      !recipe.train.distillation.checkpoint_activations)
+      recipe.train.distillation.checkpoint_activations == "false")
     also("train.distillation.checkpoint_activations=true");
   if (trial.misfit("generate") != nullptr && !recipe.data.sequential) also("data.sequential=true");
   const int64_t asked = recipe.projector.ridge.candidate_layers;

@@ -263,7 +263,8 @@ KvCache C2CFuser::fuse(const KvCache& source, const KvCache& target, const Mode&
     x = at::cat({x, at::cat({flatten_heads(target.keys()), flatten_heads(target.values())})}, -1);
   }
   x = x.to(stack_.in_weight.scalar_type());
-  const TowerOutput towers = run_towers(stack_, x, mode.training ? config_.dropout : 0.0);
+  const TowerOutput towers =
+      run_towers(stack_, x, mode.training ? config_.dropout : 0.0, mode.recompute);
   const at::Tensor projected =
       towers.projected.view({2, layers, batch, tokens, heads, c.target.head_dim});
   const std::vector<int64_t> size{2, layers, batch, tokens, heads};

@@ -1,10 +1,13 @@
 #include "kvlingua/projector/c2c_tower.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "kvlingua/base/random.h"
@@ -15,6 +18,7 @@ namespace kvlingua {
 namespace {
 
 constexpr double kNormEps = mlp_block::kEps;
+constexpr int64_t kTowerGroups = 7;  // of recomputed towers; each is a seventh of their activations
 
 // Every weight in one fixed order; undefined ones left out.
 std::vector<at::Tensor> list_of(const TowerStack& s) {
@@ -63,6 +67,7 @@ struct Call : torch::CustomClassHolder {
   TowerStack stack;
   double dropout = 0;
   uint64_t seed = 0;
+  bool recompute = false;
   std::vector<TowerSaved> saved;
 
   mlp_block::Dropout drop(int64_t tower, uint64_t block) const {
@@ -70,11 +75,13 @@ struct Call : torch::CustomClassHolder {
   }
 };
 
-void forward_tower(Call& call, const at::Tensor& x, int64_t g, bool keep, const TowerOutput& out) {
+// `keep`: for the way back. `out`: none when only what is kept is wanted.
+TowerSaved forward_tower(const Call& call, const at::Tensor& x, int64_t g, bool keep,
+                         const TowerOutput* out) {
   const TowerStack& s = call.stack;
   TowerSaved saved;
   const auto room = [&](mlp_block::Saved& of) { return keep ? &of : nullptr; };
-  saved.x = x[g];
+  saved.x = x;
   const at::Tensor begin = mlp_block::linear(saved.x, s.in_weight[g], s.in_bias[g]);
   saved.hidden =
       mlp_block::forward(tower_of(s.common, g), begin, call.drop(g, 0), room(saved.common));
@@ -84,19 +91,23 @@ void forward_tower(Call& call, const at::Tensor& x, int64_t g, bool keep, const 
     saved.last = mlp_block::forward(tower_of(s.projection[i], g), saved.last, call.drop(g, 2 + i),
                                     room(saved.projection[i]));
   }
-  out.projected[g].copy_(mlp_block::linear(saved.last, s.out_weight[g], s.out_bias[g]));
-  if (out.score.defined()) {
+  if (out != nullptr)
+    out->projected[g].copy_(mlp_block::linear(saved.last, s.out_weight[g], s.out_bias[g]));
+  if (s.scalar_weight.defined()) {
     saved.scored = mlp_block::forward(tower_of(s.scalar, g), saved.hidden, call.drop(g, 1),
                                       room(saved.scalar));
-    out.score[g].copy_(mlp_block::linear(saved.scored, s.scalar_weight[g], s.scalar_bias[g]));
+    if (out != nullptr)
+      out->score[g].copy_(mlp_block::linear(saved.scored, s.scalar_weight[g], s.scalar_bias[g]));
   }
-  if (keep) call.saved[static_cast<size_t>(g)] = std::move(saved);
+  return saved;
 }
 
-void backward_tower(const Call& call, const at::Tensor& d_projected, const at::Tensor& d_score,
-                    const TowerStack& into, const at::Tensor& dx, int64_t g) {
+// Of recomputed towers only those in work are there.
+void backward_tower(const Call& call, const TowerSaved& kept, const at::Tensor& d_projected,
+                    const at::Tensor& d_score, const TowerStack& into, const at::Tensor& dx,
+                    int64_t g) {
   const TowerStack& s = call.stack;
-  const TowerSaved& saved = call.saved[static_cast<size_t>(g)];
+  const TowerSaved saved = call.recompute ? forward_tower(call, kept.x, g, true, nullptr) : kept;
   at::Tensor d = mlp_block::linear_backward(saved.last, s.out_weight[g], d_projected[g],
                                             into.out_weight[g], into.out_bias[g], true);
   for (size_t i = s.projection.size(); i-- > 0;) {
@@ -138,7 +149,10 @@ class Towers : public torch::autograd::Function<Towers> {
     TowerOutput out{at::empty({towers, rows, call->stack.out_weight.size(1)}, x.options()), {}};
     if (call->stack.scalar_weight.defined())
       out.score = at::empty({towers, rows, call->stack.scalar_weight.size(1)}, x.options());
-    each_tower(towers, [&](int64_t g) { forward_tower(*call, x, g, true, out); });
+    each_tower(towers, [&](int64_t g) {
+      TowerSaved kept = forward_tower(*call, x[g], g, !call->recompute, &out);
+      call->saved[static_cast<size_t>(g)] = call->recompute ? TowerSaved{.x = kept.x} : kept;
+    });
     if (!out.score.defined()) return {out.projected};
     return {out.projected, out.score};
   }
@@ -173,8 +187,9 @@ class Towers : public torch::autograd::Function<Towers> {
                      d_projected.options());
     }
     const TowerStack sums = stack_of(into, scored);
-    each_tower(s.in_weight.size(0),
-               [&](int64_t g) { backward_tower(*call, d_projected, d_score, sums, dx, g); });
+    each_tower(s.in_weight.size(0), [&](int64_t g) {
+      backward_tower(*call, call->saved[static_cast<size_t>(g)], d_projected, d_score, sums, dx, g);
+    });
     torch::autograd::variable_list result{at::Tensor(), dx};
     result.insert(result.end(), returned.begin(), returned.end());
     return result;
@@ -206,14 +221,123 @@ TowerOutput run_towers_formula(const TowerStack& s, const at::Tensor& x, double 
   return out;
 }
 
-TowerOutput run_towers(const TowerStack& s, const at::Tensor& x, double dropout) {
+namespace {
+
+// Towers run by the formula, a group at a time, of which nothing but the inputs is kept.
+struct Groups : torch::CustomClassHolder {
+  std::vector<at::Tensor> weights;  // list_of
+  bool scored = false;
+  double dropout = 0;
+  at::Tensor generator_state;  // before the first group; undefined: nothing is drawn
+
+  int64_t towers() const { return weights.front().size(0); }
+  // Calls body(begin, count) for every group, in order.
+  template <class F>
+  void each(F body) const {
+    const int64_t all = towers(), size = (all + kTowerGroups - 1) / kTowerGroups;
+    for (int64_t begin = 0; begin < all; begin += size) body(begin, std::min(size, all - begin));
+  }
+  TowerOutput run(const std::vector<at::Tensor>& part, const at::Tensor& x) const {
+    return run_towers_formula(stack_of(part, scored), x, dropout);
+  }
+};
+
+const at::Generator& generator_of(const at::Tensor& x) {
+  return at::globalContext().defaultGenerator(x.device());
+}
+
+class GroupedTowers : public torch::autograd::Function<GroupedTowers> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
+                                                const c10::intrusive_ptr<Groups>& groups,
+                                                const at::Tensor& x, at::TensorList weights) {
+    (void)weights;  // inputs of the node, read through groups->weights
+    context->saved_data["groups"] = at::IValue::make_capsule(groups);
+    context->save_for_backward({x});
+    if (groups->dropout > 0) groups->generator_state = generator_of(x).get_state();
+    std::vector<at::Tensor> projected, score;
+    groups->each([&](int64_t begin, int64_t count) {
+      std::vector<at::Tensor> part;
+      for (const at::Tensor& w : groups->weights) part.push_back(w.narrow(0, begin, count));
+      const TowerOutput out = groups->run(part, x.narrow(0, begin, count));
+      projected.push_back(out.projected);
+      if (groups->scored) score.push_back(out.score);
+    });
+    if (!groups->scored) return {at::cat(projected)};
+    return {at::cat(projected), at::cat(score)};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto groups =
+        c10::static_intrusive_pointer_cast<Groups>(context->saved_data["groups"].toCapsule());
+    const at::Tensor x = context->get_saved_variables()[0];
+    const bool wants_x = context->needs_input_grad(0);
+    at::Tensor now, dx;
+    if (groups->generator_state.defined()) {  // the same noise again
+      now = generator_of(x).get_state();
+      at::Generator(generator_of(x)).set_state(groups->generator_state);
+    }
+    std::vector<at::Tensor> into, returned;
+    for (const at::Tensor& w : groups->weights) {
+      const bool in_place = w.is_leaf() && w.grad().defined();
+      into.push_back(in_place ? w.grad() : at::zeros_like(w));
+      returned.push_back(in_place ? at::Tensor() : into.back());
+    }
+    if (wants_x) dx = at::empty_like(x);
+    groups->each([&](int64_t begin, int64_t count) {
+      torch::autograd::variable_list inputs, outputs, wanted;
+      for (const at::Tensor& w : groups->weights)
+        inputs.push_back(w.narrow(0, begin, count).detach().requires_grad_(true));
+      const std::vector<at::Tensor> part(inputs.begin(), inputs.end());
+      const at::Tensor again = x.narrow(0, begin, count).detach().requires_grad_(wants_x);
+      if (wants_x) inputs.push_back(again);
+      {
+        const at::AutoGradMode grad(true);
+        const TowerOutput out = groups->run(part, again);
+        const at::Tensor all[] = {out.projected, out.score};
+        for (size_t i = 0; i < gradients.size(); ++i) {
+          if (!gradients[i].defined()) continue;
+          outputs.push_back(all[i]);
+          wanted.push_back(gradients[i].narrow(0, begin, count));
+        }
+      }
+      const auto found = torch::autograd::grad(outputs, inputs, wanted, std::nullopt, false,
+                                               /*allow_unused=*/true);
+      for (size_t i = 0; i < into.size(); ++i)
+        if (found[i].defined()) into[i].narrow(0, begin, count).add_(found[i]);
+      if (!wants_x) return;
+      found.back().defined() ? dx.narrow(0, begin, count).copy_(found.back())
+                             : dx.narrow(0, begin, count).zero_();
+    });
+    if (now.defined()) at::Generator(generator_of(x)).set_state(now);
+    torch::autograd::variable_list result{at::Tensor(), dx};
+    result.insert(result.end(), returned.begin(), returned.end());
+    return result;
+  }
+};
+
+}  // namespace
+
+TowerOutput run_towers_in_groups(const TowerStack& s, const at::Tensor& x, double dropout) {
+  const auto groups = c10::make_intrusive<Groups>();
+  groups->weights = list_of(s);
+  groups->scored = s.scalar_weight.defined();
+  groups->dropout = dropout;
+  const auto out = GroupedTowers::apply(groups, x, at::TensorList(groups->weights));
+  return {out[0], out.size() > 1 ? out[1] : at::Tensor()};
+}
+
+TowerOutput run_towers(const TowerStack& s, const at::Tensor& x, double dropout, bool recompute) {
   // The dropout counter numbers a tower's elements with 32 bits.
   const bool served = x.is_cpu() && x.scalar_type() == at::kFloat && x.numel() > 0 &&
                       x.size(1) * s.in_weight.size(1) < std::numeric_limits<uint32_t>::max();
-  if (!served) return run_towers_formula(s, x, dropout);
+  if (!served)
+    return recompute ? run_towers_in_groups(s, x, dropout) : run_towers_formula(s, x, dropout);
   auto call = c10::make_intrusive<Call>();
   call->stack = s;
   call->dropout = dropout;
+  call->recompute = recompute;
   if (dropout > 0) {  // one draw of torch's generator, so that checkpoints repeat it
     call->seed = static_cast<uint64_t>(
         at::randint(std::numeric_limits<int64_t>::max(), {1}, at::kLong).item<int64_t>());
@@ -229,7 +353,7 @@ TowerOutput run_towers(const TowerStack& s, const at::Tensor& x, double dropout)
   TowerOutput out{at::empty({x.size(0), x.size(1), s.out_weight.size(1)}, x.options()), {}};
   if (s.scalar_weight.defined())
     out.score = at::empty({x.size(0), x.size(1), s.scalar_weight.size(1)}, x.options());
-  each_tower(x.size(0), [&](int64_t g) { forward_tower(*call, inputs, g, false, out); });
+  each_tower(x.size(0), [&](int64_t g) { forward_tower(*call, inputs[g], g, false, &out); });
   return out;
 }
 

@@ -65,7 +65,9 @@ class C2cStage : public GradientStage {
   void make_projector();
   FusionCorpus corpus() const;
   void make_objective(FusionCorpus corpus);
-  void start_elsewhere();  // from a C2C folder or another run's checkpoint
+  PlanInputs plan_inputs(const MachineNumbers& machine) const;
+  bool recomputed() const;  // layers and towers in backward
+  void start_elsewhere();   // from a C2C folder or another run's checkpoint
   const Recipe& recipe() const { return run_.recipe(); }
   const C2cTrainOptions& options() const { return recipe().train.c2c; }
 
@@ -130,6 +132,7 @@ void C2cStage::make_objective(FusionCorpus corpus) {
   alignment_ = corpus.alignment;
   for (const FusionItem& item : corpus.items) tokens_ += item.tokens();
   FusionObjectiveOptions how{.train = options(), .seed = run_.seed()};
+  how.train.checkpoint_activations = recomputed() ? "true" : "false";
   how.order = recipe().projector.c2c.fusion == "parallel" ? FusionOrder::kParallel
                                                           : FusionOrder::kSequential;
   how.rank = context.world.rank;
@@ -216,15 +219,25 @@ std::vector<Stage::Line> C2cStage::data_lines() const {
                                     : std::string("read for every batch")}};
 }
 
-// Windows end with an epoch, so steps are known only here.
-StagePlan C2cStage::plan(const MachineNumbers& machine) const {
+bool C2cStage::recomputed() const {
+  MachineNumbers machine;
+  set_memory(machine, run_.device());
+  return c2c_cost().plan(plan_inputs(machine)).recomputed;
+}
+
+PlanInputs C2cStage::plan_inputs(const MachineNumbers& machine) const {
   const auto numbers = [&](const OpenModel& m) {
     return numbers_of(m.model.config(), m.files.options,
                       static_cast<int64_t>(c10::elementSize(m.model.dtype())));
   };
   const CorpusNumbers corpus{conversations_,
                              static_cast<double>(tokens_) / static_cast<double>(conversations_)};
-  StagePlan plan = c2c_cost().plan({recipe(), numbers(source_), numbers(target_), corpus, machine});
+  return {recipe(), numbers(source_), numbers(target_), corpus, machine};
+}
+
+// Windows end with an epoch, so steps are known only here.
+StagePlan C2cStage::plan(const MachineNumbers& machine) const {
+  StagePlan plan = c2c_cost().plan(plan_inputs(machine));
   plan.products *= static_cast<double>(total_steps_) / static_cast<double>(plan.steps);
   plan.steps = total_steps_;
   return plan;
@@ -238,12 +251,13 @@ nlohmann::ordered_json C2cStage::plan_facts() const {
 
 StagePlan plan_of(const PlanInputs& in) {
   const C2cTrainOptions& o = in.recipe.train.c2c;
-  StagePlan plan =
-      frozen_plan(in, {.stage = kC2cStage,
-                       .batch = o.batch,
-                       .optimizer = o.optimizer,
-                       .length = std::min(in.length(), static_cast<double>(o.max_length)),
-                       .recompute = o.checkpoint_activations});
+  FrozenTraining training{.stage = kC2cStage,
+                          .batch = o.batch,
+                          .optimizer = o.optimizer,
+                          .length = std::min(in.length(), static_cast<double>(o.max_length))};
+  training.recompute = recomputes(in, o.checkpoint_activations, training);
+  StagePlan plan = frozen_plan(in, training);
+  plan.recomputed = training.recompute;
   plan.unit = "conversations";
   const double micro = static_cast<double>(in.corpus.samples) / static_cast<double>(o.batch.size);
   add_training(plan, in, o.batch, steps_of(o.batch, micro), true);

@@ -117,13 +117,14 @@ FusionLoss FusionObjective::loss(Planned& planned) {
   if (reading_.active() && !window_.empty()) read(window_.front());
   const FusionBatch batch = planned.batch.to(target_.device());
   mode.fixed_uniform = options_.uniform;
+  mode.recompute = options_.train.recomputes();
   const FusionSource source{&source_, &projector_.fuser()};
   const bool with_answer = options_.train.include_response;
   KvCache clean, answer;
   const KvCache past = fused_prefill(target_, {source}, {cache}, batch, options_.order, mode,
                                      with_answer ? &clean : nullptr);
   if (with_answer) answer = fused_answer(target_, source, cache, clean, batch, mode);
-  return fusion_loss(target_, past, batch, options_.train.checkpoint_activations,
+  return fusion_loss(target_, past, batch, options_.train.recomputes(),
                      with_answer ? &answer : nullptr);
 }
 

@@ -22,6 +22,7 @@ std::string RunTable::text() const {
             count_text(static_cast<double>(s.parameters)), " parameters, about ",
             duration_text(s.products / product_rate), " of products, ", bytes_text(s.memory),
             " of memory, ", bytes_text(s.checkpoint_bytes), " a checkpoint");
+    if (s.recomputed) line += ", layers recomputed in backward";
     if (s.rows_per_feature > 0) line += ", " + count_text(s.rows_per_feature) + " rows a feature";
     out += row(s.name, line);
   }
@@ -40,6 +41,7 @@ nlohmann::ordered_json RunTable::to_json() const {
     j["memory_bytes"] = static_cast<uint64_t>(s.memory);
     j["seconds"] = s.products / product_rate;
     j["checkpoint_bytes"] = static_cast<uint64_t>(s.checkpoint_bytes);
+    if (s.recomputed) j["recomputed"] = true;
     if (s.rows_per_feature > 0) j["rows_per_feature"] = s.rows_per_feature;
     j.update(facts[i]);
     all.push_back(j);

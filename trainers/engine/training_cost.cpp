@@ -119,27 +119,44 @@ double answer_flops_per_token(const PlanInputs& in, double context) {
   return in.target.flops_per_token(context) + 2 * d(in.target.head_parameters);
 }
 
-StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
+namespace {
+
+// Peak with so many items in a micro-batch.
+double frozen_memory(const PlanInputs& in, const FrozenTraining& training, double items) {
+  constexpr double kTowerGroups = 7;  // of recomputed towers one group is there at a time
+  const double scored =
+      std::min<double>(d(in.recipe.train.distillation.max_answer), training.length);
   const ProjectorOptions& projector = in.recipe.projector;
+  const bool towers = projector.kind == "c2c";
+  const double tokens = items * training.length, layers = d(in.target.layers);
+  const double kept_layers = training.recompute ? 1 + std::sqrt(layers) : layers;
+  const double networks = 2 * layers / (towers && training.recompute ? kTowerGroups : 1);
+  const double width = towers ? 12.0 * d(projector.c2c.hidden_dim)
+                              : 4.0 * d(projector.mlp.hidden) + 6.0 * d(in.target.kv_channels());
+  const double constant = resident_weights(in, false) +
+                          training_state_bytes(in, in.projector_parameters(), training.optimizer) +
+                          training.pairs;
+  const double caches = tokens * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
+  const double logits = 3 * items * scored * d(in.target.vocab) * 4;  // student, teacher, gradient
+  return constant + caches + tokens * networks * width * 4 +
+         items * read_per_item(in, training.length) * kept_layers *
+             in.target.saved_bytes_per_token() +
+         logits + in.source.activation_bytes(tokens);
+}
+
+}  // namespace
+
+bool recomputes(const PlanInputs& in, const std::string& asked, FrozenTraining training) {
+  if (asked != "auto") return asked == "true";
+  training.recompute = false;
+  return frozen_memory(in, training, d(training.batch.size)) > in.machine.memory;
+}
+
+StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
   const BatchOptions& batch = training.batch;
   const double parameters = in.projector_parameters(), context = training.length;
-  const double answer = std::min<double>(d(in.recipe.train.distillation.max_answer), context);
   const double read = read_per_item(in, context);
-  const double layers = d(in.target.layers), networks = 2 * layers;
-  const double kept_layers = training.recompute ? 1 + std::sqrt(layers) : layers;
-  const double width = projector.kind == "c2c"
-                           ? 12.0 * d(projector.c2c.hidden_dim)
-                           : 4.0 * d(projector.mlp.hidden) + 6.0 * d(in.target.kv_channels());
-  const double constant = resident_weights(in, false) +
-                          training_state_bytes(in, parameters, training.optimizer) + training.pairs;
-  const auto memory = [&](double items) {
-    const double caches = items * context * (in.source.kv_bytes(4) + 2 * in.target.kv_bytes(4));
-    const double logits =
-        3 * items * answer * d(in.target.vocab) * 4;  // student, teacher, gradient
-    return constant + caches + items * context * networks * width * 4 +
-           items * read * kept_layers * in.target.saved_bytes_per_token() + logits +
-           in.source.activation_bytes(items * context);
-  };
+  const auto memory = [&](double items) { return frozen_memory(in, training, items); };
   StagePlan plan = affine_plan(in, training.stage, memory,
                                cat("train.", training.stage, ".batch.size"), batch.size);
   plan.weights = resident_weights(in, false);

@@ -53,9 +53,13 @@ struct FrozenTraining {
   const BatchOptions& batch;
   const OptimizerOptions& optimizer;
   double length = 0;       // of a context
-  bool recompute = false;  // layers, in backward
+  bool recompute = false;  // layers and a fuser's towers, in backward
   double pairs = 0;        // bytes of what is kept of a pair set and its items; c2c reads none
 };
+// Whether layers and towers are recomputed in backward: as asked, and for "auto" when what would be
+// kept otherwise does not fit the device. On the CPU gradients are the same bits either way; on a GPU
+// recomputed towers draw other noise.
+bool recomputes(const PlanInputs& in, const std::string& asked, FrozenTraining training);
 StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training);
 // What the target reads of an item behind its cache: a question in its frame, and an answer.
 double read_per_item(const PlanInputs& in, double context);

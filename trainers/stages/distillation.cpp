@@ -277,7 +277,7 @@ DistillationObjective::Losses DistillationObjective::losses(
   want.logits = LogitsAt::kPositions;
   want.logit_positions = answer_places(asked.before, asked.lengths);
   want.want_cache = false;
-  want.checkpoint_activations = options_.checkpoint_activations;
+  want.checkpoint_activations = options_.recomputes();
   const at::Tensor logits =
       target_.model->prefill(rows_at(asked.rows, asked.begin), &past, want).logits.to(at::kFloat);
 

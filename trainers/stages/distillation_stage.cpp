@@ -21,10 +21,13 @@ class DistillationStage : public PairStage {
                                             const ChannelStatistics& target) override {
     models_ = load_frozen_models(run_.recipe(), run_.pairs().info(), run_.device());
     DistillationData items = data();
+    MachineNumbers machine;
+    set_memory(machine, run_.device());
+    DistillationOptions chosen = options();
+    chosen.checkpoint_activations = plan(machine).recomputed ? "true" : "false";
     return std::make_unique<DistillationObjective>(
-        projector, models_->source_reader, models_->target_reader, std::move(items), target,
-        options(), run_.seed(), run_.pairs().validation(target), run_.peers().rank(),
-        run_.peers().size());
+        projector, models_->source_reader, models_->target_reader, std::move(items), target, chosen,
+        run_.seed(), run_.pairs().validation(target), run_.peers().rank(), run_.peers().size());
   }
 
   DistillationData data() const;

@@ -120,7 +120,7 @@ struct DistillationOptions {
   int64_t continuations = 0;
   double continuation_share = 0;
   int64_t held_out = 96;
-  bool checkpoint_activations = false;
+  std::string checkpoint_activations = "auto";
   bool range_test = false;
   bool train_base = false;
   int64_t validate_every = 50;
@@ -129,6 +129,8 @@ struct DistillationOptions {
   double divergence_kl = 1.25;
   double divergence_r2 = 1.0;
 
+  // Once a stage has chosen (trainers/engine/training_cost.h).
+  bool recomputes() const { return checkpoint_activations == "true"; }
   bool endless() const { return fresh && continuations == 0; }
 
   template <class V>
@@ -169,7 +171,9 @@ struct DistillationOptions {
              .min = 8,
              .max = 1 << 16});
     v.field("checkpoint_activations", checkpoint_activations,
-            {.help = "recompute layers in backward to save memory"});
+            {.help = "recompute layers in backward to save memory; auto: when the device has too "
+                     "little of it otherwise",
+             .choices = {"auto", "true", "false"}});
     v.field(
         "range_test", range_test,
         {.help = "choose the rate by thirty steps of rising rates, up to optimizer.lr, of which "
@@ -210,9 +214,11 @@ struct C2cTrainOptions {
   int64_t validate_every = 100;
   bool low_precision_weights = false;
   bool unweighted_micro_batches = false;
-  bool checkpoint_activations = false;
+  std::string checkpoint_activations = "auto";
   bool include_response = false;
   std::string source_cache = "auto";
+
+  bool recomputes() const { return checkpoint_activations == "true"; }
 
   template <class V>
   void visit(V& v) {
@@ -227,7 +233,9 @@ struct C2cTrainOptions {
     v.field("unweighted_micro_batches", unweighted_micro_batches,
             {.help = "C2C's habit: mean of micro-batch means"});
     v.field("checkpoint_activations", checkpoint_activations,
-            {.help = "recompute layers in backward to save memory"});
+            {.help = "recompute layers in backward to save memory; auto: when the device has too "
+                     "little of it otherwise",
+             .choices = {"auto", "true", "false"}});
     v.field("include_response", include_response,
             {.help = "the source reads the answer too, and its keys and values are fused as well"});
     v.field("source_cache", source_cache,

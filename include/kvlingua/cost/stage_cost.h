@@ -47,6 +47,7 @@ struct StagePlan {
   double products = 0;               // operations of its matrix products
   double checkpoint_bytes = 0;       // of one
   double rows_per_feature = 0;       // of a linear map solved for in closed form
+  bool recomputed = false;           // layers in backward, to save memory
 };
 
 // A plan whose memory is affine in the batch: `memory(0)` and the same again for every unit.

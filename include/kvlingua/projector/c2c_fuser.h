@@ -77,6 +77,7 @@ class C2CFuser {
     std::optional<double> fixed_uniform;  // every draw this number, and no dropout that a recipe
                                           // cannot set; for parity tests too
     std::optional<at::Generator> generator;
+    bool recompute = false;  // towers, in backward
   };
   // source: [S, B, Hs, N, Ds], target: [T, B, Ht, N, Dt], same N tokens. Differentiable with
   // respect to the parameters and both caches. The result carries the target's positions and

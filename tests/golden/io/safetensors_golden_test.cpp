@@ -25,10 +25,10 @@ TEST_P(SafetensorsGolden, IsReadAsMeant) {
   ASSERT_EQ(file.tensors().size(), expected_["tensors"].size());
   for (const auto& [name, tensor] : expected_["tensors"].items()) {
     const SafetensorsView& view = file.at(name);
-    EXPECT_EQ(to_string(view.dtype), tensor["dtype"]) << name;
+    EXPECT_EQ(to_string(view.dtype), tensor["dtype"].get<std::string>()) << name;
     EXPECT_EQ(nlohmann::json(view.shape), tensor["shape"]) << name;
     const std::string_view bytes(reinterpret_cast<const char*>(view.data.data()), view.data.size());
-    EXPECT_EQ(sha256_hex(bytes), tensor["sha256"]) << name;
+    EXPECT_EQ(sha256_hex(bytes), tensor["sha256"].get<std::string>()) << name;
   }
 }
 

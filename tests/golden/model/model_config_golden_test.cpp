@@ -42,7 +42,7 @@ TEST(ModelConfigGolden, UnderstoodAsTransformersDoes) {
     EXPECT_EQ(config.qk_norm, expected["qk_norm"]);
     EXPECT_EQ(nlohmann::json(config.eos_ids), expected["eos_ids"]);
     EXPECT_EQ(config.bos_id, expected["bos_id"]);
-    EXPECT_EQ(to_string(config.rope.type), expected["rope_type"]);
+    EXPECT_EQ(to_string(config.rope.type), expected["rope_type"].get<std::string>());
     EXPECT_EQ(config.rope.theta, expected["rope_theta"]);
     EXPECT_DOUBLE_EQ(config.rope.attention_factor, expected["attention_factor"].get<double>());
     const at::Tensor ours = inverse_frequencies(config.rope);

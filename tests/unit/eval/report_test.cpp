@@ -90,7 +90,7 @@ TEST(Report, SurvivesBytesThatAreNoText) {
   write_report(report, folder.path());
   for (const char* name : {"report.json", "report.md", "report.html"})
     EXPECT_TRUE(std::filesystem::exists(folder.path() / name)) << name;
-  EXPECT_NO_THROW(nlohmann::json::parse(std::ifstream(folder.path() / "report.json")));
+  EXPECT_TRUE(nlohmann::json::accept(std::ifstream(folder.path() / "report.json")));
 }
 
 TEST(Highlighting, MarksWholeWordsOfEscapedText) {

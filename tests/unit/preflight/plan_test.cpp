@@ -153,6 +153,30 @@ TEST(Plan, SweepAndIdentityAreStagesToo) {
   EXPECT_LT(swept->largest_batch, 4096);
 }
 
+// checkpoint_activations auto: only where it would not fit otherwise.
+TEST(Plan, RecomputesLayersWhereMemoryIsShort) {
+  const std::vector<std::string> fusing = {"projector.kind=c2c", "projector.c2c.mode=fuse",
+                                           "train.stages=[c2c]", "train.c2c.max_length=512"};
+  for (const std::string& name : {std::string("distillation"), std::string("c2c")}) {
+    const auto stage = [&](const std::string& how, double gib) {
+      std::vector<std::string> set{cat("train.", name, ".checkpoint_activations=", how)};
+      if (name == "c2c") set.insert(set.end(), fusing.begin(), fusing.end());
+      const Plan plan = plan_of(recipe_of(set), kCorpus, card(gib));
+      return *std::ranges::find(plan.stages, name, &StagePlan::name);
+    };
+    const StagePlan kept = stage("false", 80), recomputed = stage("true", 80);
+    EXPECT_LT(recomputed.memory, kept.memory) << name;
+    EXPECT_GT(recomputed.products, kept.products) << name;
+    EXPECT_EQ(stage("auto", 80).memory, kept.memory) << name;
+    EXPECT_FALSE(stage("auto", 80).recomputed) << name;
+    const double between = (recomputed.memory + kept.memory) / 2 / (1 << 30);
+    EXPECT_FALSE(stage("false", between).fits) << name;
+    EXPECT_TRUE(stage("auto", between).recomputed) << name;
+    EXPECT_EQ(stage("auto", between).memory, recomputed.memory) << name;
+    EXPECT_TRUE(stage("auto", between).fits) << name;
+  }
+}
+
 // ---- weights as they are held, and what to change so that a recipe fits ----
 
 PlanInputs roadmap(const Recipe& recipe, const std::string& source, const std::string& target,

@@ -4,6 +4,10 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
+
+#include <functional>
+#include <vector>
 
 namespace kvlingua {
 namespace {
@@ -114,6 +118,106 @@ TEST(C2cTower, DropoutIsDrawnFromTheGeneratorAndTheSameGoingBack) {
   const double expected =
       (((moved(step) - moved(-step)) * direction).sum() / (2 * step)).item<double>();
   EXPECT_NEAR(slope, expected, 2e-2 * std::abs(expected) + 2e-3);
+}
+
+// Gradients of all weights and of x, after ones in the weights' where they are added in place.
+std::vector<at::Tensor> gradients_of(const TowerStack& s, const at::Tensor& x, bool in_place,
+                                     const std::function<TowerOutput(const at::Tensor&)>& run) {
+  const at::Tensor leaf = x.detach().clone().requires_grad_(true);
+  for (at::Tensor w : leaves(s)) w.mutable_grad() = in_place ? at::ones_like(w) : at::Tensor();
+  at::manual_seed(7);
+  const TowerOutput out = run(leaf);
+  const at::Tensor after = at::rand({1});  // what the way back draws again shifts nothing
+  loss_of(out).backward();
+  std::vector<at::Tensor> all{out.projected.detach(), after, at::rand({1}), leaf.grad()};
+  if (out.score.defined()) all.push_back(out.score.detach());
+  for (const at::Tensor& w : leaves(s)) all.push_back(w.grad().clone());
+  return all;
+}
+
+void expect_same_bits(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::equal(a[i], b[i])) << i;
+}
+
+TEST(C2cTower, RecomputedItGivesTheSameBits) {
+  for (const bool scored : {true, false}) {
+    for (const bool in_place : {true, false}) {
+      const TowerStack s = random_stack(scored);
+      const at::Tensor x = at::randn({kTowers, kRows, kIn});
+      const auto run = [&](bool recompute) {
+        return gradients_of(s, x, in_place,
+                            [&](const at::Tensor& in) { return run_towers(s, in, .3, recompute); });
+      };
+      expect_same_bits(run(true), run(false));
+    }
+  }
+}
+
+// The form for other devices and types: without dropout it is the formula, with it the formula group
+// by group.
+TEST(C2cTower, RecomputedInGroupsItIsTheFormula) {
+  for (const double dropout : {0.0, .3}) {
+    for (const bool scored : {true, false}) {
+      for (const bool in_place : {true, false}) {
+        const TowerStack s = random_stack(scored);
+        const at::Tensor x = at::randn({kTowers, kRows, kIn});
+        const auto got = gradients_of(s, x, in_place, [&](const at::Tensor& in) {
+          return run_towers_in_groups(s, in, dropout);
+        });
+        const auto expected = gradients_of(s, x, in_place, [&](const at::Tensor& in) {
+          TowerOutput all;
+          std::vector<at::Tensor> projected, score;
+          for (int64_t g = 0; g < kTowers; ++g) {  // fewer towers than groups: one each
+            TowerStack one = s;
+            const auto part = [&](at::Tensor& w) {
+              if (w.defined()) w = w.narrow(0, g, 1);
+            };
+            for (at::Tensor* w : {&one.in_weight, &one.in_bias, &one.out_weight, &one.out_bias,
+                                  &one.scalar_weight, &one.scalar_bias})
+              part(*w);
+            for (TowerBlock* b :
+                 {&one.common, &one.scalar, &one.projection[0], &one.projection[1]}) {
+              part(b->norm), part(b->w1), part(b->w2);
+            }
+            const TowerOutput out = run_towers_formula(one, in.narrow(0, g, 1), dropout);
+            projected.push_back(out.projected);
+            if (scored) score.push_back(out.score);
+          }
+          all.projected = at::cat(projected);
+          if (scored) all.score = at::cat(score);
+          return all;
+        });
+        ASSERT_EQ(got.size(), expected.size());
+        for (size_t i = 0; i < got.size(); ++i)
+          EXPECT_LT(apart(got[i], expected[i]), 1e-6 * (1 + expected[i].abs().max().item<double>()))
+              << i << " dropout " << dropout;
+      }
+    }
+  }
+}
+
+// Bytes that wait for the way back, beside inputs and outputs.
+TEST(C2cTower, RecomputedItKeepsItsInputsAlone) {
+  const TowerStack s = random_stack(true);
+  const at::Tensor x = at::randn({kTowers, 4096, kIn}).requires_grad_(true);
+  const auto waiting = [&](const std::function<TowerOutput()>& run) {
+    const struct mallinfo2 before = ::mallinfo2();
+    const TowerOutput out = run();
+    const struct mallinfo2 after = ::mallinfo2();
+    return static_cast<double>(after.uordblks + after.hblkhd) -
+           static_cast<double>(before.uordblks + before.hblkhd) -
+           static_cast<double>(out.projected.nbytes() + out.score.nbytes());
+  };
+  const double one = 4.0 * kTowers * 4096 * kHidden;  // one activation of all towers
+  for (const bool by_hand : {true, false}) {
+    const double kept =
+        waiting([&] { return by_hand ? run_towers(s, x, 0) : run_towers_formula(s, x, 0); });
+    const double recomputed = waiting(
+        [&] { return by_hand ? run_towers(s, x, 0, true) : run_towers_in_groups(s, x, 0); });
+    EXPECT_GT(kept, 4 * one) << by_hand;
+    EXPECT_LT(recomputed, one / 2) << by_hand;
+  }
 }
 
 }  // namespace

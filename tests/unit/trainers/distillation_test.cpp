@@ -133,7 +133,7 @@ TEST(Distillation, GradientsEqualFiniteDifferences) {
     Fixture f;
     f.options.ce_weight = 0.5;
     f.options.anchor = 0.5;
-    f.options.checkpoint_activations = recompute;
+    f.options.checkpoint_activations = recompute ? "true" : "false";
     DistillationObjective objective = f.objective(*f.projector);
     const auto loss = [&] {
       const auto l = objective.losses({1, 2, 9});
