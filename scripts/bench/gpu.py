@@ -75,8 +75,7 @@ def stages(a, budget, name, recipe, settings):
                     per = stage["seconds"] / max(1, stage["steps"])
                     row(f"{name}: {stage['stage']}", float(stage["tokens_per_second"]), f"tokens/s, {1000 * per:.4g} ms a step")
             else:
-                lines = pathlib.Path(found.get("report", "")).with_name("generations.jsonl")
-                answers = found.get("generated") or (sum(1 for _ in lines.open()) if lines.exists() else 0)
+                answers = found["run"]["generated"]
                 row(f"{name}: evaluate", answers / seconds, f"answers/s with loading ({answers} in {seconds:.1f} s)")
                 for criterion, judged in found.get("criteria", {}).items():
                     row(f"{name}: {criterion}", judged.get("verdict", "?"))
