@@ -96,7 +96,8 @@ def c2c(a, budget):
 
 def beside_transformers(a, budget, what):
     code, out, _ = run([sys.executable, ROOT / "scripts/bench/model.py", what, a.bin / "bench_model", "--models", "qwen2,qwen3",
-                        "--batch", "1,32", "--tokens", "256,2048"], budget.left(120))
+                        "--batch", "1,32", "--tokens", "256,2048", "--repeat", "3", "--budget", "5",
+                        "--device", a.device, "--dtype", "bfloat16"], budget.left(120))
     row(what, "out of time" if code is None else f"exit {code}", out[-600:])
 
 
