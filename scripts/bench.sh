@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Benchmarks beside the peer, same work in the same run. Results belong into BENCHMARKS.md.
 #   scripts/bench.sh prefill|decode|load [--models smollm2,qwen3,qwen2] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
+#                          [--device cuda --dtype bfloat16]
 #   scripts/bench.sh ridge|regression [--rows N] [--steps N] [--hidden N] [--rounds N]
 #   scripts/bench.sh generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--writers N] [--shard-bytes N] [--repeat N]
 #   scripts/bench.sh evaluate [--model DIR] [--items N] [--tokens N] [--no-peer]
@@ -44,7 +45,7 @@ case "${1:-}" in
     exec "$python" "$root/scripts/bench/peer.py" "$build/bin/kvlingua" "${@:2}"
     ;;
   *)
-    sed -n '2,13s/^# \?//p' "$0" >&2
+    sed -n '2,14s/^# \?//p' "$0" >&2
     exit 2
     ;;
 esac

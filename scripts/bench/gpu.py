@@ -75,8 +75,7 @@ def stages(a, budget, name, recipe, settings):
                     per = stage["seconds"] / max(1, stage["steps"])
                     row(f"{name}: {stage['stage']}", float(stage["tokens_per_second"]), f"tokens/s, {1000 * per:.4g} ms a step")
             else:
-                lines = pathlib.Path(found.get("report", "")).with_name("generations.jsonl")
-                answers = found.get("generated") or (sum(1 for _ in lines.open()) if lines.exists() else 0)
+                answers = found["run"]["generated"]
                 row(f"{name}: evaluate", answers / seconds, f"answers/s with loading ({answers} in {seconds:.1f} s)")
                 for criterion, judged in found.get("criteria", {}).items():
                     row(f"{name}: {criterion}", judged.get("verdict", "?"))
@@ -97,7 +96,8 @@ def c2c(a, budget):
 
 def beside_transformers(a, budget, what):
     code, out, _ = run([sys.executable, ROOT / "scripts/bench/model.py", what, a.bin / "bench_model", "--models", "qwen2,qwen3",
-                        "--batch", "1,32", "--tokens", "256,2048"], budget.left(120))
+                        "--batch", "1,32", "--tokens", "256,2048", "--repeat", "3", "--budget", "5",
+                        "--device", a.device, "--dtype", "bfloat16"], budget.left(120))
     row(what, "out of time" if code is None else f"exit {code}", out[-600:])
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Prefill and decode beside transformers: same weights, dtype (float32), threads and machine, runs interleaved, medians.
+"""Prefill and decode beside transformers: same weights, device, dtype, threads and machine, runs interleaved, medians.
 
 usage: model.py prefill|decode|load BENCH_MODEL [--models NAME,...] [--batch 1,8] [--tokens 256,1024] [--repeat 5] [--budget SECONDS]
+                [--device cpu|cuda|cuda:N] [--dtype float32|bfloat16|float16]      (prefill, decode)
 
 Models: smollm2 (the directory in KVLINGUA_MODELS, or random weights of its shape), qwen3 (Qwen3-0.6B), qwen2 (Qwen2.5-0.5B), random.
 prefill compares cache only (ours) with transformers' headless AutoModel and with its default causal forward, all with use_cache.
@@ -41,8 +42,8 @@ CLOCK = time.process_time if os.environ.get("KVLINGUA_BENCH_CLOCK") == "cpu" els
 
 
 class Ours:
-    def __init__(self, program, directory):
-        self.process = subprocess.Popen([program, "serve", directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, program, directory, device="cpu", dtype="float32"):
+        self.process = subprocess.Popen([program, "serve", directory, device, dtype], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.load_seconds = float(self.process.stdout.readline())
 
     def run(self, command):
@@ -71,9 +72,15 @@ def batch(rows, count, vocab):
     return torch.tensor([[(r * 7919 + i * 104729) % vocab for i in range(count)] for r in range(rows)])
 
 
+def settle():
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def timed(f):
     start = CLOCK()
     f()
+    settle()
     return CLOCK() - start
 
 
@@ -83,10 +90,12 @@ def theirs_decode(model, ids, read):
         out = model(ids, use_cache=True, logits_to_keep=1)
         read.update(past=out.past_key_values, logits=out.logits[:, -1])
     past, logits = read["past"], read["logits"]
+    settle()
     start = CLOCK()
     for _ in range(NEW_TOKENS):
         out = model(logits.argmax(1, keepdim=True), past_key_values=past, use_cache=True)
         past, logits = out.past_key_values, out.logits[:, -1]
+    settle()
     seconds = CLOCK() - start
     past.crop(-NEW_TOKENS)
     return seconds
@@ -175,6 +184,8 @@ def main():
     parser.add_argument("--tokens", default="256,1024")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--budget", type=float, default=600, help="seconds of one row of the table")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     a = parser.parse_args()
     torch.set_grad_enabled(False)
     threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
@@ -183,7 +194,8 @@ def main():
     transformers.logging.set_verbosity_error()
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     clock = "processor" if CLOCK is time.process_time else "wall"
-    print(f"{a.what}: {cpu}, {threads} threads, float32, {clock} time, torch {torch.__version__}, transformers {transformers.__version__}")
+    where = cpu if a.device == "cpu" else torch.cuda.get_device_name(a.device)
+    print(f"{a.what}: {where}, {threads} threads, {a.dtype}, {clock} time, torch {torch.__version__}, transformers {transformers.__version__}")
     if a.what == "prefill":
         print("model    batch tokens runs |  ours tok/s  headless   causal | ours / headless   ours / causal")
     elif a.what == "decode":
@@ -202,11 +214,11 @@ def main():
                 print(f"{name:8} {size / 1e6:4.0f} {n:4} | {t['ours']:7.3f} {t['reading']:8.3f} {t['floor']:6.3f} {t['transformers']:13.3f} | "
                       f"{t['reading'] / t['ours']:8.2f} {t['floor'] / t['ours']:6.2f} {t['transformers'] / t['ours']:13.2f}", flush=True)
                 continue
-            ours = Ours(a.program, directory)
-            model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+            ours = Ours(a.program, directory, a.device, a.dtype)
+            model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, a.dtype)).eval().to(a.device)
             for rows in map(int, a.batch.split(",")):
                 for count in map(int, a.tokens.split(",")):
-                    ids = batch(rows, count, model.config.vocab_size)
+                    ids = batch(rows, count, model.config.vocab_size).to(a.device)
                     if a.what == "prefill":
                         t, n = compare({"ours": lambda: ours.run(f"prefill {rows} {count} none"),
                                         "headless": lambda: timed(lambda: model.model(ids, use_cache=True)),

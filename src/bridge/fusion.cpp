@@ -154,15 +154,11 @@ FusionSample chat_fusion_sample(const std::vector<int64_t>& ids, int64_t prompt_
 
 FusionBatch FusionBatch::to(at::Device device) const {
   FusionBatch out = *this;
-  for (FusionSection& s : out.sections) {
-    s.target.ids_BT = s.target.ids_BT.to(device);
-    s.target.mask_BT = s.target.mask_BT.to(device);
-    s.target.positions_BT = s.target.positions_BT.to(device);
-    for (at::Tensor& ids : s.source_ids) ids = ids.to(device);
-    for (at::Tensor& mask : s.source_masks) mask = mask.to(device);
+  for (at::Tensor* t : {&out.logit_positions, &out.answers}) {
+    *t = device.is_cuda() && t->is_cpu()
+             ? t->pin_memory().to(device, t->scalar_type(), /*non_blocking=*/true)
+             : t->to(device);
   }
-  out.logit_positions = logit_positions.to(device);
-  out.answers = answers.to(device);
   return out;
 }
 

@@ -49,6 +49,21 @@ struct Seen {
   }
 };
 
+std::optional<Json> look(SealedStore& store, const std::string& key) {
+  const auto text = store.look(key);
+  return text ? std::optional(Json::parse(*text)) : std::nullopt;
+}
+
+void check_alarm(const GroupPlace& place, SealedStore& store) {
+  if (const auto raised = look(store, "alarm"))
+    throw group_error(place, raised->value("what", ""), raised->value("got", ""));
+}
+
+void check_stop() {
+  if (stop_requested())
+    throw stopped_error("it was waiting for the other processes; nothing is lost");
+}
+
 class Host {
  public:
   explicit Host(const GroupPlace& place)
@@ -64,9 +79,8 @@ class Host {
   void say_hello();
   void look_round(std::vector<Seen>& others);
   void check_twin(const Json& mine);
-  std::optional<Json> look(const std::string& key);
-  void check_alarm();
-  void check_stop() const;
+  std::optional<Json> look(const std::string& key) { return kvlingua::look(*store_, key); }
+  void check_alarm() { kvlingua::check_alarm(place_, *store_); }
   [[noreturn]] void alarm(const std::string& what, const std::string& got,
                           const std::string& expected = {});
   std::string address() const { return cat(world_.master_addr, ":", world_.master_port); }
@@ -86,11 +100,6 @@ class Host {
   c10::intrusive_ptr<SealedStore> store_;
 };
 
-void Host::check_stop() const {
-  if (stop_requested())
-    throw stopped_error("it was waiting for the other processes; nothing is lost");
-}
-
 // For the others too, as far as they can be told.
 void Host::alarm(const std::string& what, const std::string& got, const std::string& expected) {
   try {
@@ -99,16 +108,6 @@ void Host::alarm(const std::string& what, const std::string& got, const std::str
   } catch (const std::exception&) {            // they find out themselves
   }
   throw group_error(place_, what, got, expected);
-}
-
-std::optional<Json> Host::look(const std::string& key) {
-  const auto text = store_->look(key);
-  return text ? std::optional(Json::parse(*text)) : std::nullopt;
-}
-
-void Host::check_alarm() {
-  if (const auto raised = look("alarm"))
-    throw group_error(place_, raised->value("what", ""), raised->value("got", ""));
 }
 
 void Host::say_hello() {
@@ -133,10 +132,12 @@ c10::intrusive_ptr<c10d::Store> Host::serve() const {
 }
 
 void Host::adopt(c10::intrusive_ptr<c10d::Store> store, const RunSecret& secret) {
-  store_ = c10::make_intrusive<SealedStore>(std::move(store), secret, [this] {
-    check_stop();
-    check_alarm();
-  });
+  // The groups wait by it when this host has gone.
+  store_ = c10::make_intrusive<SealedStore>(std::move(store), secret,
+                                            [place = place_](SealedStore& asked) {
+                                              check_stop();
+                                              kvlingua::check_alarm(place, asked);
+                                            });
 }
 
 // False: nobody answers there yet, or what answers is no store.

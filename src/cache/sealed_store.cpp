@@ -87,7 +87,7 @@ void SealedStore::wait(const std::vector<std::string>& keys,
           {.where = "store of the processes", .what = "a value does not come", .got = keys[0]});
     if (looks % kRestoreEvery == 0) {
       restore();
-      waiting_();
+      waiting_(*this);
     }
     std::this_thread::sleep_for(kLookEvery);
   }

@@ -25,7 +25,7 @@ class SealedStore : public c10d::Store {
  public:
   using Bytes = std::vector<uint8_t>;
   // Called about ten times a second while something is waited for; throws to end the wait.
-  using Waiting = std::function<void()>;
+  using Waiting = std::function<void(SealedStore&)>;
 
   SealedStore(c10::intrusive_ptr<c10d::Store> store, RunSecret secret, Waiting waiting);
 

@@ -81,10 +81,12 @@ int64_t steps_between_looks(const CausalLM& model, const GenerationOptions& opti
 }
 
 // Dropping finished rows copies the cache of the others. Where that is little beside the weights
-// that every step reads, an eighth of the rows pays for it; else half.
+// that every step reads, an eighth of the rows pays for it; else half. Counted are the tokens in it,
+// not the room: how many rows there are changes how a GPU rounds, and two sessions that read the
+// same text must go the same way.
 bool worth_dropping(const CausalLM& model, const DecodeSession& session, int64_t alive) {
   const int64_t cache =
-      session.rows() * session.capacity() *
+      session.rows() * session.tokens() *
       model.kv_shape().bytes_per_token(static_cast<int64_t>(at::elementSize(model.dtype())));
   const int64_t share = cache < model.weight_bytes() ? 8 : 2;
   return share * (session.rows() - alive) >= session.rows();

@@ -1,9 +1,10 @@
 // One side of scripts/bench.sh prefill|decode: keeps a model loaded and times what it is told on
 // stdin, a line each.
 //
-//   bench_model make CONFIG_DIR OUT_DIR   random weights of CONFIG_DIR/config.json, in bfloat16
-//   bench_model serve MODEL_DIR           then: "prefill ROWS TOKENS none|last|all",
-//                                         "decode ROWS TOKENS NEW", "peak"
+//   bench_model make CONFIG_DIR OUT_DIR           random weights of CONFIG_DIR/config.json, in
+//                                                 bfloat16
+//   bench_model serve MODEL_DIR [DEVICE] [TYPE]   then: "prefill ROWS TOKENS none|last|all",
+//                                                 "decode ROWS TOKENS NEW", "peak"
 // Each command is answered with seconds (peak: megabytes) on one line. Token ids are (row * 7919 +
 // index * 104729) % vocab.
 #include <ATen/ATen.h>
@@ -18,6 +19,7 @@
 
 #include "bench_clock.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/cache/device.h"
 #include "kvlingua/model/causal_lm.h"
 #include "kvlingua/model/decode_session.h"
 
@@ -35,7 +37,11 @@ TokenBatch tokens(int64_t rows, int64_t count, int64_t vocab) {
   return TokenBatch::from_rows(ids);
 }
 
-double since(double start) { return now() - start; }
+// After what was asked of a GPU is done.
+double since(double start, const at::Tensor& result) {
+  if (result.is_cuda()) result.flatten()[0].item();
+  return now() - start;
+}
 
 double prefill(const CausalLM& model, std::istream& in) {
   int64_t rows = 0, count = 0;
@@ -48,7 +54,7 @@ double prefill(const CausalLM& model, std::istream& in) {
                                       : LogitsAt::kAll;
   const double start = now();
   const PrefillResult result = model.prefill(batch, nullptr, options);
-  return since(start);
+  return since(start, result.cache.values());
 }
 
 // What was read before the steps that are timed: kept from one round to the next.
@@ -68,9 +74,10 @@ double decode(const CausalLM& model, Read& read, std::istream& in) {
   }
   DecodeSession session(model, read.cache, fresh);
   at::Tensor logits = read.logits;
+  since(0, read.cache.values());  // the session is made
   const double start = now();
   for (int64_t i = 0; i < fresh; ++i) logits = session.step(logits.argmax(1));
-  return since(start);
+  return since(start, logits);
 }
 
 double peak_megabytes() {
@@ -82,11 +89,13 @@ double peak_megabytes() {
   return 0;
 }
 
-int serve(const std::string& directory) {
+int serve(const std::string& directory, const std::string& device, const std::string& type) {
   const at::NoGradGuard no_grad;
   const double start = now();
-  const CausalLM model = CausalLM::load(directory);
-  std::printf("%.6f\n", since(start));
+  LoadOptions load{.device = resolve_device(device)};
+  load.dtype = resolve_dtype(type, load.device);
+  const CausalLM model = CausalLM::load(directory, load);
+  std::printf("%.6f\n", now() - start);
   Read read;
   for (std::string line; std::fflush(stdout), std::getline(std::cin, line);) {
     std::istringstream in(line);
@@ -109,8 +118,10 @@ int main(int argc, char** argv) {
       CausalLM::random(ModelConfig::from_directory(argv[2])).save(argv[3], at::kBFloat16);
       return 0;
     }
-    if (argc == 3 && std::string(argv[1]) == "serve") return serve(argv[2]);
-    std::fprintf(stderr, "usage: bench_model make CONFIG_DIR OUT_DIR | serve MODEL_DIR\n");
+    if (argc >= 3 && argc <= 5 && std::string(argv[1]) == "serve")
+      return serve(argv[2], argc > 3 ? argv[3] : "cpu", argc > 4 ? argv[4] : "float32");
+    std::fprintf(stderr,
+                 "usage: bench_model make CONFIG_DIR OUT_DIR | serve MODEL_DIR [DEVICE] [TYPE]\n");
     return 2;
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -153,7 +153,7 @@ void SourceStore::read_block(int64_t item) {
     while (stop < end && at(stop).pattern() == at(begin).pattern())
       samples.push_back(at(stop++).sample());
     const FusionBatch batch = collate_fusion(samples);
-    const KvCache cache = read_source(*source_, batch.to(source_->device()), 0, with_answer_);
+    const KvCache cache = read_source(*source_, batch, 0, with_answer_);
     for (int64_t p = begin; p < stop; ++p) {
       const int64_t i = order_[static_cast<size_t>(p)];
       const at::Tensor index = places(batch, at(p), with_answer_).to(cache.keys().device());
@@ -167,8 +167,7 @@ void SourceStore::read_block(int64_t item) {
 }
 
 KvCache SourceStore::cache(const std::vector<int64_t>& items, const FusionBatch& batch) {
-  if (keep_ == Keep::kNone)
-    return read_source(*source_, batch.to(source_->device()), 0, with_answer_);
+  if (keep_ == Keep::kNone) return read_source(*source_, batch, 0, with_answer_);
   const c10::NoGradGuard no_grad;
   int64_t width = 0;
   std::vector<at::Tensor> masks, positions;

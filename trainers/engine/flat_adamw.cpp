@@ -85,7 +85,9 @@ at::Tensor FlatAdamW::clip(double max_norm) {
 void FlatAdamW::step(double lr) {
   const c10::NoGradGuard no_grad;
   ++steps_;
-  const at::Tensor count = at::full({}, static_cast<double>(steps_), master_.options());
+  // float32 whatever the weights are: the kernel of a GPU reads it as that.
+  const at::Tensor count =
+      at::full({}, static_cast<double>(steps_), master_.options().dtype(at::kFloat));
   for (const Segment& s : segments_) {
     if (s.size == 0) continue;
     if (one_pass_) {

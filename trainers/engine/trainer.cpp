@@ -386,7 +386,8 @@ void Trainer::save_now(TrainState& state) {
   checkpoint.optimizer = optimizer_.state();
   if (best_.defined()) checkpoint.optimizer.emplace_back("best_weights", best_);
   for (const auto& [name, tensor] : checkpoint.projector) {
-    if (tensor.is_floating_point()) refuse_divergence(state, tensor.detach().sum());
+    // In float32: what is finite in float16 may add up to more than that holds.
+    if (tensor.is_floating_point()) refuse_divergence(state, tensor.detach().sum(at::kFloat));
   }
   last_saved_ = options_.peers.main() ? save_(checkpoint) : "that of process 0";
 }

@@ -54,6 +54,8 @@ struct FusionBatch {
   at::Tensor logit_positions;  // [N, 2]
   at::Tensor answers;          // [N]
   int64_t tokens = 0;          // real target tokens
+  // What the loss needs there. Sections stay in host memory: a prefill chooses its attention by
+  // their masks, and uploads them in one piece.
   FusionBatch to(at::Device device) const;
 };
 
