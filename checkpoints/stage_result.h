@@ -25,8 +25,8 @@ struct RowScores {
   bool operator==(const RowScores&) const = default;
 };
 
-// Whether the ridge map had rows enough: R2 of keys and values on rows it was fitted to, on held-out
-// ones, and on held-out ones with twice as many rows, by extrapolation.
+// Whether the ridge map had rows enough: R2 of keys and values on rows it was fitted to, on
+// held-out ones, and on held-out ones with twice as many rows, by extrapolation.
 struct RidgeNumbers {
   struct R2 {
     double key = 0, value = 0;

@@ -28,8 +28,8 @@ struct Beside {
   std::function<Given(const Item&, const Reader&)> reads;
 };
 
-// Adds an answer for every item of `blocks`. False: there is no reader, and some are missing. Throws
-// Error (kInterrupted) after a signal; what was answered is kept.
+// Adds an answer for every item of `blocks`. False: there is no reader, and some are missing.
+// Throws Error (kInterrupted) after a signal; what was answered is kept.
 bool answer_beside(const std::vector<std::vector<Item>>& blocks, const Beside& beside,
                    const BesideOptions& options, Answers& answers);
 

@@ -7,9 +7,9 @@
 //
 // Each item exists in question form (a question, answered by a sentence) and in completion form
 // (the beginning of that same sentence, to be finished): equal requests that differ in `completion`
-// alone give the same contents in the same order. Values of the two splits never meet
-// (datasets/split.h). Two styles: kNano is the language that the built-in corpus is written in
-// (datasets/synthetic_language.h), kEnglish is natural English for real models.
+// alone give the same contents in the same order. Values of the two splits never meet (split.h).
+// Two styles: kNano is the language that the built-in corpus is written in (synthetic_language.h),
+// kEnglish is natural English for real models.
 #pragma once
 
 #include <cstdint>

@@ -14,14 +14,15 @@ namespace kvlingua {
 // else the CPU. Throws Error: kUsage for another word, kDevice when a GPU is asked for and absent.
 at::Device resolve_device(std::string_view name, int64_t local_rank = 0);
 
-// "auto", "float32", "bfloat16", "float16". auto: float32 on the CPU; on a GPU bfloat16 where it is native, else float16,
-// but float32 for a model of fewer than kSmallModel `parameters` (0: not known), which launches bound anyway and whose near
-// ties half types would decide otherwise. Throws Error (kUsage).
+// "auto", "float32", "bfloat16", "float16". auto: float32 on the CPU; on a GPU bfloat16 where it is
+// native, else float16, but float32 for a model of fewer than kSmallModel `parameters` (0: not
+// known), which launches bound anyway and whose near ties half types would decide otherwise. Throws
+// Error (kUsage).
 at::ScalarType resolve_dtype(std::string_view name, at::Device device, int64_t parameters = 0);
 inline constexpr int64_t kSmallModel = 100'000'000;
 
-// What can still be allocated there without asking anybody to give way: free on the GPU and in libtorch's pool, or available
-// in the machine's memory.
+// What can still be allocated there without asking anybody to give way: free on the GPU and in
+// libtorch's pool, or available in the machine's memory.
 int64_t free_memory_bytes(at::Device device);
 
 // What is known of a device, for tables, plans and reports.

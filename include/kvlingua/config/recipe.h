@@ -3,8 +3,8 @@
 // Cache-to-Cache's recipe files (top-level `model` and `training`) load too: their keys are
 // translated, and notes() say aloud which of them have no effect here (c2c_recipe.h).
 //
-// A recipe may begin where another one ends: `extends: common.inc`, relative to its own folder. Keys
-// that it gives win, lists as a whole; the resolved recipe stands for itself.
+// A recipe may begin where another one ends: `extends: common.inc`, relative to its own folder.
+// Keys that it gives win, lists as a whole; the resolved recipe stands for itself.
 #pragma once
 
 #include <filesystem>

@@ -61,8 +61,9 @@ enum class LogitsAt { kNone, kLast, kAll, kPositions };
 struct PrefillOptions {
   LogitsAt logits = LogitsAt::kNone;
   at::Tensor logit_positions;  // kPositions: int64 [N, 2] of (row, token index)
-  // Instead of the logits what the vocabulary head would read there (PrefillResult::head_input): a distribution over the
-  // vocabulary takes some kilobytes this way, and head() or a loss makes as many logits at a time as there is room for.
+  // Instead of the logits what the vocabulary head would read there (PrefillResult::head_input): a
+  // distribution over the vocabulary takes some kilobytes this way, and head() or a loss makes as
+  // many logits at a time as there is room for.
   bool head_input_only = false;
   bool want_cache = true;
   // Keys (rotated) and values of the new tokens that attention sees instead of the model's own, in
@@ -125,12 +126,13 @@ class CausalLM {
   PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr,
                         const PrefillOptions& options = {}) const;
 
-  // Final norm and vocabulary head: rows [.., hidden] of PrefillResult::head_input -> float32 logits [.., vocab].
+  // Final norm and vocabulary head: rows [.., hidden] of PrefillResult::head_input -> float32
+  // logits [.., vocab].
   at::Tensor head(const at::Tensor& head_input) const;
 
-  // Losses of the distributions that the head makes of such rows [N, hidden], without ever holding all logits
-  // (kernels/head_loss.h): cross-entropy to `answers_N`, KL from what the head makes of `teacher_NC`. Weighted sums,
-  // differentiable in head_input.
+  // Losses of the distributions that the head makes of such rows [N, hidden], without ever holding
+  // all logits (kernels/head_loss.h): cross-entropy to `answers_N`, KL from what the head makes of
+  // `teacher_NC`. Weighted sums, differentiable in head_input.
   HeadLosses head_losses(const at::Tensor& head_input, const HeadTargets& targets) const;
 
   // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the

@@ -42,8 +42,8 @@ struct CacheRows {
 
 // The rows of a cache, batch-major: row b * T + t. The cache must be un-rotated. `source_index_BT`
 // ([batch, T] int64) picks the token of each row; undefined takes every token once. With previous
-// tokens a row has more layers (previous_tokens.h), zeros where there is no such token (padding must
-// stand behind).
+// tokens a row has more layers (previous_tokens.h), zeros where there is no such token (padding
+// must stand behind).
 CacheRows rows_of(const KvCache& unrotated, const at::Tensor& source_index_BT = {},
                   const PreviousTokens& previous = {});
 // The inverse: [batch * T] rows as an un-rotated cache standing at positions_BT.
