@@ -68,9 +68,6 @@ class PairWriter {
   // Seconds the callers have waited; what the threads have done.
   double wait_seconds() const;
   WriterTimes times() const;
-  // Shards published by this writer so far, and their bytes.
-  int64_t published_shards() const;
-  int64_t published_bytes() const;
 
  private:
   struct OpenShard;
@@ -111,7 +108,6 @@ class PairWriter {
   std::exception_ptr failure_;
   double wait_seconds_ = 0.0;
   WriterTimes times_;
-  int64_t published_ = 0, published_bytes_ = 0;
   std::vector<std::thread> publishers_;
 };
 
