@@ -23,8 +23,8 @@ struct BesideOptions {
 
 struct Beside {
   std::string condition;  // the answers' name
-  std::function<const Reader*()>
-      open;  // called when an answer is missing; null: there is no reader
+  // Called when an answer is missing; null: there is no reader.
+  std::function<const Reader*()> open;
   std::function<Given(const Item&, const Reader&)> reads;
 };
 

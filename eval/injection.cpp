@@ -74,8 +74,8 @@ DecodeSession session_of(const Reader& target, const std::vector<Given>& rows, i
 struct AnswerRows {
   Tokens read;  // never empty rows: one with nothing to read stands in with anything
   std::vector<int64_t> places;  // (row, token) of each hidden row wanted behind the last ones
-  std::vector<int64_t>
-      order;  // of each answer token, row after row, in [last rows; rows at places]
+  // Of each answer token, row after row, in [last rows; rows at places].
+  std::vector<int64_t> order;
 };
 
 AnswerRows answer_rows(const Tokens& answers) {

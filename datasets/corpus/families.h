@@ -32,8 +32,8 @@ struct FamilyItem {
   // The gold text that the assistant is to produce after the prompt. In completion form it is the
   // rest of the sentence with its leading space, so prompt + answer is the whole turn.
   std::string answer;
-  std::string
-      group;  // items about the same thing share it: "capital of France"; for identity the person
+  // Items about the same thing share it: "capital of France"; for identity the person.
+  std::string group;
 };
 
 enum class FamilyStyle { kNano, kEnglish };

@@ -1,5 +1,5 @@
 // Condition: one way in which a context reaches the target. Each is a small file of this folder;
-// list.h names them all.
+// list.cpp names them all.
 #pragma once
 
 #include <cstdint>

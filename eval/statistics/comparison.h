@@ -70,8 +70,8 @@ struct AdjustedEffect {
   LengthCurve curve;    // pooled over all groups, from variation inside them
   double p = 1;         // of the difference in the analysis of covariance, Student's t
   double length_d = 0;  // Cohen's d of the lengths themselves: what length alone would show
-  int64_t overlap =
-      0;  // the smaller number of one group's prompts inside the other's range of lengths
+  // The smaller number of one group's prompts inside the other's range of lengths.
+  int64_t overlap = 0;
 };
 // Groups `first` and `second`; the curve comes from all groups. Throws Error (kUsage).
 AdjustedEffect adjusted_effect(const std::vector<LengthGroup>& groups, size_t first, size_t second,

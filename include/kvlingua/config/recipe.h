@@ -38,8 +38,8 @@ struct Recipe {
   IdentityOptions identity;
 
   std::filesystem::path file;  // where it was read; not a field
-  std::vector<std::string>
-      notes;  // what the reader should be told (C2C keys without effect); not a field
+  // What the reader should be told (C2C keys without effect); not a field.
+  std::vector<std::string> notes;
 
   // `overrides`: "a.b=c", applied in order after the file. Throws Error (kUsage) with
   // file:line:column.

@@ -17,10 +17,10 @@ struct HeadLoss {
   at::Tensor weight_VC;  // the head, frozen
   at::Tensor answers_N;  // int64 ids for the cross-entropy; undefined: none is computed
   at::Tensor weights_N;  // float32, what each row counts; undefined: 1 each
-  at::Tensor
-      teacher_NC;  // what the head reads of the teacher, for KL(teacher || rows); undefined: none is computed
-  double temperature =
-      1;  // of both distributions in the KL, which is multiplied by its square (Hinton et al. 2015)
+  // What the head reads of the teacher, for KL(teacher || rows); undefined: none is computed.
+  at::Tensor teacher_NC;
+  // Of both distributions in the KL, which is multiplied by its square (Hinton et al. 2015).
+  double temperature = 1;
   int64_t rows_at_once = 0;  // 0: 128 MiB of float32 logits
 };
 

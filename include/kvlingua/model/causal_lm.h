@@ -28,9 +28,8 @@ struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
   // Keeps two layers at a time (and embedding and head), one computed while the other comes: for
-  // models larger than the device's memory.
-  // The same results bit for bit; every pass reads the files once, so decoding is slow. Not from
-  // several threads at once.
+  // models larger than the device's memory. The same results bit for bit; every pass reads the
+  // files once, so decoding is slow. Not from several threads at once.
   bool layer_streaming = false;
   // How the layers' matrices are held; float weights are quantised while they are copied. What is
   // quantised cannot be trained or saved; gradients to an injected past flow.
@@ -77,13 +76,14 @@ struct PrefillOptions {
 };
 
 struct PrefillResult {
-  KvCache cache;  // the *new* tokens' keys (rotated) and values; joined with the past by the caller
-                  // when wanted
-  at::Tensor logits;  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T,
-                      // vocab]; kPositions: [N, vocab]
-  at::Tensor
-      head_input;  // compute dtype, before the final norm, [.., hidden] in place of [.., vocab]
-  at::Tensor queries, attention_outputs, hidden;
+  // The *new* tokens' keys (rotated) and values; joined with the past by the caller when wanted.
+  KvCache cache;
+  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T, vocab]; kPositions:
+  // [N, vocab].
+  at::Tensor logits;
+  // Compute dtype, before the final norm, [.., hidden] in place of [.., vocab].
+  at::Tensor head_input;
+  at::Tensor queries, attention_outputs, hidden;  // undefined unless asked for
 };
 
 // What rows of the vocabulary head are compared with; see HeadLoss.

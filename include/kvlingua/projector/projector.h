@@ -35,8 +35,8 @@ struct CacheRows {
   bool defined() const { return keys_NLHD.defined(); }
   int64_t rows() const { return keys_NLHD.defined() ? keys_NLHD.size(0) : 0; }
   KvShape shape() const;
-  CacheRows to(at::Device device,
-               at::ScalarType dtype) const;           // shares storage when nothing changes
+  // Shares storage when nothing changes.
+  CacheRows to(at::Device device, at::ScalarType dtype) const;
   CacheRows slice(int64_t begin, int64_t end) const;  // rows [begin, end); shares storage
 };
 

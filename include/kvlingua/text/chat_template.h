@@ -21,21 +21,17 @@ struct ChatMessage {
   std::string content;
 };
 
-// kLlama31: Llama 3.1, 3.2 and 3.3, which print a date; kLlama3 is 3.0.
-// kQwen2: Qwen2 and the base models of Qwen2.5, whose default system turn names nobody; kChatml:
-// the markup alone, no default system turn.
 enum class ChatFamily {
   kQwen25,
-  kQwen2,
-  kChatml,
+  kQwen2,   // and the base models of Qwen2.5: their default system turn names nobody
+  kChatml,  // the markup alone, no default system turn
   kQwen3,
   kSmolLM2,
-  kZephyr,
-  kLlama3,
-  kLlama31,
-  kPlain
+  kZephyr,   // TinyLlama
+  kLlama3,   // 3.0
+  kLlama31,  // 3.1, 3.2 and 3.3, which print a date
+  kPlain     // contents joined by newlines, no markup; only ever chosen by name
 };
-// kPlain: contents joined by newlines, no markup; only ever chosen by name.
 
 struct ChatOptions {
   bool add_generation_prompt = true;
