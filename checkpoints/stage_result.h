@@ -44,7 +44,8 @@ struct RidgeNumbers {
     bool operator==(const Point&) const = default;
   };
   std::vector<Point> curve;
-  // What a budget bought, in the order bought, and the held-out R2 with all until then.
+  // With projector.ridge.budget: the layers that were chosen, in order, and the held-out R2 after
+  // each.
   struct Choice {
     int64_t layer = 0, tokens_before = 0;
     double r2 = 0;

@@ -67,7 +67,8 @@ class Answers {
 // by nobody. Returns how many had another score stored.
 int64_t rescore(Answers& answers, const std::vector<Probe>& probes);
 
-// Leaves out answers whose input, output and markers were all seen before (statistics/duplicates.h).
+// Leaves out answers whose input, output and markers were all seen before
+// (statistics/duplicates.h).
 std::vector<const Answer*> distinct_answers(const std::vector<const Answer*>& answers,
                                             bool with_markers = true);
 

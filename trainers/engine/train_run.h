@@ -64,7 +64,7 @@ class TrainRun {
   std::optional<StageMeter> meter_;  // of the stage that runs
   RunTable table_;
   std::unique_ptr<PairData> pairs_;
-  std::vector<std::unique_ptr<Stage>> stages_;  // each until it has run
+  std::vector<std::unique_ptr<Stage>> stages_;  // each is freed once it has run
 };
 
 }  // namespace kvlingua

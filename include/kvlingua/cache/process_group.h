@@ -3,9 +3,9 @@
 // on a GPU.
 //
 // They meet in a TCPStore at MASTER_ADDR:MASTER_PORT, that of torchrun's agent or one of process 0
-// that listens at that address alone and only until all have met. Who has not the run's secret
-// (io/run_secret.h) cannot take part: what is in the store is sealed, and Gloo's connections are
-// TLS in which both sides show the run's certificate.
+// that listens at that address alone and only until all have met. A process without the run's
+// secret (io/run_secret.h) cannot take part: what is in the store is sealed, and Gloo's connections
+// are TLS in which both sides show the run's certificate.
 //
 // Calls are collective: all processes make the same calls in the same order, one thread each. While
 // they compute, a thread of each tells all others twice a second that it is there; a process that

@@ -1,7 +1,7 @@
 // Scaled dot-product attention with the kernel chosen here, not by libtorch.
 //
-// libtorch's own choice costs a GPU dear in three ways. cuDNN's attention builds a plan (tens of
-// milliseconds) for every new set of sizes and strides, and a decoder has a new length at every
+// libtorch's own choice is slow on a GPU for three reasons. cuDNN's attention builds a plan (tens
+// of milliseconds) for every new set of sizes and strides, and a decoder has a new length at every
 // step. The memory-efficient kernel takes no grouped heads, so a mask with grouped-query attention
 // (GQA) falls back to the plain formula, which keeps float32 scores [B, Hq, T, S]. And float32
 // never reaches the flash kernel. So: flash (Dao 2023) where there is no mask and the type is half;

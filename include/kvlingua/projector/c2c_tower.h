@@ -29,7 +29,7 @@ struct TowerOutput {
 
 // x [G, N, C]. dropout 0: none. Differentiable. The hand-written form adds a weight's gradient
 // straight into its grad() where that is defined (FlatAdamW has it so), instead of handing it to
-// autograd: a pass over all weights less.
+// autograd, which saves a pass over all weights.
 TowerOutput run_towers(const TowerStack& stack, const at::Tensor& x, double dropout);
 TowerOutput run_towers_formula(const TowerStack& stack, const at::Tensor& x, double dropout);
 

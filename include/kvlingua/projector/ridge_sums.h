@@ -25,8 +25,8 @@ namespace kvlingua {
 
 class RidgeSums {
  public:
-  // `candidates`: the source layers that are gathered at all (evenly_spaced()); empty = every
-  // layer. Memory grows with the square of their number.
+  // `candidates`: the source layers that are gathered (evenly_spaced()); empty = every layer.
+  // Memory grows with the square of their number.
   RidgeSums(const KvShape& source, const KvShape& target, bool joint, at::Device device = at::kCPU,
             std::vector<int64_t> candidates = {});
 
