@@ -41,8 +41,8 @@ struct C2CTrainingState {
   int64_t step = 0;
   int64_t epoch = 0;
   double learning_rate = 0;
-  std::vector<std::pair<at::Tensor, at::Tensor>>
-      moments;  // exp_avg, exp_avg_sq per parameter of the fuser
+  // exp_avg, exp_avg_sq per parameter of the fuser.
+  std::vector<std::pair<at::Tensor, at::Tensor>> moments;
 };
 C2CTrainingState read_c2c_training_state(const std::filesystem::path& file, const C2CFuser& fuser);
 

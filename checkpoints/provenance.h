@@ -2,8 +2,8 @@
 // stage's checkpoint. Kept with it, so that a stage made from anything else is never taken for one
 // made from this.
 //
-// Values, not places: pair sets and checkpoints are named by hashes of their contents, so a run that
-// was moved, or reached by another spelling of its folder, is the same run.
+// Values, not places: pair sets and checkpoints are named by hashes of their contents, so a run
+// that was moved, or reached by another spelling of its folder, is the same run.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ nlohmann::json stage_recipe(const Recipe& recipe, const std::string& stage, int6
 std::string projector_sha256(const std::filesystem::path& checkpoint);
 
 // The first field in which a checkpoint was made otherwise: "train.regression.batch.size", "pairs"
-// (the pair set) or "start" (the checkpoint before). None when it fits, or does not say (made before
-// this was kept). `growing`: the stage is not finished, and how long it goes on may change.
+// (the pair set) or "start" (the checkpoint before). None when it fits, or does not say (made
+// before this was kept). `growing`: the stage is not finished, and how long it goes on may change.
 struct ProvenanceDifference {
   std::string field, made_with, asked;
 };
@@ -47,10 +47,10 @@ std::optional<ProvenanceDifference> recipe_difference(const nlohmann::json& made
                                                       bool growing = false);
 
 // The first key of the data section that decides what pairs hold and in which a recipe differs from
-// that of the pair set (its text, as the set keeps it). Where files lie and how fast they are read is
-// no difference, nor are budgets, which `generate` takes from the command line too. `seed`: what the
-// pairs were made with in the end, --seed included; a recipe that says this or what the set's recipe
-// said is no difference. None when the text cannot be read.
+// that of the pair set (its text, as the set keeps it). Where files lie and how fast they are read
+// is no difference, nor are budgets, which `generate` takes from the command line too. `seed`: what
+// the pairs were made with in the end, --seed included; a recipe that says this or what the set's
+// recipe said is no difference. None when the text cannot be read.
 std::optional<ProvenanceDifference> data_difference(const std::string& pairs_recipe,
                                                     const Recipe& asked,
                                                     std::optional<int64_t> seed = std::nullopt);

@@ -25,8 +25,8 @@ struct RowScores {
   bool operator==(const RowScores&) const = default;
 };
 
-// Whether the ridge map had rows enough: R2 of keys and values on rows it was fitted to, on held-out
-// ones, and on held-out ones with twice as many rows, by extrapolation.
+// Whether the ridge map had rows enough: R2 of keys and values on rows it was fitted to, on
+// held-out ones, and on held-out ones with twice as many rows, by extrapolation.
 struct RidgeNumbers {
   struct R2 {
     double key = 0, value = 0;
@@ -44,7 +44,8 @@ struct RidgeNumbers {
     bool operator==(const Point&) const = default;
   };
   std::vector<Point> curve;
-  // What a budget bought, in the order bought, and the held-out R2 with all until then.
+  // With projector.ridge.budget: the layers that were chosen, in order, and the held-out R2 after
+  // each.
   struct Choice {
     int64_t layer = 0, tokens_before = 0;
     double r2 = 0;

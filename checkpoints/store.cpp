@@ -117,8 +117,8 @@ CheckpointStore::CheckpointStore(fs::path run, const CheckpointOptions& options)
   repair_links();
 }
 
-// Killed between the rename of a checkpoint and its links, a run has the one without the others, and
-// a stage that is done is never saved again.
+// Killed between the rename of a checkpoint and its links, a run has the one without the others,
+// and a stage that is done is never saved again.
 void CheckpointStore::repair_links() const {
   std::set<std::string> seen;
   const auto aim = [&](const std::string& name, const fs::path& checkpoint) {

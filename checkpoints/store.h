@@ -28,8 +28,8 @@ namespace kvlingua {
 
 class CheckpointStore {
  public:
-  // Creates the run's folder, takes its lock, removes what a killed run left half-written and points
-  // the links where they belong.
+  // Creates the run's folder, takes its lock, removes what a killed run left half-written and
+  // points the links where they belong.
   // Throws Error: kInput when the folder cannot be written, kFailed when another process trains
   // there.
   CheckpointStore(std::filesystem::path run, const CheckpointOptions& options);
@@ -69,8 +69,8 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& run,
                                                std::vector<std::string>* skipped = nullptr,
                                                const std::string& stage = {});
 
-// Where `latest` or a stage's name leads on a file system without symbolic links, where it is a small
-// file that names the folder; any other path is itself.
+// Where `latest` or a stage's name leads on a file system without symbolic links, where it is a
+// small file that names the folder; any other path is itself.
 std::filesystem::path follow_link(const std::filesystem::path& path);
 
 // The folders step-NNNNNN of a run, newest first.

@@ -44,7 +44,7 @@ std::string item_key(const Probe& probe);
 // What Answer::scored says of a probe.
 std::string markers_digest(const Probe& probe);
 
-// Answers by condition, in the order of arrival.
+// Answers by condition and item.
 class Answers {
  public:
   void add(Answer answer);
@@ -59,15 +59,16 @@ class Answers {
   size_t size() const;
 
  private:
-  std::map<std::string, std::map<std::string, Answer>>
-      by_condition_;  // sorted by item: order of arrival never matters
+  // Sorted by item: order of arrival never matters.
+  std::map<std::string, std::map<std::string, Answer>> by_condition_;
 };
 
 // Scores every answer that one of `probes` asked for from its text again: stored flags are believed
 // by nobody. Returns how many had another score stored.
 int64_t rescore(Answers& answers, const std::vector<Probe>& probes);
 
-// Leaves out answers whose input, output and markers were all seen before (stats/duplicates.h).
+// Leaves out answers whose input, output and markers were all seen before
+// (statistics/duplicates.h).
 std::vector<const Answer*> distinct_answers(const std::vector<const Answer*>& answers,
                                             bool with_markers = true);
 

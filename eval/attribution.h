@@ -1,4 +1,5 @@
-// Attribution: how much of what is recovered comes from this content, on answers and on likelihoods.
+// Attribution: how much of what is recovered comes from this content,
+// on answers and on likelihoods.
 //
 // Two paired shares for each family and projector, over whole groups: of the gap between baseline
 // and full_text, and of the gap between the best wrong-content control (noise, shuffled, averaged,

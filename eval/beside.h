@@ -23,13 +23,13 @@ struct BesideOptions {
 
 struct Beside {
   std::string condition;  // the answers' name
-  std::function<const Reader*()>
-      open;  // called when an answer is missing; null: there is no reader
+  // Called when an answer is missing; null: there is no reader.
+  std::function<const Reader*()> open;
   std::function<Given(const Item&, const Reader&)> reads;
 };
 
-// Adds an answer for every item of `blocks`. False: there is no reader, and some are missing. Throws
-// Error (kInterrupted) after a signal; what was answered is kept.
+// Adds an answer for every item of `blocks`. False: there is no reader, and some are missing.
+// Throws Error (kInterrupted) after a signal; what was answered is kept.
 bool answer_beside(const std::vector<std::vector<Item>>& blocks, const Beside& beside,
                    const BesideOptions& options, Answers& answers);
 

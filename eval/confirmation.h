@@ -1,11 +1,11 @@
 // Confirmation: one look at fresh items, planned before it is taken.
 //
-// `evaluate` explores: seeds, settings and rungs are looked at as often as one likes, and the report
-// says so. `evaluate --confirm` writes down what it will judge (the eval section with its sha256,
-// the number of items from power, a seed that no look of this run has used) before the first answer
-// is made, needs several training seeds, and looks once. An interrupted confirmation goes on with
-// what it had written down; a finished one is not repeated for the same checkpoints beyond
-// eval.confirm.looks, which share the error between them.
+// `evaluate` explores: seeds, settings and rungs are looked at as often as one likes, and the
+// report says so. `evaluate --confirm` writes down what it will judge (the eval section with its
+// sha256, the number of items from power, a seed that no look of this run has used) before the
+// first answer is made, needs several training seeds, and looks once. An interrupted confirmation
+// goes on with what it had written down; a finished one is not repeated for the same checkpoints
+// beyond eval.confirm.looks, which share the error between them.
 #pragma once
 
 #include <cstdint>

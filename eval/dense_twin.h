@@ -1,6 +1,7 @@
 // full_text_dense: what a quantised target would have answered with its weights dense, reading the
 // same text. The difference from full_text is what quantising them costs by itself, whatever is
-// handed over. No condition of the target, so it is answered apart and kept in full_text_dense.jsonl.
+// handed over. No condition of the target, so it is answered apart and kept in
+// full_text_dense.jsonl.
 #pragma once
 
 #include <functional>
@@ -23,8 +24,9 @@ struct DenseTwin {
   std::function<const Reader*(std::string& why_not)> open;
 };
 
-// Adds answers under "full_text_dense" for every item of `blocks` (options.file: full_text_dense.jsonl); the
-// twin is opened only when one is missing. Returns why there are none; empty: they are there.
+// Adds answers under "full_text_dense" for every item of `blocks` (options.file:
+// full_text_dense.jsonl); the twin is opened only when one is missing. Returns why there are none;
+// empty: they are there.
 std::string answer_by_dense_twin(const std::vector<std::vector<Item>>& blocks,
                                  const DenseTwin& twin, const BesideOptions& options,
                                  Answers& answers);

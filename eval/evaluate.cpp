@@ -85,7 +85,7 @@ struct OpenPair {
   }
 };
 
-// Where several workers read and decode, each product is one thread's.
+// While it lives and several workers read and decode, each matrix product runs on one thread.
 class OneThreadEach {
  public:
   explicit OneThreadEach(const RunContext& context) {

@@ -33,7 +33,7 @@ struct EvaluationInput {
   std::filesystem::path folder;  // where generations.jsonl goes; empty: nothing is kept
   bool resume = true;
   World world;              // items are shared out among its ranks
-  int64_t workers = 1;      // and within one among so many threads (RunnerOptions)
+  int64_t workers = 1;      // threads of this process that answer blocks of items (RunnerOptions)
   int64_t limit = 0;        // items of each family and form; 0: all. Marked in the report.
   std::string fingerprint;  // of models, checkpoints and code; settings and probes are added here
   std::vector<Finding> findings;              // made before (items left out)

@@ -1,7 +1,7 @@
 // Fidelity: how close a translated cache comes to the target's own, layer by layer and head by
 // head.
 //
-//   key/value R2      centred per channel: 1 - SSE / SST; keys un-rotated. 0: no better than the mean
+//   key/value R2      centred per channel: 1 - SSE / SST; keys un-rotated. 0: as the mean
 //   cosine, error     of whole head vectors, mean over tokens; relative L2 error
 //   attention cosine  of attention outputs that the target's own queries get from either cache
 //   hidden drift      relative L2 distance of the residual stream while the question is read

@@ -130,8 +130,8 @@ std::vector<Overlap> overlaps(const std::vector<Probe>& probes,
   std::vector<Overlap> found;
   std::vector<bool> hit(probes.size(), false);
   std::vector<std::string> contexts;
-  std::unordered_map<std::string, std::vector<size_t>>
-      by_word;  // a rare word of the first marker -> probes
+  // A rare word of the first marker -> probes.
+  std::unordered_map<std::string, std::vector<size_t>> by_word;
   for (size_t i = 0; i < probes.size(); ++i) {
     contexts.push_back(normalise(probes[i].context));
     if (probes[i].family == "cases") continue;  // shown, never judged

@@ -57,9 +57,10 @@ struct ControlCheck {
   int64_t n = 0, equal = 0;        // items answered under both; token for token the same
   int64_t equal_scores = 0;        // items that both answer rightly or both do not
 };
-// In half precision a cache that was read in other steps, or whose keys were turned back and forth, rounds otherwise than
-// the text, and a near tie may fall the other way. raw and raw_rerotated are then judged by their scores: at most this
-// share of the items may score otherwise. same_cache is read in the text's own steps and must be equal in every precision.
+// In half precision a cache that was read in other steps, or whose keys were turned back and forth,
+// rounds otherwise than the text, and a near tie may fall the other way. raw and raw_rerotated are
+// then judged by their scores: at most this share of the items may score otherwise. same_cache is
+// read in the text's own steps and must be equal in every precision.
 inline constexpr double kHalfPrecisionBound = 0.02;
 // For every control that has answers. same_cache, raw, raw_rerotated.
 std::vector<ControlCheck> check_controls(const Answers& answers);

@@ -24,7 +24,8 @@ bool all_read_spans(const std::vector<Given>& rows) {
   });
 }
 
-// Spans that only some rows read: the same caches as Block's, read together behind the prefix. Empty ones for the others.
+// Spans that only some rows read: the same caches as Block's, read together behind the prefix.
+// Empty ones for the others.
 std::vector<KvCache> read_some_spans(const Reader& target, const std::vector<Given>& rows) {
   std::vector<KvCache> caches(rows.size());
   std::vector<std::vector<int64_t>> spans;
@@ -68,12 +69,13 @@ DecodeSession session_of(const Reader& target, const std::vector<Given>& rows, i
   return DecodeSession(*target.model, pasts, std::move(next), room);
 }
 
-// Where the answers' tokens are predicted: a row's first by what it read last, the others by reading the ones before them.
+// Where the answers' tokens are predicted: a row's first by what it read last, the others by
+// reading the ones before them.
 struct AnswerRows {
   Tokens read;  // never empty rows: one with nothing to read stands in with anything
   std::vector<int64_t> places;  // (row, token) of each hidden row wanted behind the last ones
-  std::vector<int64_t>
-      order;  // of each answer token, row after row, in [last rows; rows at places]
+  // Of each answer token, row after row, in [last rows; rows at places].
+  std::vector<int64_t> order;
 };
 
 AnswerRows answer_rows(const Tokens& answers) {

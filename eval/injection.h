@@ -26,17 +26,20 @@ struct Likelihood {
   at::Tensor log_probs_TV;  // float32, [answer tokens, vocabulary]; only when asked for
 };
 
-// Of each row the log-probabilities [answer tokens, vocabulary] that its own are compared with; undefined: with none.
+// Of each row the log-probabilities [answer tokens, vocabulary] that its own are compared with;
+// undefined: with none.
 using References = std::vector<at::Tensor>;
 
 // One batch of rows, read by the target.
 class ReadRows {
  public:
-  // `room`: tokens that will be generated, a hint. Where every row has a span to read, the target reads them where they
-  // stand (no cache is cut or pasted); where only some have, those are read first and placed like the others.
+  // `room`: tokens that will be generated, a hint. Where every row has a span to read, the target
+  // reads them where they stand (no cache is cut or pasted); where only some have, those are read
+  // first and placed like the others.
   ReadRows(const Reader& target, const std::vector<Given>& rows, int64_t room = 0);
 
-  // One answer a row. The vocabulary is there for a few hundred tokens at a time, whatever the rows.
+  // One answer a row. The vocabulary is there for a few hundred tokens at a time,
+  // whatever the rows.
   std::vector<Likelihood> likelihoods(const std::vector<std::vector<int64_t>>& answers,
                                       bool want_distributions,
                                       const References& references = {}) const;

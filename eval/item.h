@@ -19,8 +19,8 @@ struct Item {
   const Probe* probe = nullptr;
   std::vector<int64_t> span;  // the context, target tokens
   std::vector<int64_t> rest;  // what the target reads after it
-  std::vector<int64_t>
-      rest_alone;  // the same where there is no context: no line break before the question
+  // The same where there is no context: no line break before the question.
+  std::vector<int64_t> rest_alone;
   std::vector<int64_t> source_span;   // the context, source tokens
   std::vector<int64_t> source_index;  // [span] which source token each target token takes
   std::vector<bool> marked;           // [span] whether a target token holds a character of a marker

@@ -50,8 +50,9 @@ struct JudgedCheckpoints {
 };
 
 // Those that `options` asks for: of the run; the one of --checkpoint; or the two of --compare, as
-// conditions A and B. A condition without a checkpoint is left out of the options and said; the last
-// stage there is becomes the gated one when it is that. Throws Error: kInput when none is there.
+// conditions A and B. A condition without a checkpoint is left out of the options and said; the
+// last stage there is becomes the gated one when it is that. Throws Error:
+// kInput when none is there.
 JudgedCheckpoints judged_checkpoints(const CheckpointSearch& search, EvalOptions& options);
 
 // Adds the gated stage of every further training seed there is, in seeds/ of the run.

@@ -106,7 +106,8 @@ void find_controls(const JudgeInput& input, bool fuses, const std::vector<Criter
     }
 }
 
-// Families that are judged and that the checkpoint was not distilled on: there its templates are new to it.
+// Families that are judged and that the checkpoint was not distilled on:
+// there its templates are new to it.
 std::vector<std::string> left_out(const JudgeInput& input, const CriterionResult& result) {
   std::vector<std::string> names;
   if (input.trained_families.empty() || result.name == "stalling") return names;

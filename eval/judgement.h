@@ -2,8 +2,8 @@
 //
 // Only a projector is judged, and only beside its controls, by the same criterion: a control whose
 // whole interval does not lie below the gate withholds the verdict, and so does a missing one. A
-// projector that fuses, whose target reads the text too, is judged on its gain over full_text alone.
-// Every family that was asked for is judged or named as not judged.
+// projector that fuses, whose target reads the text too, is judged on its gain over full_text
+// alone. Every family that was asked for is judged or named as not judged.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // Looks: the ledger of how often which checkpoint was judged on which items.
 //
-// looks.jsonl lies in the run's folder, beside the checkpoints, and is only ever added to: a verdict
-// that was looked for ten times is another verdict than one that was looked for once. The same
-// checkpoint, seed, settings and mode again is the same look.
+// looks.jsonl lies in the run's folder, beside the checkpoints, and is only ever added to: a
+// verdict that was looked for ten times is another verdict than one that was looked for once. The
+// same checkpoint, seed, settings and mode again is the same look.
 #pragma once
 
 #include <cstdint>

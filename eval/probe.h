@@ -1,7 +1,7 @@
 // Probe: one thing the source reads, one thing the target is asked, and what an answer must
 // contain.
 //
-// Probes come from the randomised families (datasets/families.h), from YAML files like
+// Probes come from the randomised families (datasets/corpus/families.h), from YAML files like
 // eval/probes/phase2a.yaml, and from CounterFact JSON (Meng et al. 2022). A file is refused, with
 // its name and place, when a probe could not measure anything: no markers, an answer that already
 // stands in the question, an id given twice.

@@ -46,16 +46,6 @@ KvCache stack_padded(const std::vector<KvCache>& rows) {
   return KvCache(keys, values, positions, first->rope(), mask);
 }
 
-KvCache take_row(const KvCache& stacked, int64_t row) {
-  const auto one = [&](const at::Tensor& t, int64_t dim) { return t.narrow(dim, row, 1); };
-  int64_t length = stacked.tokens();
-  if (stacked.mask().defined())
-    length = stacked.mask().narrow(0, row, 1).sum().item<int64_t>();  // padding stands behind
-  return KvCache(one(stacked.keys(), 1).narrow(3, 0, length).clone(),
-                 one(stacked.values(), 1).narrow(3, 0, length).clone(),
-                 one(stacked.positions(), 0).narrow(1, 0, length).clone(), stacked.rope());
-}
-
 std::vector<KvCache> read_rows(const CausalLM& model, const std::vector<std::vector<int64_t>>& rows,
                                int64_t batch_size, const KvCache* prefix, int64_t first) {
   const at::NoGradGuard no_grad;

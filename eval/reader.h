@@ -19,8 +19,6 @@ void in_batches(size_t n, int64_t batch_size, const Visit& visit) {
 // One row a cache, of different lengths: padded behind, masked. Equal rotation and shape. All empty
 // gives an empty cache.
 KvCache stack_padded(const std::vector<KvCache>& rows);
-// Row `row` without its padding, copied.
-KvCache take_row(const KvCache& stacked, int64_t row);
 
 // The caches of `rows`, each read behind `prefix` (one row; may be null) or from position `first`
 // on, `batch_size` at a time.

@@ -1,8 +1,9 @@
 // Recital: an answer that says the whole context over again instead of answering.
 //
-// Exactness asks for the markers alone, so a target that lists everything the source read is right on every question about
-// it without having understood one. What full_text says to the same item is no recital, however wordy: only words of the
-// context beyond it count, and neither those of the prompt nor those of the markers.
+// Exactness asks for the markers alone, so a target that lists everything the source read is right
+// on every question about it without having understood one. What full_text says to the same item is
+// no recital, however wordy: only words of the context beyond it count, and neither those of the
+// prompt nor those of the markers.
 #pragma once
 
 #include <optional>
@@ -15,9 +16,9 @@
 
 namespace kvlingua {
 
-// An answer recites when it says at least this many different words of the context that nobody asked for,
+// An answer recites when it says at least kRecitedWords different words of the context that nobody
+// asked for, and at least the share kRecitedShare of all such words.
 inline constexpr int kRecitedWords = 6;
-// and at least this share of all such words.
 inline constexpr double kRecitedShare = 0.5;
 // More recitals than this among the judged condition's right answers withhold the verdict.
 inline constexpr double kRecitalBound = 0.05;

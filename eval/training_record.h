@@ -1,4 +1,5 @@
-// TrainingRecord: what trained a checkpoint, in the checkpoint's own words, and what that training saw.
+// TrainingRecord: what trained a checkpoint, in the checkpoint's own words,
+// and what that training saw.
 //
 // Every checkpoint keeps the recipe that made it. That recipe is read here, whatever recipe
 // evaluates: its losses, families and seeds stand in the report, its corpus is searched for the

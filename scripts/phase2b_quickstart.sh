@@ -5,7 +5,7 @@
 #
 # Without a part named it runs all of them: preflight, training (pairs, then stages), validation, the scale sweep and identity
 # signatures. What is done already is skipped, so it can be stopped and started again at any time. The recipe is
-# recipe/nano.yaml unless told otherwise: a few minutes on two CPU cores, nothing to download. What follows -- goes to
+# recipe/nano.yaml unless told otherwise: four to seven minutes on a CPU, nothing to download. What follows -- goes to
 # `kvlingua quickstart` (--set a.b=c, --device, --out).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,6 +1,6 @@
 // The program: reads the command line by the verbs' declarations (verbs/list.h), answers --help,
-// --version and `recipe`, and loads the library with the other verbs' actions only when it is needed,
-// because libtorch and CUDA take seconds to load.
+// --version and `recipe`, and loads the library with the other verbs' actions only when it is
+// needed, because libtorch and CUDA take seconds to load.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <unistd.h>

@@ -7,9 +7,11 @@
 //   text       a passage of a whole text (text_passages.h)
 //   jsonl      a JSON object a line; the document is its text field
 //   chat       objects with "messages": [{"role": "system|user|assistant", "content": ...}], a line
-//   each or in one array sharegpt   objects with "conversations": [{"from": "system|human|gpt",
-//   "value": ...}], as OpenHermes-2.5 has them synthetic  contexts of the built-in language
-//   (synthetic_corpus.h), or of an open vocabulary (fresh_families.h)
+//              each or in one array
+//   sharegpt   objects with "conversations": [{"from": "system|human|gpt", "value": ...}], as
+//              OpenHermes-2.5 has them
+//   synthetic  contexts of the built-in language (synthetic_corpus.h), or of an open vocabulary
+//              (fresh_families.h)
 //   mix        several of these by weight (mixed_corpus.h)
 // Knows no model. Splits are by construction: a document's side depends on its group alone
 // (split.h).
@@ -32,10 +34,10 @@
 namespace kvlingua {
 
 struct Document {
-  std::string
-      text;  // what becomes the span; of a conversation: its contents, a blank line between them
-  std::string
-      group;  // documents of one group stand on one side of every split; by default the text itself
+  // What becomes the span; of a conversation: its contents, a blank line between them.
+  std::string text;
+  // Documents of one group stand on one side of every split; by default the text itself.
+  std::string group;
   std::vector<ChatMessage> messages;  // chat and sharegpt
   bool settled = false;  // made of one split's values: not filtered, as split_by_construction()
 };

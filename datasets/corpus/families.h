@@ -7,9 +7,9 @@
 //
 // Each item exists in question form (a question, answered by a sentence) and in completion form
 // (the beginning of that same sentence, to be finished): equal requests that differ in `completion`
-// alone give the same contents in the same order. Values of the two splits never meet
-// (datasets/split.h). Two styles: kNano is the language that the built-in corpus is written in
-// (datasets/synthetic_language.h), kEnglish is natural English for real models.
+// alone give the same contents in the same order. Values of the two splits never meet (split.h).
+// Two styles: kNano is the language that the built-in corpus is written in (synthetic_language.h),
+// kEnglish is natural English for real models.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ struct FamilyItem {
   // The gold text that the assistant is to produce after the prompt. In completion form it is the
   // rest of the sentence with its leading space, so prompt + answer is the whole turn.
   std::string answer;
-  std::string
-      group;  // items about the same thing share it: "capital of France"; for identity the person
+  // Items about the same thing share it: "capital of France"; for identity the person.
+  std::string group;
 };
 
 enum class FamilyStyle { kNano, kEnglish };

@@ -15,8 +15,8 @@ struct FamilyContent {
   std::string context;
   std::string question;
   std::string beginning;  // the answer's first words, without a space at the end
-  std::string
-      rest;  // the rest of the answer, with its leading space: beginning + rest is the whole answer
+  // The rest of the answer, with its leading space: beginning + rest is the whole answer.
+  std::string rest;
   std::vector<std::string> markers;
   std::vector<std::string> parametric;
   std::string group;

@@ -4,8 +4,8 @@
 // Invented words are strings of syllables: persons ("Lokari"), places ("Temador", with one of eight
 // endings) and plain words ("vemoka": colours and keys nobody knows). Known facts are 40 real
 // capitals and 20 colours; a statement about them in a context is always counterfactual, with an
-// invented value. Splits are by value (datasets/split.h): held-out words occur in no training
-// document. The corpus (datasets/synthetic_corpus.h) and the kNano families are written in it.
+// invented value. Splits are by value (split.h): held-out words occur in no training document. The
+// corpus (synthetic_corpus.h) and the kNano families are written in it.
 #pragma once
 
 #include <string>

@@ -31,16 +31,16 @@ struct BatchTurn {
   int64_t shard = 0, batch = 0;
   bool first = false, last = false;  // of its shard
 };
-// The batches of these shards, `at_once` shards open at a time: those take turns, and a shard that is
-// done makes room for the next.
+// The batches of these shards, `at_once` shards open at a time: those take turns, and a shard that
+// is done makes room for the next.
 std::vector<BatchTurn> batch_turns(const BatchPlan& plan, const std::vector<int64_t>& shards,
                                    int64_t at_once);
 
 // The samples of one planned batch, tokenised again from the corpus.
 std::vector<SampleRecord> batch_records(const PairJob& job, int64_t batch);
 
-// Runs shards, as many at once as the writer has lanes. Stops with Error (kTerminated, kInterrupted)
-// between batches when asked to.
+// Runs shards, as many at once as the writer has lanes. Stops with Error (kTerminated,
+// kInterrupted) between batches when asked to.
 class PairRun {
  public:
   PairRun(const PairJob& job, Progress& progress) : job_(job), progress_(progress) {}

@@ -39,8 +39,8 @@ struct PairLoaderOptions {
   uint64_t seed = 0;
   int64_t rank = 0, world = 1;
   int64_t epochs = 0;  // 0: endless
-  bool drop_last =
-      true;  // false: the last batch of an epoch may be short (and on some ranks missing)
+  // False: the last batch of an epoch may be short (and on some ranks missing).
+  bool drop_last = true;
   int64_t buffer_bytes = int64_t{256} << 20;  // what is held in memory at most, about
   int64_t workers = 1;                        // threads that make batches; 0: next() makes them
   int64_t prefetch = 2;                       // batches made ahead, at least one a worker

@@ -1,8 +1,8 @@
 // An HDF5 virtual file driver that writes through kvlingua/io/file_ops.h.
 //
 // HDF5's own driver hides why a write failed, and a file whose writes failed cannot even be closed.
-// This one remembers the first error and from then on pretends success, so the library can put its
-// house in order; the owner asks `failure` before believing anything. Only for files being written
+// This one remembers the first error and from then on pretends success, so the library can close
+// the file; the owner looks at `failure` before believing anything. Only for files being written
 // by this process.
 #pragma once
 

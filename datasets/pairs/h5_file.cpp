@@ -163,9 +163,9 @@ void File::fail(const std::string& what, const std::string& place) const {
 
 namespace {
 
-// HDF5 locks the files it opens, and cannot open any where the file system has no locks (NFS without
-// its daemon, some FUSE). Shards need none: they never change once they have their name, and
-// generate has a lock of its own.
+// HDF5 locks the files it opens, and cannot open any where the file system has no locks (NFS
+// without its daemon, some FUSE). Shards need none: they never change once they have their name,
+// and generate has a lock of its own.
 void without_lock(hid_t access) {
 #if H5_VERSION_GE(1, 10, 7)
   H5Pset_file_locking(access, false, true);

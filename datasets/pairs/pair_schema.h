@@ -58,8 +58,8 @@ struct ModelRecord {
   int64_t vocab_size = 0;  // ids are below it; 0: not known (sets made before it was kept)
   std::string chat;        // template family, empty when samples are plain text
   std::string prefix;      // the text before every span: the chat prefix
-  int64_t prefix_tokens =
-      0;  // tokens before every span (chat prefix, BOS); their entries are not stored
+  // Tokens before every span (chat prefix, BOS); their entries are not stored.
+  int64_t prefix_tokens = 0;
 };
 
 // What one pair set holds and how it was made. Two runs with equal identity() make equal samples.

@@ -95,9 +95,9 @@ struct ShardIndex {
 
 class ShardFile {
  public:
-  // The caller has verified the file's hash. Throws Error (kCorrupt) when the schema does not hold or
-  // any index (offsets, tokens, rows, positions, alignment) points at nothing: what reads a shard
-  // need not look again.
+  // The caller has verified the file's hash. Throws Error (kCorrupt) when the schema does not hold
+  // or any index (offsets, tokens, rows, positions, alignment) points at nothing: what reads a
+  // shard need not look again.
   ShardFile(const std::filesystem::path& path, const PairSetInfo& info);
   ~ShardFile();
 

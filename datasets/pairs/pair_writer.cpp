@@ -225,14 +225,9 @@ void PairWriter::publish(OpenShard& shard) {
   entry.bytes = static_cast<int64_t>(std::filesystem::file_size(shard.file.temporary_path()));
   entry.quantisation = shard.quantisation;
   shard.file.commit();
-  {
-    const std::lock_guard lock(manifest_mutex_);
-    manifest_.shards.insert_or_assign(entry.index, entry);
-    save_pair_manifest(options_.directory, options_.manifest_file, manifest_);
-  }
-  const std::lock_guard lock(mutex_);
-  ++published_;
-  published_bytes_ += entry.bytes;
+  const std::lock_guard lock(manifest_mutex_);
+  manifest_.shards.insert_or_assign(entry.index, entry);
+  save_pair_manifest(options_.directory, options_.manifest_file, manifest_);
 }
 
 double PairWriter::wait_seconds() const {
@@ -242,14 +237,6 @@ double PairWriter::wait_seconds() const {
 WriterTimes PairWriter::times() const {
   const std::lock_guard lock(mutex_);
   return times_;
-}
-int64_t PairWriter::published_shards() const {
-  const std::lock_guard lock(mutex_);
-  return published_;
-}
-int64_t PairWriter::published_bytes() const {
-  const std::lock_guard lock(mutex_);
-  return published_bytes_;
 }
 
 }  // namespace kvlingua

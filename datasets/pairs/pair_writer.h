@@ -7,8 +7,8 @@
 // as acknowledged; before it, a killed run makes the shard again. Nothing is ever appended to a
 // published shard. How many lanes there are changes no byte.
 //
-// HDF5 lets one thread in at a time, so lanes share what is not in it: rows, storage types, the look
-// for NaN, hashes and the disk.
+// HDF5 lets one thread in at a time, so lanes share what is not in it: rows, storage types, the
+// look for NaN, hashes and the disk.
 #pragma once
 
 #include <condition_variable>
@@ -53,8 +53,8 @@ class PairWriter {
   PairWriter& operator=(const PairWriter&) = delete;
 
   int64_t lanes() const { return options_.lanes; }
-  // Called in this order for each shard, by one thread. They wait while the queue is full, and throw
-  // what the first of the threads failed with; the others stop then too.
+  // Called in this order for each shard, by one thread. They wait while the queue is full, and
+  // throw what the first of the threads failed with; the others stop then too.
   void begin_shard(int64_t index, const ShardSizes& expected);
   void append(int64_t index, EncodedBatch batch);
   // `write` runs on the lane's thread: it may wait for a device's copy, or encode, and appends to
@@ -68,9 +68,6 @@ class PairWriter {
   // Seconds the callers have waited; what the threads have done.
   double wait_seconds() const;
   WriterTimes times() const;
-  // Shards published by this writer so far, and their bytes.
-  int64_t published_shards() const;
-  int64_t published_bytes() const;
 
  private:
   struct OpenShard;
@@ -111,7 +108,6 @@ class PairWriter {
   std::exception_ptr failure_;
   double wait_seconds_ = 0.0;
   WriterTimes times_;
-  int64_t published_ = 0, published_bytes_ = 0;
   std::vector<std::thread> publishers_;
 };
 

@@ -1,9 +1,11 @@
 // Multiple-choice benchmarks from local files, in their published fields (JSONL or CSV):
 //
 //   mmlu_redux   question, choices, answer (0-3), error_type, correct_answer
-//   edinburgh-dawg/mmlu-redux-2.0 openbookqa   question_stem | question.stem, choices {text,
-//   label}, answerKey arc_c        question, choices {text, label}, answerKey (A-E or 1-5) ceval
-//   question, A, B, C, D, answer hellaswag    ctx, endings, label (0-3)
+//                (edinburgh-dawg/mmlu-redux-2.0)
+//   openbookqa   question_stem | question.stem, choices {text, label}, answerKey
+//   arc_c        question, choices {text, label}, answerKey (A-E or 1-5)
+//   ceval        question, A, B, C, D, answer
+//   hellaswag    ctx, endings, label (0-3)
 //
 // The question with its options is the context that is translated. Gold: `correct` scores only
 // items whose published label is right (mmlu_redux: ok, and wrong_groundtruth with its correction)

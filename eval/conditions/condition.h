@@ -1,5 +1,5 @@
 // Condition: one way in which a context reaches the target. Each is a small file of this folder;
-// list.h names them all.
+// list.cpp names them all.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@ struct Given {
   const KvCache* before = nullptr;
   // One row behind it, rotated as the target's keys are; may be empty.
   KvCache past;
-  // Tokens that the target reads itself behind `before`, in a step of their own, as an injected span would stand there:
-  // so a text is read in the same steps as a cache, and both may be compared bit for bit. Not beside `past`.
+  // Tokens that the target reads itself behind `before`, in a step of their own, as an injected
+  // span would stand there: so a text is read in the same steps as a cache, and both may be
+  // compared bit for bit. Not beside `past`.
   std::vector<int64_t> span;
   std::vector<int64_t> tokens;  // what it then reads itself; never empty
   int64_t position = 0;         // of the first of them
@@ -55,7 +56,8 @@ class Condition {
 // The usual form: the target's prefix, then a foreign span, then the rest read by the target
 // itself.
 Given after_span(const Block& block, size_t i, const KvCache& span, std::string made_of);
-// The same as text: the target reads the span itself, then the rest. Without a span the question stands alone.
+// The same as text: the target reads the span itself, then the rest.
+// Without a span the question stands alone.
 Given as_text(const Block& block, size_t i, const std::vector<int64_t>& span);
 
 }  // namespace kvlingua

@@ -1,11 +1,11 @@
 // Criterion: turns scored answers into a verdict with its interval.
 //
 // A verdict compares the judged condition with full_text and with baseline on the same items: the
-// share of the gap between them that is recovered, so that items which are answered anyway count for
-// nothing. pass: the whole interval is on the good side of the threshold; fail: the whole interval
-// is on the bad side; inconclusive: neither, or nothing to judge, or the gate lies within what the
-// drawing of the bootstrap alone moves. Never a bare point estimate. Controls are judged by the very
-// same criterion, and what they pass measures nothing.
+// share of the gap between them that is recovered, so that items which are answered anyway count
+// for nothing. pass: the whole interval is on the good side of the threshold; fail: the whole
+// interval is on the bad side; inconclusive: neither, or nothing to judge, or the gate lies within
+// what the drawing of the bootstrap alone moves. Never a bare point estimate. Controls are judged
+// by the very same criterion, and what they pass measures nothing.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,8 @@ std::string html_table(const Row& head, const std::vector<Row>& rows);
 std::string markdown_table(const Row& head, const std::vector<Row>& rows);
 std::string csv(const Row& head, const std::vector<Row>& rows);
 
-// A forest plot: intervals on one axis, zero marked; `second` (may be empty) is drawn thinner below.
+// A forest plot: intervals on one axis, zero marked; `second` (may be empty)
+// is drawn thinner below.
 struct ForestRow {
   std::string name;
   double low, value, high;

@@ -1,5 +1,5 @@
-// The design of an identity run: personas and neutral topics in several wordings, prompts in groups,
-// and how a system text and a prompt become one token sequence.
+// The design of an identity run: personas and neutral topics in several wordings, prompts in
+// groups, and how a system text and a prompt become one token sequence.
 #pragma once
 
 #include <cstdint>

@@ -62,8 +62,8 @@ std::vector<CacheNumbers> stratified_folds(const std::vector<CacheNumbers>& memb
   return folds;
 }
 
-// One classifier over the folds: mean, population deviation, each fold, and the interval of the mean
-// from resampled prompts.
+// One classifier over the folds: mean, population deviation, each fold, and the interval of the
+// mean from resampled prompts.
 Json validated(const std::string& name, const std::vector<Signature>& all,
                const std::vector<CacheNumbers>& folds, size_t kinds,
                const IdentityOptions& options) {

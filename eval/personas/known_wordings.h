@@ -1,9 +1,9 @@
 // What the published results files of this experiment hold, under their keys.
 //
 // Every wording of a persona is among the training texts of every fold here, so these figures say
-// that caches of different texts differ, not that a persona is recognised: neutral topics do as well
-// (signatures.h has the headline and the verdict). What was wrong with the published ones is not
-// repeated: each cache counts once, and folds are of whole caches.
+// that caches of different texts differ, not that a persona is recognised: neutral topics do as
+// well (signatures.h has the headline and the verdict). What was wrong with the published ones is
+// not repeated: each cache counts once, and folds are of whole caches.
 #pragma once
 
 #include "eval/personas/signatures.h"

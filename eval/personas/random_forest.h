@@ -14,8 +14,8 @@ class RandomForest {
   RandomForest(const Rows& rows, const std::vector<int64_t>& labels, int64_t kinds, int64_t trees,
                uint64_t seed);
   int64_t predict(const std::vector<double>& row) const;
-  // How much each feature's splits lower the Gini impurity, averaged over the trees; sums to 1, or to
-  // 0 where nothing could be split.
+  // How much each feature's splits lower the Gini impurity, averaged over the trees; sums to 1, or
+  // to 0 where nothing could be split.
   const std::vector<double>& importance() const { return importance_; }
 
  private:

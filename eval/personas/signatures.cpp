@@ -434,9 +434,9 @@ Json permutation_json(const LeaveOut& headline, const IdentityOptions& options) 
           {"significant", options.permutations > 0 && headline.p <= 0.05}};
 }
 
-// By the headline's folds: each layer alone, the best of them together, and each kind of feature over
-// all layers. How concentrated it is says little where layers agree: with ten or more alike the five
-// best cannot hold half of the summed accuracies.
+// By the headline's folds: each layer alone, the best of them together, and each kind of feature
+// over all layers. How concentrated it is says little where layers agree: with ten or more alike
+// the five best cannot hold half of the summed accuracies.
 Json layer_analysis(const std::vector<Signature>& free, int64_t kinds, uint64_t seed) {
   constexpr size_t kTop = 5, kMost = 10;
   const size_t count = free[0].features.size() / kLayerFeatures.size();
@@ -477,8 +477,8 @@ Json layer_analysis(const std::vector<Signature>& free, int64_t kinds, uint64_t 
           {"feature_type_importance", by_kind}};
 }
 
-// "identity" where the headline is above each of `above` and above chance, "none" where it is within
-// the margin of one of them.
+// "identity" where the headline is above each of `above` and above chance, "none" where it is
+// within the margin of one of them.
 Json verdict_of(const IdentityDesign& design, bool topics, const LeaveOut& headline,
                 const Json& above, const IdentityOptions& options) {
   std::string verdict = "undecided", reason;

@@ -1,11 +1,12 @@
 // Identity signatures: can a persona be told from the cache it leaves, in words not seen before?
 //
 // Six features a layer (norm, mean, deviation of keys and of values) go to a ridge classifier. The
-// headline leaves one wording of every persona out together with one group of prompts. A text of any
-// kind leaves its mark on a cache, so chance is the wrong bar: neutral topics in as many wordings
-// are classified the same way, and a verdict needs accuracy above theirs and above what the number
-// of tokens alone gives, on features with length taken out, and a permutation test that deals whole
-// texts anew to the personas inside each wording, the choice of the ridge penalty inside the null.
+// headline leaves one wording of every persona out together with one group of prompts. A text of
+// any kind leaves its mark on a cache, so chance is the wrong bar: neutral topics in as many
+// wordings are classified the same way, and a verdict needs accuracy above theirs and above what
+// the number of tokens alone gives, on features with length taken out, and a permutation test that
+// deals whole texts anew to the personas inside each wording, the choice of the ridge penalty
+// inside the null.
 #pragma once
 
 #include <array>
@@ -37,16 +38,18 @@ struct LeaveOut {
   std::vector<double> null;        // accuracy of each permutation, its own best penalty
   double p = 1;                    // (b + 1) / (n + 1); 1 without permutations
 };
-// Leave-one-wording-out x leave-one-prompt-group-out with one wording or group: the other one alone.
-// Throws Error (kInput) when neither has two.
+// Leave-one-wording-out x leave-one-prompt-group-out with one wording or group: the other one
+// alone. Throws Error (kInput) when neither has two.
 LeaveOut leave_out(const std::vector<Signature>& signatures, int64_t labels, int64_t permutations,
                    uint64_t seed);
-// Features less what length does to them, a parabola from variation inside a text (label and wording).
+// Features less what length does to them: a parabola, from variation inside a text (a label in one
+// wording).
 std::vector<Signature> without_length(std::vector<Signature> signatures);
 // Length as the only feature.
 std::vector<Signature> only_length(std::vector<Signature> signatures);
 
-// What a classifier (classifiers.h) that has learnt from the caches at `train` says of those at `test`.
+// The labels that a classifier (classifiers.h) which has learnt from the caches at `train` gives
+// those at `test`.
 std::vector<int64_t> classified(const std::string& name, const std::vector<Signature>& all,
                                 const std::vector<size_t>& train, const std::vector<size_t>& test,
                                 int64_t kinds, const IdentityOptions& options);

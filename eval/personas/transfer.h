@@ -1,8 +1,8 @@
 // Identity transfer: a persona's cache goes from the source through a projector into the target,
 // which never reads the persona's text. Does the target then write as that persona would?
 //
-// A persona's wording stands at the beginning of the user's turn, a prompt follows it, and the target
-// answers, greedily, under each condition of the evaluation:
+// A persona's wording stands at the beginning of the user's turn, a prompt follows it, and the
+// target answers, greedily, under each condition of the evaluation:
 //   full_text      it reads the wording itself: how it writes as that persona (the ceiling)
 //   translated     it is given the source's cache of the wording through the projector
 //   wrong_persona  the translated cache of another persona: the same answers, held against this one

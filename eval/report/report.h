@@ -1,9 +1,9 @@
 // Report: everything that one evaluation says, as a type.
 //
 // Filled by the parts of eval/ that measure and judge; report.json is its to_json(), report.md and
-// report.html are its other faces (faces.h). Nothing is computed from the JSON. A number that is not
-// known is NaN here and null there. Where conditions or families are listed, they stand in the order
-// they were asked in. Knows no torch.
+// report.html are its other faces (faces.h). Nothing is computed from the JSON. A number that is
+// not known is NaN here and null there. Where conditions or families are listed, they stand in the
+// order they were asked in. Knows no torch.
 #pragma once
 
 #include <cstdint>

@@ -2,12 +2,13 @@
 //
 // The unit is the group (items about one person, one fact, one object), never the item: the two
 // forms of one content agree far too often to count twice. Two intervals are made and the wider one
-// is reported, always: the BCa bootstrap over whole groups, which sees the data but claims certainty
-// where nothing varies, and a score interval (Tango 1998, Wilson 1927) on counts divided by the
-// design effect, with Student's quantile of groups - 1 degrees. The bootstrap's ends are expanded for
-// the number of groups (Hesterberg 2015). The design effect is the variance of the mean from groups
-// over that from items, never below 1; as few events say little about it, it is averaged with what
-// the forms of one content are known to do (a correlation of .65), which weighs as ten events.
+// is reported, always: the BCa bootstrap over whole groups, which sees the data but claims
+// certainty where nothing varies, and a score interval (Tango 1998, Wilson 1927) on counts divided
+// by the design effect, with Student's quantile of groups - 1 degrees. The bootstrap's ends are
+// expanded for the number of groups (Hesterberg 2015). The design effect is the variance of the
+// mean from groups over that from items, never below 1; as few events say little about it, it is
+// averaged with what the forms of one content are known to do (a correlation of .65), which weighs
+// as ten events.
 //
 // Every draw of the bootstrap is a hash of (seed, resample, place), so that anybody can make the
 // same draws: scripts/rescore.py does.
@@ -22,8 +23,8 @@
 namespace kvlingua::stats {
 
 // One entry an item. `first` is judged, `second` is what it is held against, `floor` what both are
-// measured from (empty: zero). Successes as 0 and 1 for the score intervals; the bootstrap takes any
-// number. `group`, `content`: labels 0, 1, ...; empty: every item by itself.
+// measured from (empty: zero). Successes as 0 and 1 for the score intervals; the bootstrap takes
+// any number. `group`, `content`: labels 0, 1, ...; empty: every item by itself.
 struct Clustered {
   std::vector<double> first, second, floor;
   std::vector<int64_t> group, content;
@@ -54,7 +55,8 @@ ClusterInterval clustered_difference(const Clustered& items, const ClusterOption
 // The same by the score interval alone, for tables of many differences.
 ClusterInterval score_difference(const Clustered& items, double confidence = 0.95);
 
-// Mean of anything by Student's t of errors over groups, groups - 1 degrees; infinite for one group.
+// Mean of anything by Student's t of errors over groups, groups - 1 degrees;
+// infinite for one group.
 Interval clustered_mean_t(const std::vector<double>& values, const std::vector<int64_t>& group,
                           double confidence = 0.95);
 
@@ -66,12 +68,12 @@ ClusterInterval clustered_share(const Clustered& items, const ClusterOptions& op
 // The same by the bootstrap alone: for likelihoods and other quantities that are no counts.
 ClusterInterval bootstrap_share(const Clustered& items, const ClusterOptions& options = {});
 
-// Tango's interval of a paired difference with `only_first` and `only_second` of n items discordant,
-// none of them whole numbers; `quantile` in place of the normal one.
+// Tango's interval of a paired difference with `only_first` and `only_second` of n items
+// discordant, none of them whole numbers; `quantile` in place of the normal one.
 Interval tango_interval(double n, double only_first, double only_second, double quantile);
 
-// Two-sided test of mean(first - second) = 0 by flipping the sign of whole groups: all 2^k ways when
-// at most twelve groups differ, else `resamples` hashed ones and (b + 1) / (B + 1).
+// Two-sided test of mean(first - second) = 0 by flipping the sign of whole groups: all 2^k ways
+// when at most twelve groups differ, else `resamples` hashed ones and (b + 1) / (B + 1).
 double sign_flip_p(const Clustered& items, int64_t resamples = 9999, uint64_t seed = 0);
 
 // Variance of mean(values) from groups over that from items; not floored. 1 when nothing varies.

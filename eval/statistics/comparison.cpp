@@ -160,7 +160,8 @@ double adjusted_d(const Scatter& a, const Scatter& b, const Fit& fit) {
   return difference / std::sqrt(variance);
 }
 
-// Leave-one-out influence on the adjusted d of the two groups' values, the curve made again each time.
+// Leave-one-out influence on the adjusted d of the two groups' values,
+// the curve made again each time.
 std::vector<double> adjusted_influence(const std::vector<LengthGroup>& groups,
                                        std::vector<Scatter> scatters, size_t first, size_t second,
                                        double centre) {

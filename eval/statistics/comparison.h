@@ -1,13 +1,13 @@
-// One feature compared between groups of prompts: everything a geometry report prints of it, raw and
-// with length taken out.
+// One feature compared between groups of prompts: everything a geometry report prints of it, raw
+// and with length taken out.
 //
-// A group's observations are distinct prompts. Length is the number of cached tokens; its effect is a
-// parabola, since norms and ranks bend with length and a line would leave the bend to whichever group
-// is longer, and comes from variation inside groups alone (analysis of covariance), so that a
+// A group's observations are distinct prompts. Length is the number of cached tokens; its effect is
+// a parabola, since norms and ranks bend with length and a line would leave the bend to whichever
+// group is longer, and comes from variation inside groups alone (analysis of covariance), so that a
 // difference between groups cannot explain itself away. Bootstraps resample prompts inside their
 // group, the parabola with them; intervals are BCa, expanded for the number of prompts (percentile
-// intervals of fifteen prompts cover .90 to .93 where they say .95). Where the two groups' lengths do not overlap any adjustment is
-// an extrapolation: AdjustedEffect::overlap says so.
+// intervals of fifteen prompts cover .90 to .93 where they say .95). Where the two groups' lengths
+// do not overlap any adjustment is an extrapolation: AdjustedEffect::overlap says so.
 #pragma once
 
 #include <cstdint>
@@ -61,8 +61,8 @@ struct LengthCurve {
   double centre = 0, slope = 0, bend = 0;
   double at(double length) const { return (slope + bend * (length - centre)) * (length - centre); }
 };
-// Least squares inside groups. Both are 0 where lengths do not vary inside any group, the bend where
-// two lengths are all there are.
+// Least squares inside groups. Both are 0 where lengths do not vary inside any group, the bend
+// where two lengths are all there are.
 LengthCurve length_curve(const std::vector<LengthGroup>& groups);
 
 struct AdjustedEffect {
@@ -70,8 +70,8 @@ struct AdjustedEffect {
   LengthCurve curve;    // pooled over all groups, from variation inside them
   double p = 1;         // of the difference in the analysis of covariance, Student's t
   double length_d = 0;  // Cohen's d of the lengths themselves: what length alone would show
-  int64_t overlap =
-      0;  // the smaller number of one group's prompts inside the other's range of lengths
+  // The smaller number of one group's prompts inside the other's range of lengths.
+  int64_t overlap = 0;
 };
 // Groups `first` and `second`; the curve comes from all groups. Throws Error (kUsage).
 AdjustedEffect adjusted_effect(const std::vector<LengthGroup>& groups, size_t first, size_t second,

@@ -3,7 +3,6 @@
 #include <boost/math/distributions/beta.hpp>
 #include <boost/math/distributions/binomial.hpp>
 #include <boost/math/distributions/chi_squared.hpp>
-#include <boost/math/distributions/fisher_f.hpp>
 #include <boost/math/distributions/non_central_t.hpp>
 #include <boost/math/distributions/normal.hpp>
 #include <boost/math/distributions/students_t.hpp>
@@ -44,12 +43,6 @@ double chi_squared_sf(double x, double df) {
   if (x <= 0) return 1;
   return boost::math::cdf(
       boost::math::complement(boost::math::chi_squared_distribution<double>(df), x));
-}
-
-double f_sf(double x, double df1, double df2) {
-  if (x <= 0) return 1;
-  return boost::math::cdf(
-      boost::math::complement(boost::math::fisher_f_distribution<double>(df1, df2), x));
 }
 
 double beta_quantile(double p, double a, double b) {

@@ -12,7 +12,6 @@ double student_cdf(double t, double df);
 double student_quantile(double p, double df);
 double noncentral_t_cdf(double t, double df, double shift);
 double chi_squared_sf(double x, double df);
-double f_sf(double x, double df1, double df2);
 double beta_quantile(double p, double a, double b);
 double binomial_cdf(int64_t k, int64_t n, double p);
 double log_binomial_pmf(int64_t k, int64_t n, double p);

@@ -1,7 +1,7 @@
 // Shapiro-Wilk's test of normality (Royston 1995, AS R94), as scipy.stats.shapiro computes it.
 //
-// Described beside a comparison, never a gate: with fifteen prompts it finds little and with many it
-// finds what does not matter.
+// Described beside a comparison, never a gate: with fifteen prompts it finds little and with many
+// it finds what does not matter.
 #pragma once
 
 #include <vector>

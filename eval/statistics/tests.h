@@ -40,11 +40,11 @@ TestResult mann_whitney(const Sample& a, const Sample& b);
 // lengths. A constant sample has no ranks to correlate: statistic 0, p 1.
 TestResult spearman(const Sample& x, const Sample& y);
 
-// The same with the exact p of all orders where there are at most nine pairs (no approximation holds
-// for a handful of scales); scipy.stats.permutation_test(permutation_type="pairings").
+// The same with the exact p of all orders where there are at most nine pairs (no approximation
+// holds for a handful of scales); scipy.stats.permutation_test(permutation_type="pairings").
 TestResult spearman_exact(const Sample& x, const Sample& y);
-// Rank correlation of x and y with z held fixed: (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)).
-// 0 where nothing is left.
+// Rank correlation of x and y with z held fixed; 0 where nothing is left:
+//   (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2))
 double partial_spearman(const Sample& x, const Sample& y, const Sample& z);
 
 // Adjusted p-values in the order given: a hypothesis is rejected at level a when its adjusted p is

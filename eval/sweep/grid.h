@@ -25,12 +25,12 @@ struct GridPair {
 // Throws Error (kUsage): sources without targets, a pair that is not of that form.
 std::vector<GridPair> grid_pairs(const SweepOptions& options);
 
-// The recipe of a cell: the sweep's with its changes, and this pair's models in place of its own. Of
-// the sweep it keeps what its projector is looked at with. Throws Error as Recipe::from_yaml().
+// The recipe of a cell: the sweep's with its changes, and this pair's models in place of its own.
+// Of the sweep it keeps what its projector is looked at with. Throws Error as Recipe::from_yaml().
 Recipe cell_recipe(const Recipe& sweeping, const GridPair& pair);
 
-// The figures of one finished cell; `projector`: {kind, parameters}; `seconds`: that each step took,
-// by its name.
+// The figures of one finished cell; `projector`: {kind, parameters}; `seconds`: that each step
+// took, by its name.
 nlohmann::ordered_json cell_figures(const Report& report, const nlohmann::ordered_json& projector,
                                     const nlohmann::ordered_json& seconds);
 

@@ -8,9 +8,9 @@
 
 namespace kvlingua {
 
-// {sizes, effects, n_scales, rho, p_value, direction_of_estimate, verdict, comparison}. `verdict` is
-// "too few scales" below five different sizes, else "increasing", "decreasing" or "undecided" at the
-// 5 % level. rho and p are missing below three.
+// {sizes, effects, n_scales, rho, p_value, direction_of_estimate, verdict, comparison}. `verdict`
+// is "too few scales" below five different sizes, else "increasing", "decreasing" or "undecided" at
+// the 5 % level. rho and p are missing below three.
 nlohmann::ordered_json trend_over_scales(const std::string& name, const std::vector<double>& sizes,
                                          const std::vector<double>& values);
 

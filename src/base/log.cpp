@@ -49,22 +49,6 @@ void set_log_level(LogLevel level) {
   }
 }
 
-LogLevel log_level() {
-  switch (logger().level()) {
-    case spdlog::level::trace:
-    case spdlog::level::debug:
-      return LogLevel::kDebug;
-    case spdlog::level::info:
-      return LogLevel::kInfo;
-    case spdlog::level::warn:
-      return LogLevel::kWarning;
-    case spdlog::level::off:
-      return LogLevel::kOff;
-    default:
-      return LogLevel::kError;
-  }
-}
-
 void log_debug(std::string_view message) {
   if (!logger().should_log(spdlog::level::debug)) return;
   clear_progress_line();

@@ -12,8 +12,8 @@
 namespace kvlingua {
 namespace {
 
-// The processes' watch ends a run whose process has gone; NCCL's own, which aborts the program, must
-// not be faster.
+// The processes' watch ends a run whose process has gone; NCCL's own, which aborts the program,
+// must not be faster.
 constexpr auto kTimeout = std::chrono::hours(24);
 constexpr auto kLookEvery = std::chrono::microseconds(50);
 constexpr int kLooks = 2000;  // until `waiting` is called

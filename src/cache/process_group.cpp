@@ -36,7 +36,8 @@ constexpr double kStopPatience = 3;  // after a signal, for one that does not an
 constexpr double kFarewellSeconds = 2;
 constexpr int64_t kMostText = int64_t{1} << 30;
 
-// TLS connections from and to one address of this machine, with the run's certificate on both sides.
+// TLS connections from and to one address of this machine,
+// with the run's certificate on both sides.
 std::shared_ptr<::gloo::transport::Device> tls_device(const GroupPlace& place,
                                                       const std::filesystem::path& secret) {
   const World& world = place.world;

@@ -1,9 +1,9 @@
 // How the processes of a run find each other (process_group.h).
 //
-// Process 0 makes the secret and serves the store. Each says hello there, {nonce, beat, size}, with a
-// beat that goes on: who has come and gone is noticed. When all have come process 0 bids them
-// welcome with all their nonces, so nobody takes an earlier start for this one. `alarm` is what ends
-// the meeting for everybody.
+// Process 0 makes the secret and serves the store. Each says hello there, {nonce, beat, size}, with
+// a beat that goes on: who has come and gone is noticed. When all have come process 0 answers
+// with all their nonces, so that none takes an earlier start of the run for this one. `alarm` is
+// what ends the meeting for everybody.
 #pragma once
 
 #include <c10/util/intrusive_ptr.h>

@@ -1,10 +1,10 @@
-// SealedStore: c10d's key-value store for the processes of one run, over a TCPStore that anybody can
-// reach. Keys go under names that only the run can make, values sealed with the run's secret
+// SealedStore: c10d's key-value store for the processes of one run, over a TCPStore that anybody
+// can reach. Keys go under names that only the run can make, values sealed with the run's secret
 // (run_secret.h): what others write there is not read, and what they remove is put back for as long
 // as somebody here waits. So c10d's groups may find each other through it.
 //
-// Waiting ends with an Error when `Waiting` says so: at the deadline, at a signal, or when a process
-// has gone. Once detach()ed it keeps what it has seen and needs no connection any more.
+// Waiting ends with an Error when `Waiting` says so: at the deadline, at a signal, or when a
+// process has gone. Once detach()ed it keeps what it has seen and needs no connection any more.
 #pragma once
 
 #include <torch/version.h>

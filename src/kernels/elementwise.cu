@@ -153,7 +153,8 @@ __global__ void split_kernel(const T* qkv, const float* cos, const float* sin,
   }
 }
 
-// One block a (token, head), as split_kernel: turns the gradient back, then through the head's norm.
+// One block a (token, head), as split_kernel: turns the gradient back,
+// then through the head's norm.
 template <class T>
 __global__ void split_backward_kernel(const T* qkv, const float* cos, const float* sin,
                                       int64_t table_batch_stride, const T* q_norm, const T* k_norm,

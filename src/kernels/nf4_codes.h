@@ -1,5 +1,5 @@
-// The sixteen values of NF4 as bitsandbytes has them, ascending. A macro, as memory of a CUDA device
-// takes literals alone.
+// The sixteen values of NF4 as bitsandbytes has them, ascending. A macro, as memory of a CUDA
+// device takes literals alone.
 #pragma once
 
 #define KVLINGUA_NF4_CODES                                                                         \

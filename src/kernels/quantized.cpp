@@ -53,8 +53,9 @@ KVLINGUA_CLONES void nearest_codes(const float* x, int64_t n, float inverse, con
   }
 }
 
-// bitsandbytes' CPU library looks the code of a scaled value in [-1, 1] up in a table of 2^16 steps;
-// so do we, or a scale near the middle of two codes would get the other.
+// bitsandbytes' CPU library looks the code of a scaled value in [-1, 1] up in a table of 2^16
+// steps. The same table is used here: without it a scale near the middle of two codes would get the
+// other one.
 constexpr int kSteps = 1 << 16;
 std::vector<uint8_t> nearest_dynamic_codes() {
   const float* map = dynamic_codebook().const_data_ptr<float>();

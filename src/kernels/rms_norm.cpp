@@ -92,7 +92,8 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
 };
 
 #ifdef KVLINGUA_CUDA
-// Of a frozen weight, or one weight a group of rows ([G, N, width] and [G, width]) that may be trained.
+// Of a frozen weight, or one weight a group of rows ([G, N, width] and [G, width])
+// that may be trained.
 class CudaRmsNorm : public torch::autograd::Function<CudaRmsNorm> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_any,

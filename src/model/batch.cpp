@@ -65,7 +65,8 @@ at::Tensor last_real(const at::Tensor& mask, int64_t rows, int64_t tokens,
       .argmax(1);
 }
 
-// Everything of a batch that the device needs, in one copy: [rows, 3 * tokens + 1] of ids, positions, mask and last.
+// Everything of a batch that the device needs, in one copy: [rows, 3 * tokens + 1] of ids,
+// positions, mask and last.
 void upload(PreparedBatch& out, const at::Tensor& ids, const at::Tensor& positions,
             const at::Tensor& mask, const at::Tensor& last, at::Device device) {
   if (!device.is_cuda() || !ids.is_cpu() || !positions.is_cpu()) {
@@ -105,8 +106,8 @@ at::Tensor mask_of(const TokenBatch& batch) {
   return mask;
 }
 
-// [rows or 1, tokens], those that the batch names or those that follow the past's. They are made and checked
-// where the batch is: on the CPU as a rule.
+// [rows or 1, tokens], those that the batch names or those that follow the past's. They are made
+// and checked where the batch is: on the CPU as a rule.
 at::Tensor positions_of(const TokenBatch& batch, const at::Tensor& mask, const PastFrame& past,
                         int64_t limit) {
   const int64_t rows = batch.ids_BT.size(0), tokens = batch.ids_BT.size(1);

@@ -41,9 +41,9 @@ struct PastFrame {
   const std::vector<int64_t>* next = nullptr;
 };
 
-// What the host knows of a batch stays there: ids, mask and positions in host memory are checked there and go to the
-// device in one pinned upload that nobody waits for. Throws Error (kInput): ids outside the vocabulary, shapes that do not fit, positions past the
-// model's.
+// What the host knows of a batch stays there: ids, mask and positions in host memory are checked
+// there and go to the device in one pinned upload that nobody waits for. Throws Error (kInput): ids
+// outside the vocabulary, shapes that do not fit, positions past the model's.
 PreparedBatch prepare_batch(const TokenBatch& batch, const PastFrame& past,
                             const ModelConfig& config, at::Device device, at::ScalarType dtype);
 

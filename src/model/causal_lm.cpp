@@ -347,7 +347,8 @@ PrefillResult CausalLM::Impl::differentiable(const PreparedBatch& batch, const K
       options.checkpoint_activations ? checkpointed_layer : differentiable_layer;
   Captured captured = capture_of(options);
   std::vector<at::Tensor> keys, values;
-  // One node hands all layers' gradients back at once; a select a layer would fill and add the whole cache each time.
+  // One node hands all layers' gradients back at once; a select a layer would fill and add the
+  // whole cache each time.
   const auto by_layer = [&](const at::Tensor& all) { return all.unbind(0); };
   const auto none = std::vector<at::Tensor>(static_cast<size_t>(config.num_layers));
   const std::vector<at::Tensor> past_keys = past != nullptr ? by_layer(past->keys()) : none,

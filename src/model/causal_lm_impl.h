@@ -28,9 +28,10 @@ struct CausalLM::Impl {
                                const PrefillOptions& options) const;
   // hidden [.., hidden] before the final norm -> float32 logits [.., vocab].
   at::Tensor logits(const at::Tensor& hidden) const;
-  // Rows of `hidden` where logits are asked for, and those logits or, where that is enough, the rows.
+  // The rows of `hidden` where logits are asked for.
   at::Tensor rows_at(const at::Tensor& hidden, const PreparedBatch& batch,
                      const PrefillOptions& options) const;
+  // Puts the logits of those rows into `result`, or the rows where options.head_input_only.
   void finish(const at::Tensor& hidden, const PreparedBatch& batch, const PrefillOptions& options,
               PrefillResult& result) const;
 };

@@ -21,8 +21,8 @@ namespace kvlingua {
 struct QuantizedPart {
   WeightFormat format = WeightFormat::kNf4;
   int64_t rows = 0, columns = 0;
-  at::Tensor
-      codes;  // uint8 [rows * columns / 2], int8 [rows, columns], or the floats of a dense one
+  // uint8 [rows * columns / 2], int8 [rows, columns], or the floats of a dense one.
+  at::Tensor codes;
   Nf4Scales scales;  // int8: absmax alone, [rows]
 
   int64_t bytes() const;

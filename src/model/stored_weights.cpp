@@ -400,11 +400,6 @@ std::string StoredWeights::fingerprint() const {
   return hash.hex();
 }
 
-void StoredWeights::will_need(const std::string& name) const {
-  if (gguf_) return gguf_->advise(FileAccess::kWillNeed, gguf_->find(gguf_name(name))->data);
-  files_.file_of(name).advise(FileAccess::kWillNeed, files_.at(name).data);
-}
-
 void StoredWeights::done_with(const std::string& name) const {
   if (gguf_) return gguf_->advise(FileAccess::kDontNeed, gguf_->find(gguf_name(name))->data);
   files_.done_with(name);

@@ -72,8 +72,7 @@ class StoredWeights {
   // config.json, and of every tensor its name, type, shape and first and last bytes: two
   // fine-tunings of one model differ. Of a GGUF file "gguf-" and the same over its metadata.
   std::string fingerprint() const;
-  // The kernel may start reading; pages of what was copied may go.
-  void will_need(const std::string& name) const;
+  // It was copied: its pages may go.
   void done_with(const std::string& name) const;
 
  private:

@@ -1,4 +1,5 @@
-// The rates that preflight plans with, measured on this machine: solvers, copies, kernel starts, the disk.
+// The rates that preflight plans with, measured on this machine: solvers, copies,
+// kernel starts, the disk.
 #include <ATen/ATen.h>
 #include <fcntl.h>
 #include <unistd.h>

@@ -55,7 +55,8 @@ std::string weights_text(const ModelConfig& config, int64_t compute_bytes) {
   return text;
 }
 
-// A map of p features to n rows loses (1 - R2) p / n of its held-out R2 to there being no more rows.
+// A map of p features to n rows loses (1 - R2)
+// p / n of its held-out R2 to there being no more rows.
 void print_rows(std::ostream& row, const StagePlan& stage) {
   constexpr double kFewRows = 20;
   const double rows = static_cast<double>(stage.step_size), each = stage.rows_per_feature;

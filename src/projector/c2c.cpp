@@ -165,26 +165,6 @@ NamedTensors C2CProjector::buffers() const {
   return {{"gate_temperature", fuser_.temperature_tensor()}};
 }
 
-C2cOptions c2c_options(const C2CConfig& c, const std::string& mode) {
-  C2cOptions o;
-  o.hidden_dim = c.hidden_dim;
-  o.intermediate_dim = c.intermediate_dim;
-  o.num_layers = c.num_layers;
-  o.dropout = c.dropout;
-  o.initial_temperature = c.initial_temperature;
-  o.final_temperature = c.final_temperature;
-  o.anneal_steps = c.anneal_steps;
-  o.zero_init = c.zero_init;
-  o.source_layer = c.source_layer;
-  o.mode = mode;
-  o.ablation = c.ablation_level;
-  if (c.all_in_one) {
-    o.type = "AllInOneProjector";
-    o.all_in_one = *c.all_in_one;
-  }
-  return o;
-}
-
 nlohmann::json C2CProjector::config() const {
   const C2CConfig& c = fuser_.config();
   nlohmann::json out = Projector::config();

@@ -282,7 +282,7 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
     }
     RangeCheck check{where};
     options.visit(check);
-    // A description must not make this program take more memory than the weights beside it can fill.
+    // A description must not take more memory than the weights beside it can fill.
     const double least = least_numbers(source, target, options);
     if (numbers_stored >= 0 && least > d(numbers_stored) * 1.001) {
       throw Error({.code = ExitCode::kCorrupt,

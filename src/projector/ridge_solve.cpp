@@ -76,8 +76,9 @@ at::Tensor attenuation_gain(const at::Tensor& w, const at::Tensor& p, const at::
   return r.clamp(kLeast, 1).pow(-power);
 }
 
-// What a grid of lambdas gives on the held-out part: for each of `segments` equal runs of targets the
-// index of its best lambda, its weights [F, E] and its squared error, there and on its own rows.
+// What a grid of lambdas gives on the held-out part: for each of `segments` equal runs of targets
+// the index of its best lambda, its weights [F, E] and its squared error,
+// there and on its own rows.
 struct Choice {
   at::Tensor lambda, weight, error, fitted_error;
 };

@@ -17,8 +17,8 @@ namespace kvlingua::text {
 struct AddedToken {
   int64_t id = 0;
   std::string content;
-  std::string
-      normalized_content;  // what is looked for in normalised text, and what decoding starts from
+  // What is looked for in normalised text, and what decoding starts from.
+  std::string normalized_content;
   bool single_word = false, lstrip = false, rstrip = false, normalized = true, special = false;
 };
 

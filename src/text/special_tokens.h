@@ -16,9 +16,9 @@ struct NamedToken {
   bool only_if_missing = false;  // a special token: added where no added token has its text
 };
 
-// In the order in which they are added: added_tokens_decoder by id, then the special tokens by name,
-// then the extra ones. `map` is special_tokens_map.json and `added` added_tokens.json, which count
-// where the config has no added_tokens_decoder.
+// In the order in which they are added: added_tokens_decoder by id, then the special tokens by
+// name, then the extra ones. `map` is special_tokens_map.json and `added` added_tokens.json, which
+// count where the config has no added_tokens_decoder.
 std::vector<NamedToken> named_tokens(const JsonView& config, const std::optional<JsonView>& map,
                                      const std::optional<JsonView>& added);
 

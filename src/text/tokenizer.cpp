@@ -72,8 +72,8 @@ struct Tokenizer::Impl {
                "post_processor", "decoder", "model"});
     if (const auto version = json.find("version"); version && version->string() != "1.0")
       version->unsupported(printable(version->string(), 40), "version 1.0");
-    // truncation and padding are what somebody's last call asked for; transformers sets both anew for
-    // every call, and so neither changes what a text's tokens are.
+    // truncation and padding are what somebody's last call asked for; transformers sets both anew
+    // for every call, and so neither changes what a text's tokens are.
     if (model.unk_id()) unk = *model.unk_id();
     fingerprint = make_fingerprint(json.value());
   }
@@ -136,8 +136,8 @@ struct Tokenizer::Impl {
     fingerprint = hash.update(fingerprint).update(what).hex();
   }
 
-  // transformers' classes for Qwen2 and GPT-2 build their byte-level step from the config; its plain
-  // one leaves that of tokenizer.json. What other classes do is not known here.
+  // transformers' classes for Qwen2 and GPT-2 build their byte-level step from the config; its
+  // plain one leaves that of tokenizer.json. What other classes do is not known here.
   void read_prefix_space(const JsonView& config) {
     const auto there = pre_tokenizer.prefix_space();
     const auto key = config.find("add_prefix_space");
@@ -168,8 +168,8 @@ struct Tokenizer::Impl {
     pad = special("pad_token");
     if (const auto id = special("unk_token")) unk = id;
     read_prefix_space(config);
-    // add_bos_token and add_eos_token change nothing: from_pretrained drops both, and tokenizer.json
-    // says what is put around a text.
+    // add_bos_token and add_eos_token change nothing: from_pretrained drops both, and
+    // tokenizer.json says what is put around a text.
     split_special = config.boolean("split_special_tokens", false);
     if (split_special) also_in_fingerprint(" split special");
     const auto chat = config.find("chat_template");

@@ -28,7 +28,7 @@
 namespace kvlingua::verbs {
 namespace {
 
-// An answer that nobody reads any more is not written on.
+// Throws when the reader of stdout has gone, which ends the answer.
 void say(std::string_view text) {
   if (!write_stdout(text))
     throw Error({.code = ExitCode::kFailed, .where = "stdout", .what = "Broken pipe"});

@@ -14,8 +14,8 @@
 namespace kvlingua::verbs {
 namespace {
 
-// Of models so small that a product shared by threads takes longer than on one alone: threads that
-// each do work of their own. One for others.
+// RunContext::workers: all threads where both models are so small that sharing one matrix product
+// among threads takes longer than computing it on one; else 1.
 int64_t workers_for(const PairOptions& pair) {
   constexpr int64_t kSmall = 20'000'000;
   for (const ModelOptions* options : {&pair.source, &pair.target}) {

@@ -6,8 +6,8 @@
 
 namespace kvlingua::verbs {
 
-// {self_recognition, identity_transfer, failed: [...]} of a recipe's pair and run; where there is no
-// checkpoint, or its projector lets the target read the text, identity_transfer says so.
+// {self_recognition, identity_transfer, failed: [...]} of a recipe's pair and run; where there is
+// no checkpoint, or its projector lets the target read the text, identity_transfer says so.
 Json recipe_transfer(const GeometryRun& run, const RunContext& context,
                      const IdentityDesign& design, const IdentityOptions& options,
                      const std::filesystem::path& file);

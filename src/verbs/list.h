@@ -1,5 +1,5 @@
-// The verbs of the program, in the order that --help shows them. To add one: a header like ask.h with
-// its name, options and help, its action beside it, and a row here.
+// The verbs of the program, in the order that --help shows them. To add one: a header like ask.h
+// with its name, options and help, its action beside it, and a row here.
 //
 // The program links none of the actions that need torch; the library that it loads for them links
 // those alone.

@@ -1,5 +1,5 @@
-// The entry of the library that main.cpp loads: from a parsed command line to the verb's action, and
-// from whatever is thrown to one line and an exit code.
+// The entry of the library that main.cpp loads: from a parsed command line to the verb's action,
+// and from whatever is thrown to one line and an exit code.
 #include <c10/util/Exception.h>
 
 #include <string>

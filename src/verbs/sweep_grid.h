@@ -3,8 +3,8 @@
 // Each cell is generate, train and evaluate from the sweep's recipe with the cell's two models (and
 // what sweep.cell changes): its pairs under datasets/<name>-sweep/<cell>, its run under
 // checkpoints/<run>/sweep/<cell>. A finished cell leaves cell.json there and is never done again; a
-// cell that was stopped goes on where its stage stopped; one that failed is named, and tried again by
-// the next run.
+// cell that was stopped goes on where its stage stopped; one that failed is named, and tried again
+// by the next run.
 #pragma once
 
 #include <filesystem>

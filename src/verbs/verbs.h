@@ -20,8 +20,8 @@ using Json = nlohmann::ordered_json;
 Recipe load_recipe(const CommandLine& command);
 // For verbs that read no recipe: a --set that no recipe knows is refused all the same.
 void check_set(const CommandLine& command);
-// World, device and paths, and how many pieces of work the pair is small enough for. What the verb's own
-// options say is added by the verb (RunOptions::apply).
+// World, device, paths and workers. What the verb's own options say is added by the verb
+// (RunOptions::apply).
 RunContext context_of(const CommandLine& command, const Recipe& recipe);
 // On stdout, as text or as JSON, and in the file that --json names.
 void put_result(const CommandLine& command, const std::string& text, const Json& json);

@@ -17,8 +17,8 @@
 namespace kvlingua::verbs {
 namespace {
 
-// A checkpoint is clean when training and evaluation would load it; any other folder with a manifest
-// when its files are those listed.
+// A checkpoint is clean when training and evaluation would load it; any other folder with a
+// manifest when its files are those listed.
 Json verify_manifest(const std::filesystem::path& folder) {
   Json problems = Json::array();
   size_t files = 0;

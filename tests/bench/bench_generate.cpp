@@ -2,7 +2,7 @@
 // memory against corpus size.
 //
 //   bench_generate [--source DIR --target DIR] [--documents N] [--batch-tokens N] [--repeat N]
-//                  [--writers N] [--shard-bytes N] [--only speed|loader|memory] [--models DIR, where the random ones are kept]
+//                  [--writers N] [--shard-bytes N] [--only speed|loader|memory] [--models DIR]
 // Without models: the shapes of the nano pair with random weights. Each number is the median of
 // several runs.
 #include <ATen/ATen.h>

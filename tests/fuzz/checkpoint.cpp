@@ -1,6 +1,6 @@
 // layers: checkpoints trainers
-// A checkpoint's folder with changed fields in any of its files and hashes that fit: refused, or what
-// it says holds together and everything that reads it can.
+// A checkpoint's folder with changed fields in any of its files and hashes that fit: refused, or
+// what it says holds together and everything that reads it can.
 #include "checkpoints/checkpoint.h"
 
 #include <ATen/ATen.h>

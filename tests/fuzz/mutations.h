@@ -1,5 +1,5 @@
-// Structure-aware mutations: a valid document whose fields are changed as the fuzzer's bytes say, so
-// that what is tried is past the hashes and the syntax. Shared by the targets over folders.
+// Structure-aware mutations: a valid document whose fields are changed as the fuzzer's bytes say,
+// so that what is tried is past the hashes and the syntax. Shared by the targets over folders.
 #pragma once
 
 #include <unistd.h>

@@ -1,7 +1,7 @@
 // layers: model
-// A model that bitsandbytes saved in NF4 whose tensors were changed (codes, scales, tables, the JSON
-// of its quantisation state, types, shapes; tensors that are gone): refused with kCorrupt or kInput,
-// or a model that reads tokens.
+// A model that bitsandbytes saved in NF4 whose tensors were changed (codes, scales, tables, the
+// JSON of its quantisation state, types, shapes; tensors that are gone): refused with kCorrupt or
+// kInput, or a model that reads tokens.
 #include <ATen/ATen.h>
 
 #include <cstdint>

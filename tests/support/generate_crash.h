@@ -44,8 +44,8 @@ class CrashLab {
     reference_ = hashes(out.path());
   }
 
-  // Three shards of a few samples: every step of a publication, and little else. How many are written
-  // at once is in the environment, as the child has no other ears.
+  // Three shards of a few samples: every step of a publication, and little else. The child reads
+  // from the environment how many are written at once.
   static GenerateResult run_in(const std::filesystem::path& models,
                                const std::filesystem::path& out) {
     Recipe recipe = tiny_recipe(models, "  max_samples: 18\n");
@@ -124,7 +124,8 @@ class CrashLab {
     }
     check_and_finish(out.path(), what);
   }
-  // The disk is full, or fails, at operation 1, 1 + step, ...: once or from then on, as `fault` says.
+  // The disk is full, or fails, at operation 1, 1 + step, ...: once or from then on,
+  // as `fault` says.
   void bad_disk_at_every(int64_t step, const std::string& fault) const {
     const bool full = fault.starts_with("enospc");
     int tried = 0, failed = 0;

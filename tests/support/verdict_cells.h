@@ -3,8 +3,8 @@
 //   independent   items by themselves
 //   pairs         two forms of each content; the second copies the first with probability .7
 //   facts         60 facts, each easier or harder than the next (intra-class correlation .07)
-// `ceiling` is the success rate of full_text; where the text itself fails, the judged condition still
-// succeeds with .7 of its usual rate, so that neither contains the other.
+// `ceiling` is the success rate of full_text; where the text itself fails, the judged condition
+// still succeeds with .7 of its usual rate, so that neither contains the other.
 #pragma once
 
 #include <cmath>

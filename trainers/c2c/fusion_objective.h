@@ -23,7 +23,7 @@ struct FusionObjectiveOptions {
   C2cTrainOptions train;
   FusionOrder order = FusionOrder::kSequential;
   uint64_t seed = 0;
-  std::filesystem::path cache_file;  // of train.source_cache disk
+  std::filesystem::path cache_file;  // of train.c2c.source_cache disk
   bool several_epochs = false;       // items are read more than once
   // This process's part: of the micro-batches of each step every `world`-th, from `rank` on.
   int64_t rank = 0, world = 1;

@@ -124,16 +124,6 @@ void FlatAdamW::write_back() {
   if (!master_.is_same(values_)) values_.copy_(master_);
 }
 
-int64_t FlatAdamW::bytes() const {
-  int64_t total = 0;
-  for (const at::Tensor& t : {values_, gradients_, first_, second_}) {
-    total += static_cast<int64_t>(t.nbytes());
-  }
-  if (!master_.is_same(values_)) total += 2 * static_cast<int64_t>(master_.nbytes());
-  if (average_.defined()) total += static_cast<int64_t>(average_.nbytes());
-  return total;
-}
-
 NamedTensors FlatAdamW::state() const {
   NamedTensors state{{"first_moment", first_},
                      {"second_moment", second_},

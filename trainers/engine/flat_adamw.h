@@ -42,7 +42,6 @@ class FlatAdamW {
 
   int64_t steps() const { return steps_; }
   int64_t count() const { return master_.numel(); }
-  int64_t bytes() const;  // of weights, masters, gradients and moments
 
   // Moments, step count, master weights (half types) and averages: what a checkpoint needs besides
   // the parameters themselves.

@@ -32,9 +32,9 @@ struct StepReport {
   std::optional<double> peak_share;  // of the products a second that the device can do (pace.h)
 };
 
-// In columns, which differ in width from stage to stage alone:
-// "step 120/1929  | loss 1.8421  | cos K .871 V .802 | lr 9.3e-05 | 412 ms   | 39.8k tok/s |
-// 35 % of peak  | 6.1 GiB", in one line
+// One line in columns, as wide at every step of a stage:
+//   step 120/1929  | loss 1.8421  | cos K .871 V .802 | lr 9.3e-05 | 412 ms   | 39.8k tok/s |
+//   35 % of peak  | 6.1 GiB
 std::string step_line(const StepReport& report);
 
 class Observer {

@@ -1,5 +1,5 @@
-// OptimizerPolicy: where trainings differ in how they use one and the same optimizer. A stage passes
-// its own (TrainerOptions::policy); the defaults are this program's.
+// OptimizerPolicy: where trainings differ in how they use one and the same optimizer. A stage
+// passes its own (TrainerOptions::policy); the defaults are this program's.
 #pragma once
 
 #include <string>

@@ -44,8 +44,8 @@ class RunFolder {
   void adopt(const Checkpoint& finished, const std::string& where);
   // Adds to the last finished stage what it took (stage_meter.h).
   void measured(const nlohmann::ordered_json& took);
-  // Writes a checkpoint, in the background where nothing waits for it; returns its folder. The first
-  // one writes recipe.yaml too, so that it is always of something that was trained.
+  // Writes a checkpoint, in the background where nothing waits for it; returns its folder. The
+  // first one writes recipe.yaml too, so that it is always of something that was trained.
   std::string save(const Checkpoint& checkpoint);
 
   void wait();  // for checkpoints that are being written

@@ -1,5 +1,5 @@
-// The table that a training run starts with: the pair, the data, the device and what each stage will
-// take.
+// The table that a training run starts with: the pair, the data,
+// the device and what each stage will take.
 #pragma once
 
 #include <nlohmann/json.hpp>

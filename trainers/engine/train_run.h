@@ -38,8 +38,8 @@ class TrainRun {
   PairData& pairs();                          // opened when first asked for
   // The folder of the newest checkpoint of the stages before `stage`; empty: none.
   std::string earlier_stage(const std::string& stage) const;
-  // The folder of the checkpoint that `stage` begins with: of the stage before, or train.start_from;
-  // empty: none.
+  // The folder of the checkpoint that `stage` begins with: of the stage before, or
+  // train.start_from; empty: none.
   std::string start_folder(const std::string& stage) const;
   // A checkpoint without an optimizer's state.
   Checkpoint checkpoint_of(const Projector& projector, const TrainState& state,
@@ -64,7 +64,7 @@ class TrainRun {
   std::optional<StageMeter> meter_;  // of the stage that runs
   RunTable table_;
   std::unique_ptr<PairData> pairs_;
-  std::vector<std::unique_ptr<Stage>> stages_;  // each until it has run
+  std::vector<std::unique_ptr<Stage>> stages_;  // each is freed once it has run
 };
 
 }  // namespace kvlingua

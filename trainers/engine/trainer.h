@@ -86,8 +86,6 @@ class Trainer {
   void conclude(TrainState& state);
   void finish(TrainState& state);
 
-  int64_t training_bytes() const { return optimizer_.bytes(); }
-
  private:
   // What happened since the last report.
   struct Meter {

@@ -28,7 +28,8 @@ double training_state_bytes(const PlanInputs& in, double parameters,
 // Of all checkpoints that are kept.
 double kept_checkpoint_bytes(const PlanInputs& in, double parameters);
 
-// Steps, with so many micro-batches an epoch, and what happens every so many of them and at the end.
+// Steps, with so many micro-batches an epoch,
+// and what happens every so many of them and at the end.
 double steps_of(const BatchOptions& batch, double micro_batches_per_epoch);
 PhaseUnits training_units(double steps, int64_t validate_every, double validated,
                           int64_t save_every);
@@ -36,8 +37,8 @@ PhaseUnits training_units(double steps, int64_t validate_every, double validated
 // three whole ones take longer, batches as small as that needs, but of `fewest` items. What such a
 // step then stands for, scale_steps() says.
 void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item, int64_t fewest);
-// Of one optimizer step: so many operations an item at so many a second, and a pass over the trained
-// parameters' states.
+// Of one optimizer step: so many operations an item at so many a second, and a pass over the
+// trained parameters' states.
 double step_seconds(const PlanInputs& in, const BatchOptions& batch, double flops_per_item,
                     double rate, bool train_base);
 // Steps of a small run stand for others that take so many times as long.

@@ -1,5 +1,5 @@
-// What stage distillation costs: its items are prepared once where they are kept, else whenever they
-// are drawn.
+// What stage distillation costs: its items are prepared once where they are kept, else whenever
+// they are drawn.
 #include <algorithm>
 #include <cmath>
 

@@ -24,8 +24,8 @@ struct DistillationItem {
   std::vector<int64_t> source_index;                     // [span] the source token each takes
 };
 
-// Items without end: number n is a function of the seed and n alone, so a run resumes from a number.
-// Texts too long for a model are passed over.
+// Items without end: number n is a function of the seed and n alone, so a run resumes from a
+// number. Texts too long for a model are passed over.
 class FreshItems {
  public:
   // `other`: items of another kind by their number (continuations); `share` of all items are those.

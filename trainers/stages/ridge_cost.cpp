@@ -41,8 +41,8 @@ StagePlan plan(const PlanInputs& in) {
       ridge.lambda.size() > 1 || ridge.source_layers > 0 || ridge.budget > 0 || ridge.curve > 0;
   // Choosing layers takes what was chosen out of a copy of the fitted and the held-out ones.
   const double copies = (judged ? 5 : 3) + (ridge.budget > 0 ? 2 : 0);
-  // One group's system: a shifted copy, its factor and two weights; with a choice of lambda the best
-  // one so far and the held-out products too.
+  // One group's system: a shifted copy, its factor and two weights; with a choice of lambda the
+  // best one so far and the held-out products too.
   const double n = d(read_channels(ridge, source)),
                o = ridge.source_layers == 0 ? g : d(target.width());
   const double solve = (n * n * 2 + (ridge.lambda.size() > 1 ? 6 : 4) * n * o) * element;

@@ -1,5 +1,5 @@
-// Operations of a ridge stage by kind: what its time is computed from, since the solution grows with
-// sizes that a small run does not have.
+// Operations of a ridge stage by kind: what its time is computed from, since the solution grows
+// with sizes that a small run does not have.
 #pragma once
 
 #include "kvlingua/cost/stage_cost.h"

@@ -20,7 +20,7 @@ enum class ExitCode : int {
   kOk = 0,
   kFailed = 1,        // the run failed
   kUsage = 2,         // command line or recipe
-  kGate = 3,          // a gate was not met (evaluate, verify of a bound)
+  kGate = 3,          // a gate was not met, or repeats differ (inspect --determinism)
   kInput = 4,         // input data or model unusable
   kDevice = 5,        // no device, or not enough memory
   kCorrupt = 6,       // a file is damaged

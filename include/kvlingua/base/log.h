@@ -11,7 +11,6 @@ namespace kvlingua {
 enum class LogLevel { kDebug, kInfo, kWarning, kError, kOff };
 
 void set_log_level(LogLevel level);
-LogLevel log_level();
 
 void log_debug(std::string_view message);
 void log_info(std::string_view message);

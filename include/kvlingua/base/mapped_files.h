@@ -1,6 +1,6 @@
-// Which file a mapped address belongs to: a file that is cut while it is mapped, or a disk that is full
-// under one that is written, ends the process with SIGBUS, and nobody but this table knows whose
-// address it was.
+// Which file a mapped address belongs to: a file that is cut while it is mapped, or a disk that is
+// full under one that is written, ends the process with SIGBUS, and nobody but this table knows
+// whose address it was.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Stopping in an orderly way: SIGTERM, SIGHUP and SIGINT set a flag, stages poll it between steps, save,
-// and end.
+// Stopping in an orderly way: SIGTERM, SIGHUP and SIGINT set a flag, stages poll it between steps,
+// save, and end.
 //
 // The first signal asks; a second Ctrl-C ends the process at once. Signals belong to the program,
 // so only main.cpp watches them; libraries just ask stop_requested().
@@ -18,7 +18,8 @@ namespace kvlingua {
 // Also ignores SIGPIPE.
 void watch_stop_signals();
 bool stop_requested() noexcept;  // cheap: one relaxed atomic load
-// kTerminated (75) after SIGTERM or SIGHUP, kInterrupted (130) after Ctrl-C, kOk when nothing was asked.
+// kTerminated (75) after SIGTERM or SIGHUP, kInterrupted (130) after Ctrl-C,
+// kOk when nothing was asked.
 ExitCode stop_exit_code() noexcept;
 // What a stage throws once it has saved: "stopped by Ctrl-C; <saved>".
 Error stopped_error(const std::string& saved);

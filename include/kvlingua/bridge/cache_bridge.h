@@ -4,9 +4,9 @@
 //   source:  its chat prefix | context             -> source KvCache of the context
 //   target:  its chat prefix | translated context | "\n" question, end of turn  -> answer
 //
-// The pieces are tokenised apart, as in pair generation and evaluation (text/chat_template.h), so an
-// answer here is the one that `evaluate` scores. Greedy: the same context and question give the same
-// answer.
+// The pieces are tokenised apart, as in pair generation and evaluation (text/chat_template.h), so
+// an answer here is the one that `evaluate` scores. Greedy:
+// the same context and question give the same answer.
 //
 //   const OpenModel source = open_model({.name = "Qwen/Qwen3-0.6B"});
 //   const OpenModel target = open_model({.name = "Qwen/Qwen2.5-0.5B-Instruct"});
@@ -61,8 +61,8 @@ class CacheBridge {
     double read_seconds = 0;  // the source's prefill
     double translate_seconds = 0;
   };
-  // Throws Error: kUsage for an empty text, kInput when it is longer than a model allows. Kinds that
-  // fuse (C2C's own mode) have the target read the text as well.
+  // Throws Error: kUsage for an empty text, kInput when it is longer than a model allows. Kinds
+  // that fuse (C2C's own mode) have the target read the text as well.
   Context read(std::string_view text) const;
   // Throws Error: kUsage for an empty question, kInput when there is no room for it.
   Reply ask(const Context& context, std::string_view question,

@@ -6,8 +6,7 @@
 // bit mask of sources (bit j: source j); a sample is cut where its selector changes, sections of a
 // batch are padded on the right to their longest, positions count real tokens only. The last
 // section is never fused: it begins with the last prompt token, whose logit gives the first token
-// of the answer. Here because training and evaluation both read prompts this way. arXiv 2510.03215;
-// design notes in DESIGN.md.
+// of the answer. Here because training and evaluation both read prompts this way. arXiv 2510.03215.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,8 +24,8 @@ inline constexpr int64_t kIgnoredLabel = -100;
 
 struct FusionSample {
   std::vector<int64_t> target_ids;
-  std::vector<std::vector<int64_t>>
-      source_ids;  // one list per source, each as long as target_ids; empty: the target's ids
+  // One list per source, each as long as target_ids; empty: the target's ids.
+  std::vector<std::vector<int64_t>> source_ids;
   std::vector<int64_t> selector;  // per token
   std::vector<int64_t> labels;    // per token, kIgnoredLabel where nothing is learnt
   // Padding inside a sample (chat templates of two models aligned, fusion_alignment.h): false where
@@ -65,8 +64,7 @@ struct FusionBatch {
 FusionBatch collate_fusion(const std::vector<FusionSample>& samples, int64_t pad_id = 0,
                            int64_t max_tokens = 0);
 
-// One source and its fuser. `caches`, when given, is the source's cache of all fused sections, so
-// that it need not read them again.
+// One source and its fuser; both must outlive it.
 struct FusionSource {
   const CausalLM* model = nullptr;
   const C2CFuser* fuser = nullptr;

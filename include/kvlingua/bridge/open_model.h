@@ -13,9 +13,9 @@
 
 namespace kvlingua {
 
-// The model's directory: a path as it is (from the working folder or the project's), else a hub name
-// at `options.revision` in the local cache. "org/name@revision" wins over the option. Throws Error
-// (kInput) with the `hf download` command.
+// The model's directory: a path as it is (from the working folder or the project's), else a hub
+// name at `options.revision` in the local cache. "org/name@revision" wins over the option. Throws
+// Error (kInput) with the `hf download` command.
 std::filesystem::path locate_model(const ModelOptions& options);
 
 // A model before its weights are read.

@@ -37,9 +37,9 @@ struct TextReader {
   std::vector<int64_t> stop_ids;  // end a turn; the first is the one that an answer is taught with
   int64_t max_positions = 0;
 
-  // The family is pair.*.chat by name, or recognised from the model's own template. `tokenizer` must
-  // outlive the reader. Throws Error: kUsage for an unknown name, kInput for a template that is none
-  // of the known ones.
+  // The family is pair.*.chat by name, or recognised from the model's own template. `tokenizer`
+  // must outlive the reader. Throws Error: kUsage for an unknown name, kInput for a template that
+  // is none of the known ones.
   static TextReader of(const Tokenizer& tokenizer, const ModelOptions& options,
                        const ModelConfig& config, Framing framing = Framing::kOneTurn);
 

@@ -14,21 +14,22 @@ namespace kvlingua {
 // else the CPU. Throws Error: kUsage for another word, kDevice when a GPU is asked for and absent.
 at::Device resolve_device(std::string_view name, int64_t local_rank = 0);
 
-// "auto", "float32", "bfloat16", "float16". auto: float32 on the CPU; on a GPU bfloat16 where it is native, else float16,
-// but float32 for a model of fewer than kSmallModel `parameters` (0: not known), which launches bound anyway and whose near
-// ties half types would decide otherwise. Throws Error (kUsage).
+// "auto", "float32", "bfloat16", "float16". auto: float32 on the CPU; on a GPU bfloat16 where it is
+// native, else float16. A model of fewer than kSmallModel `parameters` (0: not known) gets float32
+// there too: half types would not make it faster, since starting kernels takes most of its time,
+// and would round near ties to other tokens. Throws Error (kUsage).
 at::ScalarType resolve_dtype(std::string_view name, at::Device device, int64_t parameters = 0);
 inline constexpr int64_t kSmallModel = 100'000'000;
 
-// What can still be allocated there without asking anybody to give way: free on the GPU and in libtorch's pool, or available
-// in the machine's memory.
+// What can still be allocated there without asking anybody to give way: free on the GPU and in
+// libtorch's pool, or available in the machine's memory.
 int64_t free_memory_bytes(at::Device device);
 
 // What is known of a device, for tables, plans and reports.
 struct DeviceFacts {
   std::string name;  // "NVIDIA H200", or the processor's
-  int64_t memory =
-      0;  // bytes it has: of the GPU, or what this process can still use of the machine
+  // Bytes it has: of the GPU, or what this process can still use of the machine.
+  int64_t memory = 0;
   bool bfloat16 = false;     // native
   std::string capability;    // "9.0"; empty for the CPU
   std::string driver;        // "580.65.06"; empty when there is none

@@ -3,16 +3,16 @@
 // on a GPU.
 //
 // They meet in a TCPStore at MASTER_ADDR:MASTER_PORT, that of torchrun's agent or one of process 0
-// that listens at that address alone and only until all have met. Who has not the run's secret
-// (io/run_secret.h) cannot take part: what is in the store is sealed, and Gloo's connections are TLS
-// in which both sides show the run's certificate.
+// that listens at that address alone and only until all have met. A process without the run's
+// secret (io/run_secret.h) cannot take part: what is in the store is sealed, and Gloo's connections
+// are TLS in which both sides show the run's certificate.
 //
 // Calls are collective: all processes make the same calls in the same order, one thread each. While
 // they compute, a thread of each tells all others twice a second that it is there; a process that
-// ends says why. So a call ends with an Error (kFailed) that names the process which has gone within
-// a second when that died or said so, after `silence_seconds` when it is frozen or its machine gone.
-// SIGTERM and Ctrl-C end the wait for others to come at once. In a call they only end the wait for a
-// process that does not answer: those that answer come soon, and all stop together.
+// ends says why. So a call ends with an Error (kFailed) that names the process which has gone
+// within a second when that died or said so, after `silence_seconds` when it is frozen or its
+// machine gone. SIGTERM and Ctrl-C end the wait for others to come at once. In a call they only end
+// the wait for a process that does not answer: those that answer come soon, and all stop together.
 #pragma once
 
 #include <ATen/core/Tensor.h>

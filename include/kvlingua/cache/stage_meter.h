@@ -36,8 +36,8 @@ class StageMeter {
   static double now();
 
   void add(const std::string& phase, double units, double seconds);  // from any thread
-  // Times what happens until the result goes out of scope, or until stop(); a profiler sees it under
-  // the phase's name.
+  // Times what happens until the result goes out of scope, or until stop(); a profiler sees it
+  // under the phase's name.
   class Timer {
    public:
     Timer(StageMeter& meter, std::string phase, double units)

@@ -1,7 +1,7 @@
 // The command line of kvlingua: what every verb understands, and how a verb declares the rest.
 //
-// A verb is a struct of its own options with a name, a help text, declare() and run(); src/verbs has
-// one a file and list.h all of them. Nothing here knows torch, so --help answers at once.
+// A verb is a struct of its own options with a name, a help text, declare() and run(); src/verbs
+// has one a file and list.h all of them. Nothing here knows torch, so --help answers at once.
 #pragma once
 
 #include <cstdint>

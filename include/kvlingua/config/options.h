@@ -35,11 +35,11 @@ struct FieldInfo {
   std::string_view help = {};
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
-  double above =
-      -std::numeric_limits<double>::infinity();  // exclusive lower bound, for rates and widths
-  std::vector<std::string_view> choices = {};    // strings: the only values allowed
-  bool required = false;                         // strings and lists: must not be empty
-  bool bytes = false;                            // integers: 512MiB, 1GiB, 2GB are understood
+  // Exclusive lower bound, for rates and widths.
+  double above = -std::numeric_limits<double>::infinity();
+  std::vector<std::string_view> choices = {};  // strings: the only values allowed
+  bool required = false;                       // strings and lists: must not be empty
+  bool bytes = false;                          // integers: 512MiB, 1GiB, 2GB are understood
 };
 
 // What walks over the fields. Names must be string literals.

@@ -12,8 +12,8 @@ nlohmann::ordered_json options_to_json(const Visit& options);
 // `target`: "-" is stdout, else a file, written to a temporary name and renamed. Indented, one
 // document, newline at the end. Throws Error: kDiskFull, else kFailed.
 void write_json(const std::string& target, const nlohmann::ordered_json& document);
-// Text to stdout. False when its reader has gone (| head), which is no failure of a run. Throws Error (kDiskFull, kFailed) when it
-// cannot be written.
+// Text to stdout. False when its reader has gone (| head), which is no failure of a run. Throws
+// Error (kDiskFull, kFailed) when it cannot be written.
 bool write_stdout(std::string_view text);
 
 }  // namespace kvlingua

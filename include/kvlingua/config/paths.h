@@ -30,8 +30,8 @@ struct RunPaths {
   std::filesystem::path run;      // out/checkpoints/<run>
   std::filesystem::path eval() const { return run / "eval"; }
 };
-// out_dir: --out, or empty for project_root() (for an installed program: the working folder). Throws
-// Error (kUsage) for a name that is a room of the project's code, such as datasets/pairs.
+// out_dir: --out, or empty for project_root() (for an installed program: the working folder).
+// Throws Error (kUsage) for a name that is a room of the project's code, such as datasets/pairs.
 RunPaths run_paths(const std::string& out_dir, const std::string& dataset_name,
                    const std::string& run_name);
 

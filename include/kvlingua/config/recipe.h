@@ -3,8 +3,8 @@
 // Cache-to-Cache's recipe files (top-level `model` and `training`) load too: their keys are
 // translated, and notes() say aloud which of them have no effect here (c2c_recipe.h).
 //
-// A recipe may begin where another one ends: `extends: common.inc`, relative to its own folder. Keys
-// that it gives win, lists as a whole; the resolved recipe stands for itself.
+// A recipe may begin where another one ends: `extends: common.inc`, relative to its own folder.
+// Keys that it gives win, lists as a whole; the resolved recipe stands for itself.
 #pragma once
 
 #include <filesystem>
@@ -38,8 +38,8 @@ struct Recipe {
   IdentityOptions identity;
 
   std::filesystem::path file;  // where it was read; not a field
-  std::vector<std::string>
-      notes;  // what the reader should be told (C2C keys without effect); not a field
+  // What the reader should be told (C2C keys without effect); not a field.
+  std::vector<std::string> notes;
 
   // `overrides`: "a.b=c", applied in order after the file. Throws Error (kUsage) with
   // file:line:column.

@@ -18,8 +18,8 @@ struct RunContext {
   std::optional<int64_t> seed;        // --seed; empty: what the recipe says
   RunPaths paths;
   World world;
-  // Pieces of reading and decoding at once on a CPU, a thread each: above 1 where the models are too
-  // small for threads to share a product.
+  // On a CPU: threads that each read and decode pieces of work of their own. 1 unless the models
+  // are too small for threads to share a matrix product.
   int64_t workers = 1;
   int verbosity = 0;                 // -1 quiet (no progress), 0, 1 verbose
   bool resume = true;                // go on with what is there

@@ -10,8 +10,8 @@
 
 namespace kvlingua {
 
-// Fields that the optimizers of projectors and of language models (trainers/lm_options.h) have in
-// common.
+// Fields that the optimizers of projectors and of language models (trainers/nano_lm/lm_options.h)
+// have in common.
 template <class V>
 void visit_moments(V& v, double& beta1, double& beta2) {
   v.field("beta1", beta1, {.help = "decay of AdamW's first moment", .min = 0, .max = 0.999999});

@@ -61,7 +61,8 @@ struct MachineNumbers {
   double base_memory = 0;  // what the process takes there before any model: libraries, CUDA context
   double flops = 50e9;     // a second, of large GEMMs in the compute type
   double flops_float32 = 50e9;
-  // What the ridge stage's solution is made of, in float64: products and Cholesky factors (n^3 / 3).
+  // What the ridge stage's solution is made of, in float64:
+  // products and Cholesky factors (n^3 / 3).
   double flops_float64 = 20e9, flops_cholesky = 10e9;
   double bandwidth = 10e9;   // bytes a second, of the device's memory
   double first_touch = 2e9;  // bytes a second, of memory that was just allocated
@@ -70,7 +71,7 @@ struct MachineNumbers {
   double launch_seconds = 5e-6;  // overhead of one operation
 };
 
-// Large matrix products a second, measured in a quarter of one at most (FLOP/s). The one place where
+// FLOP/s of large matrix products, measured for a quarter of a second at most. The one place where
 // that is measured.
 double product_rate(at::Device device, at::ScalarType dtype);
 // The type in which the device is fastest, of those that models compute in there: float32 on the

@@ -55,8 +55,8 @@ void append_line_durable(const std::filesystem::path& path, std::string_view lin
 void make_directories(const std::filesystem::path& folder);
 
 // A new empty folder beside `final_name`, `.NAME.partial-PID-N`, for publish_directory; it is the
-// caller's to remove when it is not published. What killed processes of this machine left under such
-// names is removed.
+// caller's to remove when it is not published. What killed processes of this machine left under
+// such names is removed.
 std::filesystem::path temporary_directory(const std::filesystem::path& final_name);
 
 // Makes a finished folder appear under its final name, durably; all in it is flushed first. An

@@ -1,4 +1,5 @@
-// A file's bytes under another name, there whole or not at all (atomic_file.h), on another disk too.
+// A file's bytes under another name, there whole or not at all (atomic_file.h),
+// on another disk too.
 #pragma once
 
 #include <filesystem>

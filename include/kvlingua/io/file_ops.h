@@ -28,8 +28,8 @@ ssize_t pwrite(int fd, const void* data, size_t size, off_t offset);
 int sync(int fd);
 int truncate(int fd, off_t size);
 int rename(const std::filesystem::path& from, const std::filesystem::path& to);
-int exchange(const std::filesystem::path& a,
-             const std::filesystem::path& b);  // renameat2(RENAME_EXCHANGE)
+// renameat2(RENAME_EXCHANGE)
+int exchange(const std::filesystem::path& a, const std::filesystem::path& b);
 int remove(const std::filesystem::path& path);
 int make_directory(const std::filesystem::path& path);
 

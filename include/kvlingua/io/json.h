@@ -12,15 +12,15 @@
 
 namespace kvlingua {
 
-// The one reader of JSON: every document that this program did not just write itself goes through it.
-// Parses a whole document. `where` names it in messages. Throws Error (kCorrupt).
+// The one reader of JSON: every document that this program did not just write itself goes through
+// it. Parses a whole document. `where` names it in messages. Throws Error (kCorrupt).
 nlohmann::json parse_json(std::string_view text, const std::string& where, size_t max_depth = 64);
 // The same with members in the document's order instead of sorted.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& where,
                                           size_t max_depth = 64);
 
-// A whole text file. Throws Error: kInput when it is not there, unreadable or no regular file, kCorrupt when longer
-// than max_bytes.
+// A whole text file. Throws Error: kInput when it is not there, unreadable or no regular file,
+// kCorrupt when longer than max_bytes.
 std::string read_text_file(const std::filesystem::path& path, size_t max_bytes = size_t{64} << 20);
 
 }  // namespace kvlingua

@@ -3,11 +3,11 @@
 // the manifest itself is found too:
 //
 //   {"kvlingua_manifest": 1,
-//   "attributes": {...},
-//   "entries": [
-//   {"path":"shard-00000.h5","bytes":123,"sha256":"...","attributes":{...}}
-//   ],
-//   "sha256_of_lines_above": "..."}
+//    "attributes": {...},
+//    "entries": [
+//      {"path":"shard-00000.h5","bytes":123,"sha256":"...","attributes":{...}}
+//    ],
+//    "sha256_of_lines_above": "..."}
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct ManifestEntry {
   std::string path;  // relative to the manifest's folder, with '/', never leading out of it
   uint64_t bytes = 0;
   std::string sha256;  // 64 lower-case digits
-  nlohmann::json attributes =
-      nlohmann::json::object();  // whatever the owner wants to keep with the file
+  // Whatever the owner wants to keep with the file.
+  nlohmann::json attributes = nlohmann::json::object();
 };
 
 struct ManifestDamage {

@@ -17,8 +17,8 @@ namespace kvlingua {
 class RunSecret {
  public:
   static RunSecret make();
-  // Empty when the file is not there. Throws Error (kInput) when it is no secret, or others than its
-  // user may read it.
+  // Empty when the file is not there. Throws Error (kInput) when it is no secret, or others than
+  // its user may read it.
   static std::optional<RunSecret> read(const std::filesystem::path& file);
   void write(const std::filesystem::path& file) const;  // mode 0600, whole or not at all
 

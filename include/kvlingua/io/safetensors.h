@@ -3,8 +3,8 @@
 //
 //   8 bytes  header length N, little-endian, at most 100 MB
 //   N bytes  {"name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]},
-//   "__metadata__": {...}}, space-padded rest     the tensors, row-major, little-endian, without
-//   gap or overlap
+//             "__metadata__": {...}}, space-padded
+//   rest     the tensors, row-major, little-endian, without gap or overlap
 //
 // Readers map the file: no byte of a tensor is read before it is touched. open() checks the whole
 // header, so that what it returns can be used without further checks; a damaged file is refused

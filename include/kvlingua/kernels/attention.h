@@ -1,11 +1,13 @@
 // Scaled dot-product attention with the kernel chosen here, not by libtorch.
 //
-// libtorch's own choice costs a GPU dear in three ways. cuDNN's attention builds a plan (tens of milliseconds) for
-// every new set of sizes and strides, and a decoder has a new length at every step. The memory-efficient kernel takes
-// no grouped heads, so a mask with grouped-query attention (GQA) falls back to the plain formula, which keeps float32
-// scores [B, Hq, T, S]. And float32 never reaches the flash kernel. So: flash (Dao 2023) where there is no mask and the
-// type is half; otherwise the memory-efficient kernel (Rabe & Staats 2021, as xFormers wrote it) over keys and values
-// repeated to all heads, or, for one new token, over queries grouped by key head, which repeats nothing.
+// libtorch's own choice is slow on a GPU for three reasons. cuDNN's attention builds a plan (tens
+// of milliseconds) for every new set of sizes and strides, and a decoder has a new length at every
+// step. The memory-efficient kernel takes no grouped heads, so a mask with grouped-query attention
+// (GQA) falls back to the plain formula, which keeps float32 scores [B, Hq, T, S]. And float32
+// never reaches the flash kernel. So: flash (Dao 2023) where there is no mask and the type is half;
+// otherwise the memory-efficient kernel (Rabe & Staats 2021, as xFormers wrote it) over keys and
+// values repeated to all heads, or, for one new token, over queries grouped by key head, which
+// repeats nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -42,12 +44,13 @@ struct AttentionPlan {
 
 AttentionPlan plan_attention(const AttentionCase& what);
 
-// q [B, Hq, T, D] over k, v [B, H, S, D]; mask additive, [B or 1, 1, T, S], or undefined. `causal` (without a mask):
-// query t sees keys 0 .. t. Gives [B, T, Hq * D]. Differentiable.
+// q [B, Hq, T, D] over k, v [B, H, S, D]; mask additive, [B or 1, 1, T, S], or undefined. `causal`
+// (without a mask): query t sees keys 0 .. t. Gives [B, T, Hq * D]. Differentiable.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask, bool causal);
 
-// A mask's rows begin at multiples of this many elements, so that the memory-efficient kernel takes it as it lies.
+// A mask's rows begin at multiples of this many elements, so that the memory-efficient kernel takes
+// it as it lies.
 constexpr int64_t kMaskAlignment = 16;
 
 }  // namespace kvlingua

@@ -19,8 +19,8 @@ struct QkvRope {
 void split_qkv_rope(const at::Tensor& qkv, const QkvRope& rope, const at::Tensor& q_BHTD,
                     const at::Tensor& k_BHTD, const at::Tensor& v_BHTD);
 
-// The same, differentiable in qkv where the norms are frozen: one kernel each way on a GPU. q [B, heads, T, D], k and v
-// [B, kv_heads, T, D].
+// The same, differentiable in qkv where the norms are frozen: one kernel each way on a GPU.
+// q [B, heads, T, D], k and v [B, kv_heads, T, D].
 struct SplitQkv {
   at::Tensor q, k, v;
 };

@@ -38,8 +38,9 @@ struct Nf4Scales {
   Nf4Scales to(at::Device device) const;
 };
 
-// values: float32, flat, on the CPU, of whole blocks but for the last; codes uint8 [ceil(n / 2)] and
-// absmax float32 [ceil(n / block)] are written. An odd last value leaves the byte's lower half 0.
+// values: float32, flat, on the CPU, of whole blocks but for the last; codes uint8 [ceil(n / 2)]
+// and absmax float32 [ceil(n / block)] are written.
+// An odd last value leaves the byte's lower half 0.
 void nf4_quantize(const at::Tensor& values, const at::Tensor& codes, const at::Tensor& absmax,
                   int64_t block = kNf4Block);
 // Double quantisation of float32 scales on the CPU.

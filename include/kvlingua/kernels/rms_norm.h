@@ -10,7 +10,8 @@ namespace kvlingua {
 // x [..., C], weight [C]. Differentiable in both.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-// One weight a group: x [G, N, C], weight [G, C]. Differentiable in both; keeps x alone for the way back on a GPU.
+// One weight a group: x [G, N, C], weight [G, C]. Differentiable in both; keeps x alone for the way
+// back on a GPU.
 at::Tensor rms_norm_groups(const at::Tensor& x_GNC, const at::Tensor& weight_GC, double eps);
 
 // residual += delta, then rms_norm(residual): one pass over memory instead of two. Not

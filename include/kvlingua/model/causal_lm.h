@@ -29,9 +29,8 @@ struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // compute dtype; weights are converted while they are copied
   // Keeps two layers at a time (and embedding and head), one computed while the other comes: for
-  // models larger than the device's memory.
-  // The same results bit for bit; every pass reads the files once, so decoding is slow. Not from
-  // several threads at once.
+  // models larger than the device's memory. The same results bit for bit; every pass reads the
+  // files once, so decoding is slow. Not from several threads at once.
   bool layer_streaming = false;
   // How the layers' matrices are held; float weights are quantised while they are copied. What is
   // quantised cannot be trained or saved; gradients to an injected past flow.
@@ -62,8 +61,9 @@ enum class LogitsAt { kNone, kLast, kAll, kPositions };
 struct PrefillOptions {
   LogitsAt logits = LogitsAt::kNone;
   at::Tensor logit_positions;  // kPositions: int64 [N, 2] of (row, token index)
-  // Instead of the logits what the vocabulary head would read there (PrefillResult::head_input): a distribution over the
-  // vocabulary takes some kilobytes this way, and head() or a loss makes as many logits at a time as there is room for.
+  // Instead of the logits what the vocabulary head would read there (PrefillResult::head_input): a
+  // distribution over the vocabulary takes some kilobytes this way, and head() or a loss makes as
+  // many logits at a time as there is room for.
   bool head_input_only = false;
   bool want_cache = true;
   // Keys (rotated) and values of the new tokens that attention sees instead of the model's own, in
@@ -77,13 +77,14 @@ struct PrefillOptions {
 };
 
 struct PrefillResult {
-  KvCache cache;  // the *new* tokens' keys (rotated) and values; joined with the past by the caller
-                  // when wanted
-  at::Tensor logits;  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T,
-                      // vocab]; kPositions: [N, vocab]
-  at::Tensor
-      head_input;  // compute dtype, before the final norm, [.., hidden] in place of [.., vocab]
-  at::Tensor queries, attention_outputs, hidden;
+  // The *new* tokens' keys (rotated) and values; joined with the past by the caller when wanted.
+  KvCache cache;
+  // float32. kLast: [B, vocab] at each row's last real token; kAll: [B, T, vocab]; kPositions:
+  // [N, vocab].
+  at::Tensor logits;
+  // Compute dtype, before the final norm, [.., hidden] in place of [.., vocab].
+  at::Tensor head_input;
+  at::Tensor queries, attention_outputs, hidden;  // undefined unless asked for
 };
 
 // What rows of the vocabulary head are compared with; see HeadLoss.
@@ -126,12 +127,13 @@ class CausalLM {
   PrefillResult prefill(const TokenBatch& batch, const KvCache* past = nullptr,
                         const PrefillOptions& options = {}) const;
 
-  // Final norm and vocabulary head: rows [.., hidden] of PrefillResult::head_input -> float32 logits [.., vocab].
+  // Final norm and vocabulary head: rows [.., hidden] of PrefillResult::head_input -> float32
+  // logits [.., vocab].
   at::Tensor head(const at::Tensor& head_input) const;
 
-  // Losses of the distributions that the head makes of such rows [N, hidden], without ever holding all logits
-  // (kernels/head_loss.h): cross-entropy to `answers_N`, KL from what the head makes of `teacher_NC`. Weighted sums,
-  // differentiable in head_input.
+  // Losses of the distributions that the head makes of such rows [N, hidden], without ever holding
+  // all logits (kernels/head_loss.h): cross-entropy to `answers_N`, KL from what the head makes of
+  // `teacher_NC`. Weighted sums, differentiable in head_input.
   HeadLosses head_losses(const at::Tensor& head_input, const HeadTargets& targets) const;
 
   // Named parameters in Hugging Face's names, for training from scratch; requires_grad is the

@@ -22,10 +22,10 @@ class DecodeSession {
   // Starts from a cache (copied once), one row of it for each row. Throws Error (kInput) when it
   // does not fit the model.
   DecodeSession(const CausalLM& model, const KvCache& past, int64_t room = 0);
-  // Each row begins with the caches named for it, one behind the other (one row each, without padding, null or empty
-  // ones left out); `next` is the position its next token takes, which positions before it need not reach. Rows of
-  // different length are padded behind. A few copies for all rows together. Throws Error (kInput) when one does not
-  // fit the model.
+  // Each row begins with the caches named for it, one behind the other (one row each, without
+  // padding, null or empty ones left out); `next` is the position its next token takes, which
+  // positions before it need not reach. Rows of different length are padded behind. A few copies
+  // for all rows together. Throws Error (kInput) when one does not fit the model.
   DecodeSession(const CausalLM& model, const std::vector<std::vector<const KvCache*>>& pasts,
                 std::vector<int64_t> next, int64_t room = 0);
 
@@ -38,10 +38,11 @@ class DecodeSession {
   // Reads more tokens behind what is there. Returns float32 logits: kLast [rows, vocab], kAll
   // [rows, T, vocab], kNone undefined. Throws Error (kInput) as CausalLM::prefill does.
   at::Tensor append(const TokenBatch& batch, LogitsAt logits = LogitsAt::kLast);
-  // The same, giving what the vocabulary head reads after each row's last token (CausalLM::head), [rows, hidden].
+  // The same, giving what the vocabulary head reads after each row's last token (CausalLM::head),
+  // [rows, hidden].
   at::Tensor append_hidden(const TokenBatch& batch);
-  // One token for each row, ids int64 [rows], on the host or the model's device: the fast path of append. Nothing in
-  // it waits for a device. Returns [rows, vocab].
+  // One token for each row, ids int64 [rows], on the host or the model's device: the fast path of
+  // append. Nothing in it waits for a device. Returns [rows, vocab].
   at::Tensor step(const at::Tensor& ids_B);
   // Keeps these rows (indices, host memory), in this order.
   void keep_rows(const std::vector<int64_t>& indices);

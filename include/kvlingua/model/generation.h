@@ -19,13 +19,14 @@ class DecodeSession;
 
 struct GenerationOptions {
   int64_t max_new_tokens = 64;
-  std::vector<int64_t>
-      stop_ids;  // a row ends when it produces one (the stop token is kept out of the result)
+  // A row ends when it produces one of these, which is kept out of the result.
+  std::vector<int64_t> stop_ids;
   double temperature = 0.0;  // 0 = greedy
   int64_t top_k = 0;         // 0 = off
   double top_p = 1.0;
-  uint64_t seed = 0;  // sampling: one stream per row, from (seed, row_seeds[row] or row), so a row
-                      // never depends on its batch
+  // Sampling: one stream per row, from (seed, row_seeds[row] or row), so a row never depends on its
+  // batch.
+  uint64_t seed = 0;
   std::vector<uint64_t> row_seeds;
   // Told each id as it is produced (not the stop token); false ends the row there.
   std::function<bool(int64_t row, int64_t id)> on_token;
@@ -33,8 +34,8 @@ struct GenerationOptions {
 
 struct GeneratedRow {
   std::vector<int64_t> ids;  // without the stop token
-  std::vector<float>
-      logprobs;  // log-probability of each produced id (untempered); one more entry when `stopped`
+  // Log-probability of each produced id (untempered); one more entry when `stopped`.
+  std::vector<float> logprobs;
   bool stopped = false;  // ended by a stop token (false: by max_new_tokens)
   std::string finish_reason() const { return stopped ? "stop" : "length"; }
 };

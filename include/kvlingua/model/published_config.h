@@ -1,4 +1,5 @@
-// Shapes of models that shipped recipes name, so that a plan can be made before they are downloaded.
+// Shapes of models that shipped recipes name,
+// so that a plan can be made before they are downloaded.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// Before a model is loaded: the memory its weights will take in each way they can be held, and which
-// of them fits. Exact for what weights take, since it counts the same shapes.
+// Before a model is loaded: the memory its weights will take in each way they can be held, and
+// which of them fits. Exact for what weights take, since it counts the same shapes.
 #pragma once
 
 #include <cstdint>

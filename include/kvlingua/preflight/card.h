@@ -16,8 +16,8 @@ struct Card {
   double half_flops = 0, flops_float32 = 0, flops_float64 = 0, bandwidth = 0;
 };
 
-// "gtx1660", "rtx3090", "a100-40gb" ..., or a size: "6GB", "24". Of a size the rates are those of the
-// smallest card known that has as much. Throws Error (kUsage) with the nearest name.
+// "gtx1660", "rtx3090", "a100-40gb" ..., or a size: "6GB", "24". Of a size the rates are those of
+// the smallest card known that has as much. Throws Error (kUsage) with the nearest name.
 Card find_card(std::string_view text);
 // What stages are planned with. Its disk is not known: -1 free.
 MachineNumbers machine_of(const Card& card);

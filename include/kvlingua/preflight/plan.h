@@ -1,5 +1,5 @@
-// Plan: what a recipe's stages cost together. Each stage states its own (kvlingua/cost/stage_cost.h);
-// here it is added up.
+// Plan: what a recipe's stages cost together. Each stage states its own
+// (kvlingua/cost/stage_cost.h); here it is added up.
 #pragma once
 
 #include <functional>

@@ -62,8 +62,8 @@ struct Preflight {
 
 // Throws nothing for what it finds wrong: that is its result. Throws Error for a malformed recipe
 // or device name.
-// With a card nothing of this machine is measured, and models need not be here when their shapes are
-// published.
+// With a card nothing of this machine is measured, and models need not be here when their shapes
+// are published.
 Preflight run_preflight(const Recipe& recipe, const RunContext& context,
                         const std::optional<Card>& card = std::nullopt);
 

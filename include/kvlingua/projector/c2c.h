@@ -45,7 +45,4 @@ class C2CProjector : public Projector {
   bool fuses_;
 };
 
-// Options of a projector around `fuser`, as a recipe would give them.
-C2cOptions c2c_options(const C2CConfig& config, const std::string& mode);
-
 }  // namespace kvlingua

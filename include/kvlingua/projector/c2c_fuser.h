@@ -4,9 +4,9 @@
 // One projector per target layer, all held in stacked tensors: a tower is one (target layer, key or
 // value) pair, there are G = 2 T of them, keys first (tower = kv * T + layer), so every matrix of
 // the network is one batched GEMM.
-//   x = [source; target] -> in -> block (mlp1) -> hidden;   P = proj_out(blocks(hidden)),  w =
-//   sigmoid(head(block(hidden))) out = target + gate * w * P          block(x) = x + dropout(W2
-//   gelu(W1 rmsnorm(x)))
+//   hidden = block(in([source; target]))          block(x) = x + dropout(W2 gelu(W1 rmsnorm(x)))
+//   P = proj_out(blocks(hidden))                  w = sigmoid(head(block(hidden)))
+//   out = target + gate * w * P
 // Caches are taken as the models' attention sees them: keys rotated, nothing un-rotated. Heads are
 // flattened head-major. The gate is one logit per tower: in training sigmoid((logit + Gumbel noise)
 // / temperature) per head and token, in evaluation logit > 0, strictly, so an untrained projector

@@ -2,7 +2,7 @@
 // target, and for keys and values apart, a two-layer network over the same head of the source layer
 // at the same depth, with a gate; trained by regression first, then by generation.
 //
-//   y = sigmoid(g) (gelu(x W1 + b1) W2 + b2)      hidden width: expansion times the target's head_dim
+//   y = sigmoid(g) (gelu(x W1 + b1) W2 + b2)      hidden: expansion x the target's head_dim
 // Where the models differ in heads, a target head reads the source head(s) at its place
 // (BlockPlan's head_matched). Keys are un-rotated, channels whitened on both sides. W2 starts at
 // zero: an untrained one predicts the training mean. Gates start near one.

@@ -1,7 +1,7 @@
 // mlp: per target layer, and for keys and values apart, a residual network over the ridge map.
 //
-//   out = ridge(x) + deviation * Wo h_d      h_0 = gelu(rms(x_std) Wi + bi)      h_j = h_{j-1} +
-//   gelu(rms(h_{j-1}) W_j + b_j)
+//   out = ridge(x) + deviation * Wo h_d
+//   h_0 = gelu(rms(x_std) Wi + bi)      h_j = h_{j-1} + gelu(rms(h_{j-1}) W_j + b_j)
 //
 // x_std are the whitened source channels that ridge reads, RMS-normalised per token and group (no
 // gain: Wi has it). Wo starts at zero, so an untrained mlp is exactly the ridge map. With rank > 0

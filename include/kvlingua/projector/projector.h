@@ -35,15 +35,15 @@ struct CacheRows {
   bool defined() const { return keys_NLHD.defined(); }
   int64_t rows() const { return keys_NLHD.defined() ? keys_NLHD.size(0) : 0; }
   KvShape shape() const;
-  CacheRows to(at::Device device,
-               at::ScalarType dtype) const;           // shares storage when nothing changes
+  // Shares storage when nothing changes.
+  CacheRows to(at::Device device, at::ScalarType dtype) const;
   CacheRows slice(int64_t begin, int64_t end) const;  // rows [begin, end); shares storage
 };
 
 // The rows of a cache, batch-major: row b * T + t. The cache must be un-rotated. `source_index_BT`
 // ([batch, T] int64) picks the token of each row; undefined takes every token once. With previous
-// tokens a row has more layers (previous_tokens.h), zeros where there is no such token (padding must
-// stand behind).
+// tokens a row has more layers (previous_tokens.h), zeros where there is no such token (padding
+// must stand behind).
 CacheRows rows_of(const KvCache& unrotated, const at::Tensor& source_index_BT = {},
                   const PreviousTokens& previous = {});
 // The inverse: [batch * T] rows as an un-rotated cache standing at positions_BT.

@@ -11,8 +11,8 @@
 // up later from the tokens around it: then it is not in the aligned token's cache, and no map of
 // that alone finds it. With a budget only so many of all these are read (ridge_choice.h).
 //
-//   y = (standardised(x) W + b) * target deviation + target mean       standardised per channel, W
-//   [groups, in, out]
+//   y = (standardised(x) W + b) * target deviation + target mean
+//   standardised: per channel;  W [groups, in, out]
 //
 // With change_rank r, W + A B stands for W: a change of low rank that gradient stages train while
 // the closed-form map itself stays frozen. B starts at zero.

@@ -4,8 +4,8 @@
 //
 // A block is one layer of a source row, its keys and values where both are read. Each round takes
 // the block whose own map of what is left of the targets lowers the held-out error most, over all
-// target layers, and takes its part out of every other block and of the targets. What two layers say
-// alike is so counted once.
+// target layers, and takes its part out of every other block and of the targets. So what two layers
+// have in common is counted once.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -5,14 +5,16 @@
 // with the targets:
 //   W = (C + lambda * trace(C) / F * I)^-1 P
 // solved by Cholesky for each lambda on the training sums and judged on the held-out sums. Each
-// target layer's keys and values choose their own lambda; the map itself is then solved on all data.
+// target layer's keys and values choose their own lambda;
+// the map itself is then solved on all data.
 //
-// A least-squares prediction is a conditional mean: where the target's channel lies d from its mean,
-// the prediction lies r d from it on average, r = cov(yhat, y) / var(y), which is R2 (regression
-// dilution). Errors of many tokens and layers cancel when the target attends to them, this
-// shortening does not. options.gain g scales each channel about its mean by r^-g, r taken on the
-// held-out rows (on the fitted ones where none are): g = 1/2 varies as the target does (inflated
-// regression), g = 1 is unbiased (the correction for attenuation). The squared error grows by it.
+// A least-squares prediction is a conditional mean: where the target's channel lies d from its
+// mean, the prediction lies r d from it on average, r = cov(yhat, y) / var(y), which is R2
+// (regression dilution). Errors of many tokens and layers cancel when the target attends to them,
+// this shortening does not. options.gain g scales each channel about its mean by r^-g, r taken on
+// the held-out rows (on the fitted ones where none are): g = 1/2 varies as the target does
+// (inflated regression), g = 1 is unbiased (the correction for attenuation).
+// The squared error grows by it.
 //
 // Where Cholesky fails (a lambda far below the rounding of C) eigenvalues are clipped instead, and
 // a note says so.

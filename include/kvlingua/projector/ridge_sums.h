@@ -3,8 +3,10 @@
 //
 // Per problem (K from K and V from V; or, with joint features, one problem with keys and values
 // side by side):
-//   gram  [P, F, F]  sum of (x - mean)(x - mean)^T       cross [P, F, G]  sum of (x - mean)(y -
-//   mean)^T mean_x [P, F], mean_y [P, G], square_y [P, G] (sum of (y - mean)^2)
+//   gram    [P, F, F]        sum of (x - mean)(x - mean)^T
+//   cross   [P, F, G]        sum of (x - mean)(y - mean)^T
+//   mean_x  [P, F], mean_y [P, G]
+//   square_y [P, G]          sum of (y - mean)^2
 // Blocks are centred on their own mean and multiplied in float32, then added in float64 with the
 // correction of Chan, Golub and LeVeque (1983): no cancellation where the mean is large, and sums
 // of two parts merge in any order.
@@ -23,8 +25,8 @@ namespace kvlingua {
 
 class RidgeSums {
  public:
-  // `candidates`: the source layers that are gathered at all (evenly_spaced()); empty = every
-  // layer. Memory grows with the square of their number.
+  // `candidates`: the source layers that are gathered (evenly_spaced()); empty = every layer.
+  // Memory grows with the square of their number.
   RidgeSums(const KvShape& source, const KvShape& target, bool joint, at::Device device = at::kCPU,
             std::vector<int64_t> candidates = {});
 

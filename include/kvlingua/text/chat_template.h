@@ -1,9 +1,10 @@
 // Chat templates of the supported families, rendered exactly as their Jinja templates in
 // transformers do.
 //
-// The family is recognised by what the model's own template renders: a fixed set of conversations is
-// written by it (src/text/jinja.h) and by each family, and must be equal, character by character. A
-// template that renders anything else is an error that says in what it differs and what to choose.
+// The family is recognised by what the model's own template renders: a fixed set of conversations
+// is written by it (src/text/jinja.h) and by each family, and must be equal, character by
+// character. A template that renders anything else is an error that says in what it differs and
+// what to choose.
 #pragma once
 
 #include <optional>
@@ -20,21 +21,17 @@ struct ChatMessage {
   std::string content;
 };
 
-// kLlama31: Llama 3.1, 3.2 and 3.3, which print a date; kLlama3 is 3.0.
-// kQwen2: Qwen2 and the base models of Qwen2.5, whose default system turn names nobody; kChatml: the
-// markup alone, no default system turn.
 enum class ChatFamily {
   kQwen25,
-  kQwen2,
-  kChatml,
+  kQwen2,   // and the base models of Qwen2.5: their default system turn names nobody
+  kChatml,  // the markup alone, no default system turn
   kQwen3,
   kSmolLM2,
-  kZephyr,
-  kLlama3,
-  kLlama31,
-  kPlain
+  kZephyr,   // TinyLlama
+  kLlama3,   // 3.0
+  kLlama31,  // 3.1, 3.2 and 3.3, which print a date
+  kPlain     // contents joined by newlines, no markup; only ever chosen by name
 };
-// kPlain: contents joined by newlines, no markup; only ever chosen by name.
 
 struct ChatOptions {
   bool add_generation_prompt = true;
@@ -44,8 +41,8 @@ struct ChatOptions {
 
 std::string to_string(ChatFamily family);
 std::optional<ChatFamily> chat_family_from_name(std::string_view name);
-// Throws Error (kInput) when the tokenizer's template renders like none of the known ones, or there is
-// none.
+// Throws Error (kInput) when the tokenizer's template renders like none of the known ones,
+// or there is none.
 ChatFamily recognise_chat_family(const Tokenizer& tokenizer);
 
 // The text to encode with add_special = false. Contents are taken as they are, special tokens in

@@ -145,8 +145,8 @@ TEST(SweepGolden, RankCorrelations) {
                 1e-6);
 }
 
-// Over the same folds: closed and convex ones to the letter, the others within two standard errors of what
-// scikit-learn's accuracy is.
+// Over the same folds: closed and convex ones to the letter, the others within two standard errors
+// of what scikit-learn's accuracy is.
 TEST(SweepGolden, ClassifiersOfThreeDataSets) {
   for (const json& set : golden()["classifiers"]) {
     const auto x = set["x"].get<FeatureRows>();

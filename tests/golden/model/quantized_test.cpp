@@ -1,5 +1,5 @@
-// NF4 against bitsandbytes (scripts/goldens/quantized.py): codes, scales and weights bit for bit, and
-// directories that it saved against quantisation at load.
+// NF4 against bitsandbytes (scripts/goldens/quantized.py): codes, scales and weights bit for bit,
+// and directories that it saved against quantisation at load.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

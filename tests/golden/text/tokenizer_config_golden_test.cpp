@@ -1,4 +1,5 @@
-// tokenizer_config.json and its companions as transformers reads them (scripts/goldens/tokenizer_config.py).
+// tokenizer_config.json and its companions as transformers reads them
+// (scripts/goldens/tokenizer_config.py).
 #include "kvlingua/text/tokenizer.h"
 #include "support/temp_dir.h"
 #include "support/text_goldens.h"

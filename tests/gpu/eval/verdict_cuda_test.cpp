@@ -1,5 +1,5 @@
-// On a CUDA device an injected cache answers as the text does, bit for bit, in every type: else no verdict is given there.
-// Skips aloud without a device.
+// On a CUDA device an injected cache answers as the text does, bit for bit, in every type: else no
+// verdict is given there. Skips aloud without a device.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
-// The verdict's interval on simulated evaluations, a few cells; all of them by 2,000 sets each are in
-// tests/slow/eval/verdict_coverage_test.cpp.
+// The verdict's interval on simulated evaluations, a few cells; all of them by 2,000 sets each are
+// in tests/slow/eval/verdict_coverage_test.cpp.
 #include <gtest/gtest.h>
 
 #include "support/verdict_cells.h"

@@ -1,6 +1,7 @@
 // What a verdict's interval promises, 2,000 simulated evaluations a cell: it covers the truth at
-// least 94.5 % of the time, and a truth at the gate passes at most 3 %. Prints the table of operating
-// characteristics (eval/README.md). KVLINGUA_SETS, KVLINGUA_RESAMPLES: fewer, for a quick look.
+// least 94.5 % of the time, and a truth at the gate passes at most 3 %. Prints the table of
+// operating characteristics (eval/README.md). KVLINGUA_SETS, KVLINGUA_RESAMPLES: fewer,
+// for a quick look.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -256,8 +256,8 @@ TEST(Store, SurvivesDeathAtEveryOperation) {
   EXPECT_GT(new_found, 3);
 }
 
-// The last save of a stage killed at every operation: when the run is opened again the links lead to
-// what is there, though nothing is saved any more.
+// The last save of a stage killed at every operation: when the run is opened again the links lead
+// to what is there, though nothing is saved any more.
 TEST(Store, LinksLeadToWhatIsThereAfterDeathAtEveryOperation) {
   bool died = true;
   int64_t finished = 0;

@@ -1,5 +1,5 @@
-// Generation dies at file operations and random moments, meets full and failing disks and short writes:
-// afterwards the same command ends with the pair set of an uninterrupted run. All moments:
+// Generation dies at file operations and random moments, meets full and failing disks and short
+// writes: afterwards the same command ends with the pair set of an uninterrupted run. All moments:
 // tests/slow/datasets.
 #include "support/generate_crash.h"
 

@@ -86,7 +86,8 @@ TEST(KnowledgeCriterion, OnlyKnownFactsCount) {
   EXPECT_EQ(empty.verdict, Verdict::kInconclusive);
 }
 
-// What the target answers anyway counts for nothing: 1260 known answers do not carry forty lost ones.
+// What the target answers anyway counts for nothing:
+// 1260 known answers do not carry forty lost ones.
 TEST(IdentityCriterion, KnownAnswersDoNotDilute) {
   Answers answers;
   fill(answers, "baseline", "identity", 1300, 1260);
@@ -220,7 +221,8 @@ TEST(StallingCriterion, NotMoreThanFivePointsAbove) {
   EXPECT_EQ(verdict(0, 0, 10), Verdict::kInconclusive);
 }
 
-// Half precision: answers that round otherwise are judged by their scores, but the injected cache by its tokens.
+// Half precision: answers that round otherwise are judged by their scores, but the injected cache
+// by its tokens.
 TEST(ControlsInHalfPrecision, AreJudgedByScoresWithinTheBound) {
   const auto findings = [](int other_words, int other_scores, bool half, const char* control) {
     Answers answers;

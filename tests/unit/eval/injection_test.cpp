@@ -77,8 +77,8 @@ TEST_P(EveryArchitecture, LosslessConditionsEqualReadingTheText) {
   EXPECT_GT(mean_kl_of(result.answers, "raw_shifted"), one);
 }
 
-// In half precision a text read in other steps than a cache rounds otherwise: 16 of 605 answers of a real pair differed.
-// Here both go through passes of the same rows, so they are equal to the bit.
+// In half precision a text read in other steps than a cache rounds otherwise: 16 of 605 answers of
+// a real pair differed. Here both go through passes of the same rows, so they are equal to the bit.
 TEST_P(EveryArchitecture, AnInjectedCacheEqualsTheTextInBfloat16) {
   LoadOptions load;
   load.dtype = at::kBFloat16;

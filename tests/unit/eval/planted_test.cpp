@@ -127,7 +127,8 @@ TEST(Planted, APersonaIsFound) {
 
 TEST(Planted, LengthAloneIsNoIdentity) {
   const std::vector<Signature> longer = signatures(0, 0, 12, 3);
-  // What a design without lengths would find: a linear classifier tells the shortest and the longest.
+  // What a design without lengths would find:
+  // a linear classifier tells the shortest and the longest.
   EXPECT_LE(leave_out(longer, 6, 39, 0).p, 0.05);
   EXPECT_NE(verdict(longer, signatures(0, 0, 0, 4)), "identity");
 }

@@ -1,5 +1,5 @@
-// Kernels run on the threads there are: at::parallel_for is a template that without OpenMP is a plain
-// loop, and says nothing.
+// Kernels run on the threads there are: at::parallel_for is a template that without OpenMP is a
+// plain loop, and says nothing.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 

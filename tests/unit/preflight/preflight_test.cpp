@@ -73,8 +73,8 @@ TEST(Preflight, SaysWhetherTheRowsSuffice) {
   EXPECT_THAT(text(40), testing::Not(testing::HasSubstr("add documents")));
 }
 
-// Before a card is borrowed: nothing is measured here, and a model that is not here but published is
-// no reason against.
+// Before a card is borrowed: nothing is measured here, and a model that is not here but published
+// is no reason against.
 TEST(Preflight, PlansForACardThatIsNotHere) {
   setenv("HF_HUB_CACHE", "/nonexistent", 1);
   const Recipe recipe = Recipe::from_yaml(

@@ -98,8 +98,8 @@ RidgeMoments moments(const at::Tensor& x, const at::Tensor& y) {
   return {at::mm(x.t(), x) / n, at::mm(x.t(), y) / n, y.square().mean(0)};
 }
 
-// Every R2 on the way is that of the least squares over all blocks taken so far, and every block the
-// one that gives the best.
+// Every R2 on the way is that of the least squares over all blocks taken so far, and every block
+// the one that gives the best.
 TEST(RidgeChoice, IsGreedyLeastSquares) {
   at::manual_seed(7);
   constexpr int64_t kWidth = 2, kBlocks = 5, kRows = 400;

@@ -160,7 +160,8 @@ TEST(Distillation, GradientsEqualFiniteDifferences) {
   }
 }
 
-// The gradient that comes back through a float16 target, of a loss that is small, against float32's.
+// The gradient that comes back through a float16 target, of a loss that is small,
+// against float32's.
 TEST(Distillation, ThroughAFloat16TargetAScaledLossKeepsItsGradient) {
   const auto gradient = [](at::ScalarType type, double share, bool scaled) {
     Fixture f;
