@@ -205,6 +205,41 @@ class Geometry(unittest.TestCase):
         texts = self.file("texts.yaml", "coding: [a, {b: c}]\n")
         self.refused("sweep", TARGET, "--prompts", texts, code=4, parts=["texts.yaml:1:", "category coding", "no text"])
 
+    def test_stored_measurements_of_strangers_are_refused(self):
+        """Lines of the features file that nothing measured: read past no array's end, named by file."""
+        words = ("identity", TARGET, "--set", "identity.personas=eval/probes/nano_identity.yaml", "--set", "identity.recognition=false",
+                 *QUICK_IDENTITY)
+        self.ok(*words)
+        file = self.out / "results/identity_signatures_nano-target_features.jsonl"
+        head, first, *rest = file.read_text().splitlines()
+
+        def changed(change):
+            line = json.loads(first)
+            change(line)
+            return json.dumps(line)
+
+        for line in ("[1]", "{}", changed(lambda m: m.update(id=5)), changed(lambda m: m.pop("keys")),
+                     changed(lambda m: m["keys"].update(norm=[None])), changed(lambda m: m["values"]["norm"].pop()),
+                     changed(lambda m: m["keys"]["mean"].append(0)), changed(lambda m: m["keys"]["norm"].__setitem__(0, 1e300)),
+                     changed(lambda m: m.update(cache_tokens=-5))):
+            file.write_text("\n".join([head, line, *rest]) + "\n")
+            self.refused(*words, code=6, parts=["features.jsonl", "--restart"])
+
+    def test_measurements_of_other_settings_are_kept(self):
+        words = ("sweep", TARGET, "--input-only", "--set", "sweep.bootstrap=100", "--set", "sweep.permutations=99", "--limit")
+        self.ok(*words, 2)
+        file = self.out / "results/scale_sweep_nano-target_features.jsonl"
+        two = file.read_text()
+        _, err = self.ok(*words, 3)
+        self.assertIn("features.other-1.jsonl", err)
+        three = file.read_text()
+        self.assertEqual(file.with_name(file.stem + ".other-1.jsonl").read_text(), two)
+        # Each comes back for its settings, and nothing is measured again.
+        self.ok(*words, 2)
+        self.assertEqual(file.read_text(), two)
+        self.ok(*words, 3)
+        self.assertEqual(file.read_text(), three)
+
     def test_a_model_that_fails_leaves_the_others(self):
         out, err = self.ok("sweep", SOURCE, "no/such-model", TARGET, "--json", "-", *QUICK_MODES, code=1)
         scales = json.loads(out)["scales"]
