@@ -240,6 +240,13 @@ class Geometry(unittest.TestCase):
         self.ok(*words, 3)
         self.assertEqual(file.read_text(), three)
 
+    def test_an_older_file_is_refused_before_the_work(self):
+        for name, text, code in (("list.json", "[]", 4), ("none.json", '{"scales": {}}', 4), ("word.json", '{"scales": {"a": 5}}', 4),
+                                 ("torn.json", '{"scales"', 6)):
+            self.refused("sweep", TARGET, "--compare", self.file(name, text), code=code, parts=[name])
+        self.refused("sweep", TARGET, "--compare", self.out / "no.json", code=4, parts=["no.json"])
+        self.assertFalse((self.out / "results").exists())
+
     def test_a_model_that_fails_leaves_the_others(self):
         out, err = self.ok("sweep", SOURCE, "no/such-model", TARGET, "--json", "-", *QUICK_MODES, code=1)
         scales = json.loads(out)["scales"]
