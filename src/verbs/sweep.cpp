@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "eval/geometry/older_results.h"
 #include "eval/geometry/page.h"
 #include "eval/statistics/comparison.h"
 #include "eval/sweep/grid.h"
@@ -14,7 +15,6 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/json.h"
 #include "sweep_grid.h"
 #include "sweep_verb.h"
 
@@ -265,7 +265,7 @@ int SweepVerb::run(const CommandLine& command) const {
   const SweepOptions options = options_of(command, *this, run);
   nlohmann::json old;  // read before the work, refused before it
   if (!geometry.compare.empty()) {
-    old = parse_json(read_text_file(geometry.compare), geometry.compare);
+    old = read_older_results(geometry.compare);
     check_older_sweep(old, geometry.compare);
   }
   if (run.models.empty()) {
