@@ -203,6 +203,13 @@ class Geometry(unittest.TestCase):
         self.refused("identity", TARGET, "--personas", alone, code=4, parts=["alone.yaml:1:", "1 persona", "two at least"])
         few = self.file("few.yaml", "personas: {a: [x], b: [y]}\nprompts: [one]\n")
         self.refused("identity", TARGET, "--personas", few, "--set", "identity.new_tokens=1", code=4, parts=["nothing can be left out"])
+        twice = self.file("twice.yaml", "personas: {a: [x], a: [y]}\n" + prompts)
+        self.refused("identity", TARGET, "--personas", twice, code=4, parts=["twice.yaml:1:", "persona a is there twice"])
+        bytes_ = self.out / "bytes.yaml"
+        bytes_.write_bytes(b'"co\xffd": [a, b]\n')
+        self.refused("sweep", TARGET, "--prompts", bytes_, code=4, parts=["bytes.yaml", "not UTF-8 at byte 3"])
+        bytes_.write_bytes(b'personas: {a: [x], "\xff": [y]}\nprompts: [one, two]\n')
+        self.refused("identity", TARGET, "--personas", bytes_, code=4, parts=["bytes.yaml", "not UTF-8"])
         texts = self.file("texts.yaml", "coding: [a, {b: c}]\n")
         self.refused("sweep", TARGET, "--prompts", texts, code=4, parts=["texts.yaml:1:", "category coding", "no text"])
 
