@@ -114,6 +114,16 @@ class Geometry(unittest.TestCase):
         self.assertEqual(err.count("done before"), 2)
         again = json.loads(out)["projectors"]["grid"]
         self.assertEqual(again, grid)
+        # Figures that are not what was written are made again.
+        cell = json.loads(kept.read_text())
+        for change in (lambda c: c.update(figures={}), lambda c: c.update(figures=5), lambda c: c["figures"].update(gate_met="yes"),
+                       lambda c: c["figures"]["retention"].update(kl=0)):
+            damaged = json.loads(json.dumps(cell))
+            change(damaged)
+            kept.write_text(json.dumps(damaged))
+            out, _ = self.ok("sweep", recipe, "--json", "-", code=1)
+            cells = {c["id"]: c for c in json.loads(out)["projectors"]["grid"]["cells"]}
+            self.assertEqual(cells["nano-source_nano-target"]["figures"]["retention"], figures["retention"])
 
     def test_grid_refusals_are_one_line(self):
         self.refused("sweep", self.grid(f"sources: [{SOURCE}]"), code=2, parts=["sweep.targets", "one side only"])
