@@ -8,6 +8,7 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/file_ops.h"
 
 namespace kvlingua {
 
@@ -44,6 +45,7 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
   }
   fs::create_directories(options_.file.parent_path());
   const fs::path own = file_of(options_.rank);
+  file_ops::must_be_regular(own);
   if (FileLock::taken(own)) refuse_second(own);
   if (options_.resume) {
     for (const fs::path& file : all_files()) {
