@@ -4,9 +4,11 @@
 #include <chrono>
 #include <thread>
 
+#include "eval/set_aside.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
+#include "kvlingua/io/file_ops.h"
 
 namespace kvlingua {
 
@@ -21,34 +23,6 @@ constexpr auto kLook = std::chrono::milliseconds(500);
   throw Error({.where = file.string(),
                .what = "another process evaluates here",
                .remedy = "wait for it, or choose another --out"});
-}
-
-// generations.jsonl -> generations.other-1.jsonl, or the first number that is free.
-fs::path move_aside(const fs::path& file) {
-  for (int n = 1;; ++n) {
-    const fs::path aside = file.parent_path() / cat(file.stem().string(), ".other-", n, ".jsonl");
-    if (fs::exists(aside)) continue;
-    fs::rename(file, aside);
-    return aside;
-  }
-}
-
-// Killed, or out of disk, before its first line: nothing that anybody would miss.
-bool empty_or_gone(const fs::path& file) {
-  std::error_code ignored;
-  return !fs::exists(file, ignored) ||
-         (fs::is_regular_file(file, ignored) && fs::file_size(file, ignored) == 0);
-}
-
-std::vector<fs::path> moved_aside(const fs::path& file) {
-  std::vector<fs::path> found;
-  const std::string prefix = file.stem().string() + ".other-";
-  for (const auto& entry : fs::directory_iterator(file.parent_path())) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(prefix) && name.ends_with(".jsonl")) found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end());
-  return found;
 }
 
 }  // namespace
@@ -71,6 +45,7 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
   }
   fs::create_directories(options_.file.parent_path());
   const fs::path own = file_of(options_.rank);
+  file_ops::must_be_regular(own);
   if (FileLock::taken(own)) refuse_second(own);
   if (options_.resume) {
     for (const fs::path& file : all_files()) {
@@ -144,14 +119,9 @@ void read_own_lines(const fs::path& file, const Read& read) {
 }  // namespace
 
 bool AnswerStore::belongs(const fs::path& file) const {
-  if (!fs::exists(file)) return false;
-  std::string found;
-  read_json_lines(file, [&](const json& line, size_t number) {
-    if (number == 1 && line.is_object() && line.contains("evaluation") &&
-        line["evaluation"].is_string())
-      found = line["evaluation"].get<std::string>();
-  });
-  return found == options_.fingerprint;
+  const json line = first_line(file);
+  return line.is_object() && line.contains("evaluation") &&
+         line["evaluation"] == options_.fingerprint;
 }
 
 void AnswerStore::read(const fs::path& file, Answers& answers,

@@ -1,26 +1,91 @@
 #include "eval/geometry/kept_lines.h"
 
+#include "eval/set_aside.h"
+#include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/file_ops.h"
+
 namespace kvlingua {
 
-KeptLines::KeptLines(const std::filesystem::path& file, const std::string& fingerprint,
-                     bool resume) {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void refuse_second(const fs::path& file) {
+  throw Error({.where = file.string(),
+               .what = "another process measures here",
+               .remedy = "wait for it, or choose another --out"});
+}
+
+[[noreturn]] void refuse_line(const std::string& where, const std::string& got) {
+  throw Error({.code = ExitCode::kCorrupt,
+               .where = where,
+               .what = "not a line of stored measurements",
+               .got = printable(got, 120),
+               .remedy = "take the line out, or start over with --restart"});
+}
+
+bool belongs(const fs::path& file, const std::string& fingerprint) {
+  const nlohmann::json line = first_line(file);
+  return line.is_object() && line.contains("fingerprint") && line["fingerprint"] == fingerprint;
+}
+
+}  // namespace
+
+KeptLines::KeptLines(const fs::path& file, const std::string& fingerprint, bool resume)
+    : file_(file) {
   if (file.empty()) return;
-  std::filesystem::create_directories(file.parent_path());
-  bool same = false;
-  if (resume && std::filesystem::exists(file)) {
-    read_json_lines(file, [&](const nlohmann::json& line, size_t number) {
-      if (number == 1) same = line.value("fingerprint", std::string()) == fingerprint;
-      if (number > 1 && same) found_.emplace(line.at("id"), line);
-    });
+  make_directories(file.parent_path());
+  file_ops::must_be_regular(file);
+  if (FileLock::taken(file)) refuse_second(file);
+  if (!resume) {
+    std::error_code ignored;
+    fs::remove(file, ignored);  // --restart
+  } else {
+    if (!empty_or_gone(file) && !belongs(file, fingerprint)) {
+      // Measurements of a large model cost hours.
+      const fs::path aside = move_aside(file);
+      log_warning(cat(file.string(), " is of other settings: kept as ", aside.filename().string()));
+    }
+    if (empty_or_gone(file)) {
+      for (const fs::path& aside : moved_aside(file)) {
+        if (!belongs(aside, fingerprint)) continue;
+        fs::rename(aside, file);
+        log_info(cat(aside.string(), " is of these settings: used again"));
+        break;
+      }
+    }
   }
-  if (!same) std::filesystem::remove(file);
+  const bool fresh = empty_or_gone(file);
+  lock_ = FileLock(file);
+  if (!lock_.held()) refuse_second(file);
+  if (!fresh) load();
   writer_.emplace(file);
-  if (!same) writer_->write(nlohmann::json{{"fingerprint", fingerprint}});
+  if (fresh) writer_->write(nlohmann::json{{"fingerprint", fingerprint}});
+}
+
+void KeptLines::load() {
+  read_json_lines(file_, [&](const nlohmann::json& line, size_t number) {
+    if (number == 1) return;
+    if (!line.is_object() || !line.contains("id") || !line["id"].is_string())
+      refuse_line(cat(file_.string(), ":", number), line.dump());
+    found_.emplace(line["id"].get<std::string>(), line);
+  });
 }
 
 const nlohmann::json* KeptLines::find(const std::string& id) const {
   const auto at = found_.find(id);
   return at == found_.end() ? nullptr : &at->second;
+}
+
+void KeptLines::read(const std::string& id,
+                     const std::function<void(const nlohmann::json&)>& read) const {
+  try {
+    read(found_.at(id));
+  } catch (const nlohmann::json::exception& error) {
+    refuse_line(cat(file_.string(), ", ", printable(id)), error.what());
+  }
 }
 
 void KeptLines::keep(const nlohmann::ordered_json& line) {

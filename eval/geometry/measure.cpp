@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "eval/geometry/kept_lines.h"
 #include "kvlingua/base/error.h"
@@ -32,6 +33,18 @@ SideGeometry side_from(const nlohmann::json& json) {
           json.at("entropy")};
 }
 
+// Float32 entries cannot have larger figures.
+constexpr double kLargest = 1e48;
+
+bool possible(const SideGeometry& side, int64_t layers) {
+  for (const auto* figures : {&side.norm, &side.mean, &side.deviation, &side.rank, &side.entropy}) {
+    if (static_cast<int64_t>(figures->size()) != layers) return false;
+    for (const double v : *figures)
+      if (!(std::abs(v) < kLargest)) return false;
+  }
+  return true;
+}
+
 Json to_json(const Measurement& m) {
   if (!m.ok()) return {{"id", m.id}, {"input_tokens", m.input_tokens}, {"failure", m.failure}};
   return {{"id", m.id},
@@ -42,7 +55,10 @@ Json to_json(const Measurement& m) {
           {"values", to_json(m.geometry.values)}};
 }
 
-Measurement measurement_from(const nlohmann::json& json) {
+// A stored line of a model of so many layers. Throws Error (kCorrupt) on figures that no cache of it
+// has: arrays of other lengths would be read past their end.
+Measurement measurement_from(const nlohmann::json& json, const MeasureRequest& request,
+                             int64_t layers, const std::string& where) {
   Measurement m;
   m.id = json.at("id");
   m.input_tokens = json.at("input_tokens");
@@ -51,6 +67,15 @@ Measurement measurement_from(const nlohmann::json& json) {
   m.cache_tokens = json.at("cache_tokens");
   m.written = json.at("written").get<std::vector<int64_t>>();
   m.geometry = {side_from(json.at("keys")), side_from(json.at("values"))};
+  if (m.input_tokens != static_cast<int64_t>(request.ids.size()) ||
+      m.cache_tokens < m.input_tokens || !possible(m.geometry.keys, layers) ||
+      !possible(m.geometry.values, layers))
+    throw Error(
+        {.code = ExitCode::kCorrupt,
+         .where = cat(where, ", ", printable(m.id)),
+         .what = "stored figures that no cache of this prompt has",
+         .expected = cat(layers, " finite numbers a feature, ", request.ids.size(), " tokens read"),
+         .remedy = "take the line out, or start over with --restart"});
   return m;
 }
 
@@ -178,8 +203,13 @@ MeasureResult measure(const CausalLM& model, const std::vector<MeasureRequest>& 
       known = known && kept.find(batch.back().id) != nullptr;
     }
     if (known) {
-      for (size_t i = begin; i < end; ++i)
-        result.measurements[order[i]] = measurement_from(*kept.find(requests[order[i]].id));
+      for (size_t i = begin; i < end; ++i) {
+        const MeasureRequest& request = requests[order[i]];
+        kept.read(request.id, [&](const nlohmann::json& line) {
+          result.measurements[order[i]] =
+              measurement_from(line, request, model.config().num_layers, options.file.string());
+        });
+      }
       result.resumed += static_cast<int64_t>(end - begin);
       progress.skip(static_cast<int64_t>(end - begin));
       continue;

@@ -1,6 +1,10 @@
 #include "eval/geometry/yaml_texts.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/utf8.h"
 #include "kvlingua/io/json.h"
 
 namespace kvlingua {
@@ -24,11 +28,24 @@ void TextFile::refuse(const YAML::Mark& mark, std::string what, std::string expe
 
 YAML::Node TextFile::load() const {
   const std::string text = read_text_file(where);
+  // UTF-16 by its mark is YAML too; other bytes would end in results that cannot be written.
+  const bool utf16 = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+  if (const auto at = utf16 ? std::nullopt : find_invalid_utf8(text))
+    refuse(YAML::Mark::null_mark(), cat("not UTF-8 at byte ", *at), "text in UTF-8");
   try {
     return YAML::Load(text);
   } catch (const YAML::Exception& error) {
     refuse(error.mark, "not readable as YAML: " + printable(error.msg), "YAML or JSON");
   }
+}
+
+std::string TextFile::name(const YAML::Node& key, const std::string& kind,
+                           const std::vector<std::string>& earlier) const {
+  if (!key.IsScalar() || blank(key.Scalar())) refuse(key.Mark(), kind + " has no name", "a word");
+  const std::string name = key.Scalar();
+  if (std::ranges::find(earlier, name) != earlier.end())
+    refuse(key.Mark(), cat(kind, " ", printable(name, 60), " is there twice"), "once");
+  return name;
 }
 
 std::vector<std::string> TextFile::texts(const YAML::Node& node, const std::string& whose) const {

@@ -18,6 +18,9 @@ struct TextFile {
   [[noreturn]] void refuse(const YAML::Mark& mark, std::string what, std::string expected) const;
   // The document. Throws Error (kInput) where it cannot be read as YAML.
   YAML::Node load() const;
+  // The name of an entry of a map, of its own among `earlier`.
+  std::string name(const YAML::Node& key, const std::string& kind,
+                   const std::vector<std::string>& earlier) const;
   // The texts of a list, or the one text. Throws Error (kInput): an entry that is no text or holds
   // no words, nothing at all. `whose`: "category coding".
   std::vector<std::string> texts(const YAML::Node& node, const std::string& whose) const;

@@ -33,8 +33,11 @@ std::vector<Persona> personas_from(const YAML::Node& node, const TextFile& file)
   std::vector<Persona> out;
   if (!node) return out;
   if (!node.IsMap()) file.refuse(node.Mark(), "personas are not a map", "key: texts");
-  for (const auto& entry : node)
-    out.push_back(persona_from(entry.first.Scalar(), entry.second, file));
+  std::vector<std::string> names;
+  for (const auto& entry : node) {
+    names.push_back(file.name(entry.first, "persona", names));
+    out.push_back(persona_from(names.back(), entry.second, file));
+  }
   for (const Persona& persona : out)
     if (persona.wordings.size() != out[0].wordings.size())
       file.refuse(node.Mark(),
@@ -61,9 +64,11 @@ std::vector<Recognition> recognition_from(const YAML::Node& node, const TextFile
 std::vector<PromptGroup> groups_from(const YAML::Node& prompts, const TextFile& file) {
   std::vector<PromptGroup> groups;
   if (!prompts.IsMap()) return {{"all", file.texts(prompts, "prompts")}};
+  std::vector<std::string> names;
   for (const auto& group : prompts) {
-    const std::string name = group.first.Scalar();
-    groups.push_back({name, file.texts(group.second, "group " + printable(name, 60))});
+    names.push_back(file.name(group.first, "group", names));
+    groups.push_back(
+        {names.back(), file.texts(group.second, "group " + printable(names.back(), 60))});
   }
   return groups;
 }

@@ -183,7 +183,9 @@ class Work {
           }
         } else {
           for (size_t i = 0; i < block.size(); ++i)
-            done(name, chosen.plan->places.at(block.item(i).probe), *kept_.find(id_of(i)));
+            kept_.read(id_of(i), [&, &name = name](const nlohmann::json& line) {
+              done(name, chosen.plan->places.at(block.item(i).probe), line);
+            });
         }
         progress.advance(static_cast<int64_t>(block.size()));
       }
@@ -268,6 +270,13 @@ class Work {
         },
         [&](const std::string& name, const Place& place, const nlohmann::json& line) {
           const std::vector<double> gains = line.at("gains");
+          if (gains.size() != in_.design.personas.size())
+            throw Error({.code = ExitCode::kCorrupt,
+                         .where = in_.file.string(),
+                         .what = "a stored line is of other personas",
+                         .got = cat(gains.size(), " gains"),
+                         .expected = cat(in_.design.personas.size()),
+                         .remedy = "start over with --restart"});
           const auto best = std::ranges::max_element(gains) - gains.begin();
           result_.recognised[name].push_back(
               {place.at.label, place.at.wording, place.question, best});

@@ -587,13 +587,21 @@ Json analyse_scales(const std::vector<MeasuredScale>& measured, const Json& scal
           {"h4_verdict", h4_of(correlations)}};
 }
 
+void check_older_sweep(const nlohmann::json& old, const std::string& file) {
+  if (old.contains("scales") && old["scales"].is_object() && !old["scales"].empty() &&
+      std::ranges::all_of(old["scales"], [](const auto& scale) { return scale.is_object(); }))
+    return;
+  throw Error({.code = ExitCode::kInput,
+               .where = printable(file),
+               .what = "not a results file of a scale sweep",
+               .expected = "an object with scales, each an object",
+               .remedy = "give --compare the results.json of a sweep"});
+}
+
 Json compare_with(const Json& now, const nlohmann::json& old, const SweepOptions& options) {
+  check_older_sweep(old, "--compare");
   Json out = Json::object();
-  if (!old.contains("scales") || !old["scales"].is_object())
-    throw Error({.code = ExitCode::kInput,
-                 .where = "--compare",
-                 .what = "not a results file of a scale sweep",
-                 .expected = "an object with scales"});
+  constexpr double kLargestFigure = 1e48;  // of float32 entries; squares of more overflow
   constexpr const char* kArrays[] = {"all_norms", "all_norms_per_token", "all_key_ranks"};
   for (const auto& [scale, results] : old["scales"].items()) {
     if (!results.contains("battery_results")) continue;
@@ -603,7 +611,9 @@ Json compare_with(const Json& now, const nlohmann::json& old, const SweepOptions
       if (results["battery_results"].contains(category) &&
           results["battery_results"][category].contains(array))
         for (const auto& v : results["battery_results"][category][array])
-          if (v.is_number() && seen.insert(v.get<double>()).second) values.push_back(v);
+          if (v.is_number() && std::abs(v.get<double>()) < kLargestFigure &&
+              seen.insert(v.get<double>()).second)
+            values.push_back(v);
       return values;
     };
     Json rows = Json::array();

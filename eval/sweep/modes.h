@@ -72,6 +72,9 @@ nlohmann::ordered_json analyse_scales(const std::vector<MeasuredScale>& measured
                                       const nlohmann::ordered_json& scales,
                                       const SweepOptions& options);
 
+// Throws Error (kInput) naming `file` when that is not the results of a sweep.
+void check_older_sweep(const nlohmann::json& old, const std::string& file);
+
 // Which findings of an older results file (the users' or ours) the new one upholds.
 nlohmann::ordered_json compare_with(const nlohmann::ordered_json& now, const nlohmann::json& old,
                                     const SweepOptions& options);

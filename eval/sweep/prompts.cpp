@@ -22,11 +22,11 @@ std::vector<PromptCategory> read_prompts(const std::filesystem::path& file) {
   if (!root.IsMap())
     texts.refuse(root.Mark(), "categories is not a map", "a map from category to texts");
   std::vector<PromptCategory> categories;
+  std::vector<std::string> names;
   for (const auto& entry : root) {
-    const std::string name = entry.first.Scalar(), whose = "category " + printable(name, 60);
-    if (std::ranges::any_of(categories, [&](const PromptCategory& c) { return c.name == name; }))
-      texts.refuse(entry.first.Mark(), whose + " is there twice", "once");
-    categories.push_back({name, texts.texts(entry.second, whose)});
+    names.push_back(texts.name(entry.first, "category", names));
+    const std::string whose = "category " + printable(names.back(), 60);
+    categories.push_back({names.back(), texts.texts(entry.second, whose)});
   }
   if (categories.empty())
     texts.refuse(root.Mark(), "no categories", "a map from category to texts");

@@ -129,12 +129,16 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
 }
 
 void append_line_durable(const fs::path& path, std::string_view line) {
-  const std::string text = std::string(line) + "\n";
+  std::string text = std::string(line) + "\n";
   std::error_code ignored;
   const bool is_new = !fs::exists(path, ignored);
   file_ops::must_be_regular(path);
-  const int fd = file_ops::open(path, O_WRONLY | O_CREAT | O_APPEND);
+  const int fd = file_ops::open(path, O_RDWR | O_CREAT | O_APPEND);
   if (fd < 0) file_ops::fail(path, "cannot be written", errno, text.size());
+  // A line that was torn before its end stays one; this one would be lost with it.
+  char last = '\n';
+  const off_t size = ::lseek(fd, 0, SEEK_END);
+  if (size > 0 && ::pread(fd, &last, 1, size - 1) == 1 && last != '\n') text.insert(0, 1, '\n');
   const bool written = file_ops::write_all(fd, text.data(), text.size()) && file_ops::sync(fd) == 0;
   const int error = errno;
   ::close(fd);

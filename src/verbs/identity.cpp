@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "eval/geometry/older_results.h"
 #include "eval/geometry/page.h"
 #include "eval/personas/compare_signatures.h"
 #include "eval/personas/signatures.h"
@@ -15,7 +16,6 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/json.h"
 
 namespace kvlingua::verbs {
 
@@ -405,7 +405,7 @@ int IdentityVerb::run(const CommandLine& command) const {
   GeometryRun run = geometry_run(command, geometry);
   nlohmann::json old;  // read before the work, refused before it
   if (!geometry.compare.empty()) {
-    old = parse_json(read_text_file(geometry.compare), geometry.compare);
+    old = read_older_results(geometry.compare);
     compare_signatures(Json::object(), old, IdentityOptions());
   }
   if (run.models.empty()) run.models = {find_scale("0.6B")};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "eval/geometry/older_results.h"
 #include "eval/geometry/page.h"
 #include "eval/statistics/comparison.h"
 #include "eval/sweep/grid.h"
@@ -14,7 +15,6 @@
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/options_json.h"
 #include "kvlingua/config/paths.h"
-#include "kvlingua/io/json.h"
 #include "sweep_grid.h"
 #include "sweep_verb.h"
 
@@ -197,8 +197,9 @@ Json metadata_of(const GeometryRun& run, const SweepOptions& options,
 }
 
 // Every model, one after the other; a model that fails leaves its reason and the others go on.
+// `old`: a results file whose findings are looked at again; null: none.
 StageOutcome run_modes(const GeometryRun& run, const SweepOptions& options,
-                       const std::string& old) {
+                       const nlohmann::json& old) {
   const std::vector<PromptCategory> categories = prompts_of(options);
   std::vector<MeasuredScale> measured;
   Json scales = Json::object();
@@ -218,8 +219,7 @@ StageOutcome run_modes(const GeometryRun& run, const SweepOptions& options,
   const std::string name = several || first.key == "custom" ? id : first.key;
   Json results = {{"metadata", metadata_of(run, options, categories)}, {"scales", scales}};
   results["cross_scale"] = several ? analyse_scales(measured, scales, options) : Json();
-  if (!old.empty())
-    results["compared"] = compare_with(results, parse_json(read_text_file(old), old), options);
+  if (!old.is_null()) results["compared"] = compare_with(results, old, options);
   report::ReportFiles files{run.results / cat("scale_sweep_", id, "_results.json"),
                             run.results / cat("scale_sweep_", name, "_report.md"),
                             run.results / cat("scale_sweep_", name, "_report.html"),
@@ -237,8 +237,8 @@ StageOutcome run_modes(const GeometryRun& run, const SweepOptions& options,
 }
 
 // Cognitive modes, then the projector grid; `context` is needed for the grid alone.
-StageOutcome run_both(const GeometryRun& run, const SweepOptions& options, const std::string& old,
-                      const RunContext* context) {
+StageOutcome run_both(const GeometryRun& run, const SweepOptions& options,
+                      const nlohmann::json& old, const RunContext* context) {
   StageOutcome outcome;
   outcome.json = Json::object();
   if (options.modes) outcome = run_modes(run, options, old);
@@ -257,12 +257,17 @@ StageOutcome sweep_stage(const Recipe& recipe, const RunContext& context) {
   CommandLine command;
   command.seed = context.seed;
   const SweepOptions options = options_of(command, SweepVerb(), run);
-  return run_both(run, options, "", &context);
+  return run_both(run, options, nullptr, &context);
 }
 
 int SweepVerb::run(const CommandLine& command) const {
   GeometryRun run = geometry_run(command, geometry, scales_of(*this));
   const SweepOptions options = options_of(command, *this, run);
+  nlohmann::json old;  // read before the work, refused before it
+  if (!geometry.compare.empty()) {
+    old = read_older_results(geometry.compare);
+    check_older_sweep(old, geometry.compare);
+  }
   if (run.models.empty()) {
     put_usage(command);
     return 0;
@@ -282,8 +287,7 @@ int SweepVerb::run(const CommandLine& command) const {
     put_result(command, plan.text, plan.json);
     return 0;
   }
-  const StageOutcome outcome =
-      run_both(run, options, geometry.compare, context ? &*context : nullptr);
+  const StageOutcome outcome = run_both(run, options, old, context ? &*context : nullptr);
   put_result(command, outcome.text, outcome.json);
   return static_cast<int>(outcome.code);
 }

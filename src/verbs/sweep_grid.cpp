@@ -138,14 +138,26 @@ double billions_of(const ModelOptions& options) {
          1e9;
 }
 
-// Null when there is none of the same recipe.
+// What the report looks up without asking.
+bool readable(const Json& figures) {
+  if (!figures.is_object() || !figures.contains("gated") || !figures["gated"].is_string() ||
+      !figures.contains("gate_met") || !figures["gate_met"].is_boolean())
+    return false;
+  const Json::json_pointer keys("/geometry/keys"), verdict("/geometry/keys/verdict");
+  return !figures.contains(keys) || (figures.contains(verdict) && figures.at(verdict).is_string());
+}
+
+// Null when there is none of the same recipe, or when what stands there is not what was written.
 Json kept_figures(const Cell& cell) {
   std::error_code ignored;
   if (!cell.context.resume || !fs::exists(cell.kept(), ignored)) return nullptr;
   try {
     const Json kept = parse_ordered_json(read_text_file(cell.kept()), cell.kept().string());
     const bool mine = kept.is_object() && kept.contains("mark") && kept["mark"] == cell.mark();
-    return mine && kept.contains("figures") ? kept["figures"] : Json();
+    if (!mine || !kept.contains("figures") || !readable(kept["figures"])) return nullptr;
+    const bool changed =
+        kept.contains("sha256") && kept["sha256"] != sha256_hex(kept["figures"].dump());
+    return changed ? Json() : kept["figures"];
   } catch (const Error&) {
     return nullptr;  // half written, or not ours
   }
@@ -162,7 +174,9 @@ GridCell run_cell(const Cell& cell, const GridPair& pair) {
       return;
     }
     out.figures = work_on(cell);
-    const Json kept = {{"mark", cell.mark()}, {"figures", out.figures}};
+    const Json kept = {{"mark", cell.mark()},
+                       {"sha256", sha256_hex(out.figures.dump())},
+                       {"figures", out.figures}};
     write_file_atomic(cell.kept(), kept.dump(1) + "\n");
   });
   if (!out.error.empty()) log_warning(cat("cell ", cell.id, ": ", out.error));

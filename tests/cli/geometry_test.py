@@ -114,6 +114,16 @@ class Geometry(unittest.TestCase):
         self.assertEqual(err.count("done before"), 2)
         again = json.loads(out)["projectors"]["grid"]
         self.assertEqual(again, grid)
+        # Figures that are not what was written are made again.
+        cell = json.loads(kept.read_text())
+        for change in (lambda c: c.update(figures={}), lambda c: c.update(figures=5), lambda c: c["figures"].update(gate_met="yes"),
+                       lambda c: c["figures"]["retention"].update(kl=0)):
+            damaged = json.loads(json.dumps(cell))
+            change(damaged)
+            kept.write_text(json.dumps(damaged))
+            out, _ = self.ok("sweep", recipe, "--json", "-", code=1)
+            cells = {c["id"]: c for c in json.loads(out)["projectors"]["grid"]["cells"]}
+            self.assertEqual(cells["nano-source_nano-target"]["figures"]["retention"], figures["retention"])
 
     def test_grid_refusals_are_one_line(self):
         self.refused("sweep", self.grid(f"sources: [{SOURCE}]"), code=2, parts=["sweep.targets", "one side only"])
@@ -188,7 +198,8 @@ class Geometry(unittest.TestCase):
         self.assertEqual(found["lyra_vs_nobody"]["survives"], "not measured here")
         for ending in ("md", "html"):
             self.assertIn("Older findings", (self.out / f"results/identity_signatures_nano-target_report.{ending}").read_text())
-        again = self.file("ours.json", json.dumps(ours))
+        # Python writes NaN into its JSON.
+        again = self.file("ours.json", json.dumps({**ours, "more": [float("nan"), float("-inf")]}))
         self.assertIn("survives", self.ok("identity", TARGET, "--json", "-", "--compare", again, *QUICK_IDENTITY)[0])
         self.refused("identity", TARGET, "--compare", self.file("sweep.json", '{"scales": {}}'), code=4, parts=["--compare", "identity signatures"])
 
@@ -202,8 +213,57 @@ class Geometry(unittest.TestCase):
         self.refused("identity", TARGET, "--personas", alone, code=4, parts=["alone.yaml:1:", "1 persona", "two at least"])
         few = self.file("few.yaml", "personas: {a: [x], b: [y]}\nprompts: [one]\n")
         self.refused("identity", TARGET, "--personas", few, "--set", "identity.new_tokens=1", code=4, parts=["nothing can be left out"])
+        twice = self.file("twice.yaml", "personas: {a: [x], a: [y]}\n" + prompts)
+        self.refused("identity", TARGET, "--personas", twice, code=4, parts=["twice.yaml:1:", "persona a is there twice"])
+        bytes_ = self.out / "bytes.yaml"
+        bytes_.write_bytes(b'"co\xffd": [a, b]\n')
+        self.refused("sweep", TARGET, "--prompts", bytes_, code=4, parts=["bytes.yaml", "not UTF-8 at byte 3"])
+        bytes_.write_bytes(b'personas: {a: [x], "\xff": [y]}\nprompts: [one, two]\n')
+        self.refused("identity", TARGET, "--personas", bytes_, code=4, parts=["bytes.yaml", "not UTF-8"])
         texts = self.file("texts.yaml", "coding: [a, {b: c}]\n")
         self.refused("sweep", TARGET, "--prompts", texts, code=4, parts=["texts.yaml:1:", "category coding", "no text"])
+
+    def test_stored_measurements_of_strangers_are_refused(self):
+        """Lines of the features file that nothing measured: read past no array's end, named by file."""
+        words = ("identity", TARGET, "--set", "identity.personas=eval/probes/nano_identity.yaml", "--set", "identity.recognition=false",
+                 *QUICK_IDENTITY)
+        self.ok(*words)
+        file = self.out / "results/identity_signatures_nano-target_features.jsonl"
+        head, first, *rest = file.read_text().splitlines()
+
+        def changed(change):
+            line = json.loads(first)
+            change(line)
+            return json.dumps(line)
+
+        for line in ("[1]", "{}", changed(lambda m: m.update(id=5)), changed(lambda m: m.pop("keys")),
+                     changed(lambda m: m["keys"].update(norm=[None])), changed(lambda m: m["values"]["norm"].pop()),
+                     changed(lambda m: m["keys"]["mean"].append(0)), changed(lambda m: m["keys"]["norm"].__setitem__(0, 1e300)),
+                     changed(lambda m: m.update(cache_tokens=-5))):
+            file.write_text("\n".join([head, line, *rest]) + "\n")
+            self.refused(*words, code=6, parts=["features.jsonl", "--restart"])
+
+    def test_measurements_of_other_settings_are_kept(self):
+        words = ("sweep", TARGET, "--input-only", "--set", "sweep.bootstrap=100", "--set", "sweep.permutations=99", "--limit")
+        self.ok(*words, 2)
+        file = self.out / "results/scale_sweep_nano-target_features.jsonl"
+        two = file.read_text()
+        _, err = self.ok(*words, 3)
+        self.assertIn("features.other-1.jsonl", err)
+        three = file.read_text()
+        self.assertEqual(file.with_name(file.stem + ".other-1.jsonl").read_text(), two)
+        # Each comes back for its settings, and nothing is measured again.
+        self.ok(*words, 2)
+        self.assertEqual(file.read_text(), two)
+        self.ok(*words, 3)
+        self.assertEqual(file.read_text(), three)
+
+    def test_an_older_file_is_refused_before_the_work(self):
+        for name, text, code in (("list.json", "[]", 4), ("none.json", '{"scales": {}}', 4), ("word.json", '{"scales": {"a": 5}}', 4),
+                                 ("torn.json", '{"scales"', 6)):
+            self.refused("sweep", TARGET, "--compare", self.file(name, text), code=code, parts=[name])
+        self.refused("sweep", TARGET, "--compare", self.out / "no.json", code=4, parts=["no.json"])
+        self.assertFalse((self.out / "results").exists())
 
     def test_a_model_that_fails_leaves_the_others(self):
         out, err = self.ok("sweep", SOURCE, "no/such-model", TARGET, "--json", "-", *QUICK_MODES, code=1)

@@ -165,5 +165,19 @@ TEST(AnswerStore, AFileWithoutItsFirstLineIsBegunAnew) {
   EXPECT_FALSE(std::filesystem::exists(dir / "eval" / "generations.other-1.jsonl"));
 }
 
+TEST(AnswerStore, DamagedFilesBesideAreNobodys) {
+  const TempDir dir;
+  StoreOptions options = options_of(dir, 0);
+  options.ranks = 1;
+  std::filesystem::create_directories(dir / "eval" / "generations.other-2.jsonl");
+  std::ofstream(dir / "eval" / "generations.other-1.jsonl") << "{\n";
+  Answers answers;
+  std::map<std::string, double> distances;
+  EXPECT_NO_THROW(AnswerStore(options, answers, distances));
+  std::filesystem::remove(options.file);
+  std::filesystem::create_directory(options.file);
+  EXPECT_THROW(AnswerStore(options, answers, distances), Error);
+}
+
 }  // namespace
 }  // namespace kvlingua

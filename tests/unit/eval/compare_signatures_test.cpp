@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "eval/geometry/older_results.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {
@@ -89,6 +90,12 @@ TEST(CompareSignatures, AnotherFileIsRefused) {
   const auto odd = nlohmann::json::parse(
       R"({"classification": [1], "pairwise_analysis": {"pairwise_norm_comparisons": [{"d": 1}]}, "consistency": {"icc": "x"}})");
   EXPECT_TRUE(compare_signatures(ours("none", 0, 0), odd, {}).empty());
+}
+
+TEST(OlderResults, PythonsNaNIsRead) {
+  EXPECT_EQ(without_python_numbers(R"({"NaN \" Infinity": [NaN, -Infinity, Infinity, -1, "NaN"]})"),
+            R"({"NaN \" Infinity": [null, null, null, -1, "NaN"]})");
+  EXPECT_EQ(without_python_numbers("\"a\\"), "\"a\\");
 }
 
 }  // namespace

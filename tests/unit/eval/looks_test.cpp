@@ -42,6 +42,18 @@ TEST(Looks, AreKeptInOrderAndCountedOnce) {
   EXPECT_TRUE(again.all()[2].checkpoint.empty());
 }
 
+// Torn in the middle of a line, the ledger loses that one alone.
+TEST(Looks, AfterATornLineTheNextIsALineOfItsOwn) {
+  const TempDir dir;
+  const auto file = dir / "looks.jsonl";
+  Looks(file).add(look("explore", 1));
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 20);
+  Looks(file).add(look("confirm", 2));
+  const Looks again(file);
+  ASSERT_EQ(again.all().size(), 2u);
+  EXPECT_TRUE(again.knows_seed(2));
+}
+
 // Where no ledger can be: what explores warns and goes on, what confirms has no verdict.
 TEST(Looks, AConfirmingLookThatCannotBeStoredIsRefused) {
   set_log_level(LogLevel::kError);
