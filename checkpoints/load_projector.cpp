@@ -6,6 +6,7 @@
 
 #include "checkpoints/store.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
 #include "kvlingua/io/sha256.h"
 #include "kvlingua/projector/factory.h"
 
@@ -83,6 +84,8 @@ LoadedProjector load_projector(const fs::path& named, at::Device device, at::Sca
   loaded.step = checkpoint.state.step;
   loaded.total_steps = checkpoint.state.total_steps;
   loaded.tokens = checkpoint.state.tokens;
+  log_debug(cat("projector ", loaded.path.string(), ": stage ", loaded.stage, ", step ",
+                loaded.step, " of ", loaded.total_steps));
   return loaded;
 }
 

@@ -301,7 +301,7 @@ class BlockQueue {
     try {
       for (size_t b = next_++; b < in_.blocks.size() && !failed_; b = next_++) {
         Block block(in_.blocks[b], in_.source, in_.target, in_.block_options);
-        if (mine(b)) answer(block);
+        if (mine(b)) answer(block, b);
         if (in_.after_block && in_.options.store.rank == 0) look_at(block, b);
         give_back_freed_memory();
       }
@@ -314,7 +314,7 @@ class BlockQueue {
   }
 
   // Those answers that are not there yet, each kept as it is made.
-  void answer(Block& block) {
+  void answer(Block& block, size_t b) {
     RunnerResult part;  // its times and distances
     const auto missing = [&](const Condition& condition, size_t i) {
       const std::lock_guard lock(mutex_);
@@ -342,6 +342,8 @@ class BlockQueue {
     {
       const std::lock_guard lock(mutex_);
       progress_.skip(there);
+      log_debug(cat("block ", b + 1, " of ", in_.blocks.size(), ": ", block.size(), " items of ",
+                    block.item(0).probe->family, ", ", there, " answers are there already"));
     }
     BlockRun(block, in_.options, stop_if_asked).run(in_.order, missing, keep, part);
     const std::lock_guard lock(mutex_);

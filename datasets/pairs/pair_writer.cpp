@@ -7,6 +7,8 @@
 
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/sha256.h"
 
@@ -225,6 +227,8 @@ void PairWriter::publish(OpenShard& shard) {
   entry.bytes = static_cast<int64_t>(std::filesystem::file_size(shard.file.temporary_path()));
   entry.quantisation = shard.quantisation;
   shard.file.commit();
+  log_debug(cat("shard ", entry.file, ": ", entry.samples, " samples, ",
+                bytes_text(static_cast<double>(entry.bytes)), ", sha256 ", entry.sha256));
   const std::lock_guard lock(manifest_mutex_);
   manifest_.shards.insert_or_assign(entry.index, entry);
   save_pair_manifest(options_.directory, options_.manifest_file, manifest_);

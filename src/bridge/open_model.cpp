@@ -1,6 +1,9 @@
 #include "kvlingua/bridge/open_model.h"
 
+#include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/log.h"
+#include "kvlingua/base/progress.h"
 #include "kvlingua/cache/device.h"
 #include "kvlingua/config/paths.h"
 #include "kvlingua/io/hub.h"
@@ -28,7 +31,12 @@ ModelFiles find_model(const ModelOptions& options, at::Device device) {
 
 OpenModel open_model(const ModelOptions& options, at::Device device) {
   ModelFiles files = find_model(options, device);
+  const double start = wall_seconds();
   CausalLM model = files.load_weights();
+  log_debug(cat("model ", files.directory.string(), ": ", to_string(files.config.architecture),
+                ", ", at::toString(model.dtype()), " on ", device.str(), ", ",
+                bytes_text(static_cast<double>(model.weight_bytes())), " of weights, fingerprint ",
+                model.fingerprint(), ", loaded in ", duration_text(wall_seconds() - start)));
   return {std::move(files), std::move(model)};
 }
 

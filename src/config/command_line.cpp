@@ -157,7 +157,8 @@ void add_common(CLI::App& app, CommandLine& c, bool writes_runs) {
                              : "file of the result")
       ->type_name(writes_runs ? "DIR" : "FILE");
   app.add_flag(
-      "-v,--verbose", [&c](int64_t count) { c.verbosity = static_cast<int>(count); }, "say more");
+      "-v,--verbose", [&c](int64_t count) { c.verbosity = static_cast<int>(count); },
+      "say more: models, shards, projectors and blocks as they come");
   app.add_flag(
       "-q,--quiet", [&c](int64_t) { c.verbosity = -1; }, "no progress, only warnings");
 }

@@ -31,7 +31,7 @@ inline void declare_recipe(OptionList& list) {
 }
 inline void declare_streaming(OptionList& list, bool& streaming) {
   list.flag("--layer-streaming", streaming,
-            "keep one layer in memory at a time: models larger than the device");
+            "two layers in memory at a time: for models larger than the device");
 }
 inline void declare_dtype(OptionList& list, std::string& dtype) {
   list.text("--dtype", dtype, "TYPE", "compute type", {"auto", "float32", "bfloat16", "float16"});
