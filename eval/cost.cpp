@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "eval/injection.h"
+#include "eval/answers/injection.h"
 #include "kvlingua/model/generation.h"
 
 namespace kvlingua {

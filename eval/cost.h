@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "eval/evaluation.h"
-#include "eval/item.h"
+#include "eval/items/item.h"
 #include "eval/report/report.h"
 
 namespace kvlingua {

@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "eval/benchmarks/benchmark.h"
-#include "eval/confirmation.h"
 #include "eval/evaluation.h"
-#include "eval/judged_checkpoints.h"
+#include "eval/judging/confirmation.h"
+#include "eval/judging/judged_checkpoints.h"
 #include "eval/report/faces.h"
-#include "eval/summary.h"
+#include "eval/report/summary.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/bridge/open_model.h"

@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "eval/answer.h"
+#include "eval/answers/answer.h"
+#include "eval/answers/dense_twin.h"
 #include "eval/conditions/list.h"
-#include "eval/dense_twin.h"
-#include "eval/guards.h"
-#include "eval/reader.h"
+#include "eval/items/reader.h"
+#include "eval/judging/guards.h"
 #include "eval/report/report.h"
 #include "kvlingua/cache/stage_meter.h"
 #include "kvlingua/config/eval_options.h"

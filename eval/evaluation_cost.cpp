@@ -21,7 +21,8 @@ StagePlan plan(const PlanInputs& in) {
   const double length = in.length() + 24 + d(eval.max_new_tokens);
   const auto memory = [&, weights, length](double items) {
     const double rows =
-        kMergedBatches * items;  // of several conditions that decode together (eval/runner.h)
+        kMergedBatches *
+        items;  // of several conditions that decode together (eval/answers/runner.h)
     const double caches = rows * length *
                           (in.source.kv_bytes(d(in.source.compute_bytes)) +
                            3 * in.target.kv_bytes(d(in.target.compute_bytes)));
@@ -159,7 +160,7 @@ double decode_seconds(const PlanInputs& in, double rows) {
   return std::max(step, in.target.operations() * in.machine.launch_seconds) / rows;
 }
 
-// Rows of a condition that decode at once (eval/runner.h).
+// Rows of a condition that decode at once (eval/answers/runner.h).
 double rows_of(const PlanInputs& in, bool alone) {
   const EvalOptions& eval = in.recipe.eval;
   const double block = d(std::min(eval.batch_size, eval.items));

@@ -18,8 +18,8 @@
 #include <optional>
 #include <string>
 
-#include "eval/block.h"
 #include "eval/conditions/list.h"
+#include "eval/items/block.h"
 #include "eval/report/report.h"
 
 namespace kvlingua {

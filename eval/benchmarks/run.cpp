@@ -5,11 +5,11 @@
 #include <map>
 #include <set>
 
+#include "eval/answers/injection.h"
 #include "eval/benchmarks/benchmark.h"
 #include "eval/conditions/projected.h"
 #include "eval/conditions/text.h"
-#include "eval/injection.h"
-#include "eval/summary.h"
+#include "eval/report/summary.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/block.h"
+#include "eval/items/block.h"
 #include "kvlingua/cache/kv_cache.h"
 
 namespace kvlingua {

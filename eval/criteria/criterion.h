@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "eval/answer.h"
+#include "eval/answers/answer.h"
 #include "eval/statistics/clustered.h"
 
 namespace kvlingua {

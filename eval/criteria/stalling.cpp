@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "eval/scoring.h"
+#include "eval/answers/scoring.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {

@@ -1,6 +1,6 @@
 #include "eval/geometry/kept_lines.h"
 
-#include "eval/set_aside.h"
+#include "eval/answers/set_aside.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/io/atomic_file.h"

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <set>
 
+#include "eval/answers/scoring.h"
 #include "eval/personas/text_classifier.h"
 #include "eval/personas/transfer.h"
-#include "eval/scoring.h"
 #include "eval/statistics/clustered.h"
 
 namespace kvlingua {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <set>
 
-#include "eval/scoring.h"
+#include "eval/answers/scoring.h"
 
 namespace kvlingua {
 

@@ -5,10 +5,10 @@
 #include <list>
 #include <memory>
 
-#include "eval/block.h"
+#include "eval/answers/injection.h"
 #include "eval/conditions/controls.h"
 #include "eval/geometry/kept_lines.h"
-#include "eval/injection.h"
+#include "eval/items/block.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"

@@ -24,8 +24,8 @@
 #include <string>
 #include <vector>
 
+#include "eval/items/reader.h"
 #include "eval/personas/design.h"
-#include "eval/reader.h"
 #include "kvlingua/projector/projector.h"
 #include "kvlingua/text/alignment.h"
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "eval/criteria/criterion.h"
-#include "eval/guards.h"
-#include "eval/looks.h"
+#include "eval/judging/guards.h"
+#include "eval/judging/looks.h"
 
 namespace kvlingua {
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "eval/block.h"
 #include "eval/geometry/cache_geometry.h"
+#include "eval/items/block.h"
 #include "eval/statistics/comparison.h"
 #include "eval/statistics/resampling.h"
 #include "eval/statistics/tests.h"

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/reader.h"
+#include "eval/items/reader.h"
 #include "kvlingua/projector/projector.h"
 #include "kvlingua/text/alignment.h"
 

@@ -1,4 +1,4 @@
-#include "eval/answer_store.h"
+#include "eval/answers/answer_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -7,7 +7,7 @@
 #include "eval/criteria/identity.h"
 #include "eval/criteria/parametric_knowledge.h"
 #include "eval/criteria/stalling.h"
-#include "eval/guards.h"
+#include "eval/judging/guards.h"
 #include "kvlingua/base/error.h"
 
 namespace kvlingua {

@@ -1,5 +1,5 @@
 // What quantising a target costs: its full_text against that of its dense twin.
-#include "eval/dense_twin.h"
+#include "eval/answers/dense_twin.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

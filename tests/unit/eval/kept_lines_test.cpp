@@ -7,7 +7,7 @@
 
 #include <fstream>
 
-#include "eval/set_aside.h"
+#include "eval/answers/set_aside.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "support/temp_dir.h"

@@ -1,5 +1,5 @@
 // The ladder of made-up answers: what rises, what is not shown to, and how groups widen it.
-#include "eval/ladder.h"
+#include "eval/judging/ladder.h"
 
 #include <gtest/gtest.h>
 

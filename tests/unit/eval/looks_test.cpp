@@ -1,5 +1,5 @@
 // The ledger of looks: what it keeps, what a damaged line is, and that a verdict leaves a trace.
-#include "eval/looks.h"
+#include "eval/judging/looks.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "eval/probe.h"
+#include "eval/items/probe.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
 // Listing the context is not answering, and what was never trained on is named as such.
-#include "eval/recital.h"
+#include "eval/answers/recital.h"
 
 #include <gtest/gtest.h>
 
-#include "eval/judgement.h"
+#include "eval/judging/judgement.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/projector/identity.h"
 

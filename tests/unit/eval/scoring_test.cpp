@@ -1,8 +1,8 @@
-#include "eval/scoring.h"
+#include "eval/answers/scoring.h"
 
 #include <gtest/gtest.h>
 
-#include "eval/probe.h"
+#include "eval/items/probe.h"
 
 namespace kvlingua {
 namespace {
