@@ -251,13 +251,12 @@ nlohmann::ordered_json C2cStage::plan_facts() const {
 
 StagePlan plan_of(const PlanInputs& in) {
   const C2cTrainOptions& o = in.recipe.train.c2c;
-  FrozenTraining training{.stage = kC2cStage,
-                          .batch = o.batch,
-                          .optimizer = o.optimizer,
-                          .length = std::min(in.length(), static_cast<double>(o.max_length))};
-  training.recompute = recomputes(in, o.checkpoint_activations, training);
-  StagePlan plan = frozen_plan(in, training);
-  plan.recomputed = training.recompute;
+  StagePlan plan =
+      frozen_plan(in, o.checkpoint_activations,
+                  {.stage = kC2cStage,
+                   .batch = o.batch,
+                   .optimizer = o.optimizer,
+                   .length = std::min(in.length(), static_cast<double>(o.max_length))});
   plan.unit = "conversations";
   const double micro = static_cast<double>(in.corpus.samples) / static_cast<double>(o.batch.size);
   add_training(plan, in, o.batch, steps_of(o.batch, micro), true);

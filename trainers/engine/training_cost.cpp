@@ -149,7 +149,8 @@ double frozen_memory(const PlanInputs& in, const FrozenTraining& training, doubl
 bool recomputes(const PlanInputs& in, const std::string& asked, FrozenTraining training) {
   if (asked != "auto") return asked == "true";
   training.recompute = false;
-  return frozen_memory(in, training, d(training.batch.size)) > in.machine.memory;
+  const double kept = frozen_memory(in, training, d(training.batch.size));
+  return in.machine.base_memory + kept > in.machine.memory;
 }
 
 StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
@@ -172,10 +173,21 @@ StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training) {
   const double launches = d(batch.accumulation) *
                           (in.source.operations() + 4 * in.target.operations()) *
                           in.machine.launch_seconds;
+  plan.recomputed = training.recompute;
   plan.products = steps * flops;
   plan.seconds = steps * (std::max(flops / in.machine.flops, launches) +
                           parameters * 4 * 6 / in.machine.bandwidth);
   plan.disk = kept_checkpoint_bytes(in, parameters);
+  return plan;
+}
+
+StagePlan frozen_plan(const PlanInputs& in, const std::string& recompute, FrozenTraining training) {
+  training.recompute = recomputes(in, recompute, training);
+  StagePlan plan = frozen_plan(in, training);
+  if (recompute == "auto" && !plan.recomputed) {  // a larger batch would be
+    training.recompute = true;
+    plan.largest_batch = frozen_plan(in, training).largest_batch;
+  }
   return plan;
 }
 

@@ -62,6 +62,8 @@ struct FrozenTraining {
 // recomputed towers draw other noise.
 bool recomputes(const PlanInputs& in, const std::string& asked, FrozenTraining training);
 StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training);
+// The same with what recomputes() chooses.
+StagePlan frozen_plan(const PlanInputs& in, const std::string& recompute, FrozenTraining training);
 // What the target reads of an item behind its cache: a question in its frame, and an answer.
 double read_per_item(const PlanInputs& in, double context);
 // Of each of those tokens, the vocabulary head included.

@@ -39,20 +39,16 @@ PreparedItems prepared_items(const PlanInputs& in) {
 FrozenTraining training_of(const PlanInputs& in) {
   const DistillationOptions& o = in.recipe.train.distillation;
   const PreparedItems prepared = prepared_items(in);
-  FrozenTraining training{.stage = kDistillationStage,
-                          .batch = o.batch,
-                          .optimizer = o.optimizer,
-                          .length = in.length(),
-                          .pairs = reading_bytes(in) + (prepared.kept() ? prepared.bytes : 0)};
-  training.recompute = recomputes(in, o.checkpoint_activations, training);
-  return training;
+  return {.stage = kDistillationStage,
+          .batch = o.batch,
+          .optimizer = o.optimizer,
+          .length = in.length(),
+          .pairs = reading_bytes(in) + (prepared.kept() ? prepared.bytes : 0)};
 }
 
 StagePlan plan(const PlanInputs& in) {
   const DistillationOptions& o = in.recipe.train.distillation;
-  const FrozenTraining training = training_of(in);
-  StagePlan plan = frozen_plan(in, training);
-  plan.recomputed = training.recompute;
+  StagePlan plan = frozen_plan(in, o.checkpoint_activations, training_of(in));
   plan.unit = "contexts";
   add_training(plan, in, o.batch, steps_of(o.batch, d(o.items) / d(o.batch.size)), o.train_base);
   return plan;
@@ -89,7 +85,8 @@ double flops_per_item(const PlanInputs& in) {
   const DistillationOptions& o = in.recipe.train.distillation;
   const ParameterCount count =
       count_parameters(in.recipe.projector, in.source.kv_shape(), in.target.kv_shape());
-  const double length = in.length(), passes = training_of(in).recompute ? 3 : 2;
+  const double length = in.length(),
+               passes = recomputes(in, o.checkpoint_activations, training_of(in)) ? 3 : 2;
   return length * (2 * d(count.total()) + 4 * d(count.trained(o.train_base))) +
          passes * read_per_item(in, length) * answer_flops_per_token(in, length);
 }
