@@ -59,7 +59,7 @@ def with_lines(text, plans):
     lines = text.splitlines(True)
     end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
     begin = next((i for i, line in enumerate(lines[:end]) if line.startswith(HEAD)), end)
-    most = max(plans[0]["stages"], key=lambda stage: stage["peak_memory_bytes"])
+    most = max(plans[-1]["stages"], key=lambda stage: stage["peak_memory_bytes"])
     head = re.sub(r"(?:about )?[\d.]+ GiB of GPU memory \([^)]*\)", f"{gib(most['peak_memory_bytes'])} GiB of GPU memory ({most['stage']})",
                   "".join(lines[:begin]))
     return head + "".join(lines_of(plans) + lines[end:])
