@@ -15,12 +15,13 @@
 
 namespace kvlingua::cpu {
 
-// e^x for float, relative error below 2e-7; saturates instead of overflowing.
+// e^x for float, relative error below 2e-7; saturates instead of overflowing, and NaN stays NaN.
 inline __attribute__((always_inline)) float exp_approx(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float n = (x * 1.44269504f + kRound) - kRound;
+  const float rounded = x * 1.44269504f + kRound;
+  const float n = rounded - kRound;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -29,7 +30,9 @@ inline __attribute__((always_inline)) float exp_approx(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+  // n once more, from the low bits of the sum: no conversion, which NaN has none of.
+  const uint32_t power = std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(kRound);
+  return p * std::bit_cast<float>((power + 127) << 23);
 }
 
 // Sum over i < n of f(i), in sixteen lanes: a fixed order that is also a vector one.
