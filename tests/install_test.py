@@ -39,7 +39,7 @@ with tempfile.TemporaryDirectory() as name:
     assert ANSWER in answer, answer
 
     # The example, as a project of its own that finds the library.
-    run("cmake", "-S", source / "examples", "-B", folder / "example", f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release", **here)
+    run("cmake", "-G", "Ninja", "-S", source / "examples", "-B", folder / "example", f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release", **here)
     run("cmake", "--build", folder / "example", **here)
     pair = prefix / "share/kvlingua/checkpoints/nano"
     example = folder / "example/ask_through_cache"

@@ -13,6 +13,7 @@
 #include "kvlingua/base/clock.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/cache/side_stream.h"
+#include "kvlingua/io/json_number.h"
 #include "kvlingua/io/sha256.h"
 
 namespace kvlingua {
@@ -438,8 +439,8 @@ void PairLoader::restore(const json& saved) {
   }
   int64_t epoch = 0, item = 0;
   try {
-    epoch = saved.at("epoch").get<int64_t>();
-    item = saved.at("item").get<int64_t>();
+    epoch = whole_number(saved.at("epoch"));
+    item = whole_number(saved.at("item"));
   } catch (const json::exception&) {
     epoch = -1;
   }

@@ -6,6 +6,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/file_ops.h"
+#include "kvlingua/io/json_number.h"
 #include "kvlingua/io/manifest.h"
 #include "kvlingua/io/sha256.h"
 
@@ -35,13 +36,13 @@ ShardEntry shard_from_entry(const ManifestEntry& entry) {
   e.file = entry.path;
   e.bytes = static_cast<int64_t>(entry.bytes);
   e.sha256 = entry.sha256;
-  e.index = j.at("index").get<int64_t>();
-  e.samples = j.at("samples").get<int64_t>();
-  e.train_samples = j.at("train_samples").get<int64_t>();
-  e.source_tokens = j.at("source_tokens").get<int64_t>();
-  e.target_tokens = j.at("target_tokens").get<int64_t>();
-  e.source_rows = j.at("source_rows").get<int64_t>();
-  e.target_rows = j.at("target_rows").get<int64_t>();
+  e.index = whole_number(j.at("index"));
+  e.samples = whole_number(j.at("samples"));
+  e.train_samples = whole_number(j.at("train_samples"));
+  e.source_tokens = whole_number(j.at("source_tokens"));
+  e.target_tokens = whole_number(j.at("target_tokens"));
+  e.source_rows = whole_number(j.at("source_rows"));
+  e.target_rows = whole_number(j.at("target_rows"));
   e.alignment_covered = j.at("alignment_covered").get<double>();
   e.quantisation = j.at("quantisation");
   return e;
@@ -92,9 +93,9 @@ PairManifest read_one(const fs::path& path) {
                    .expected = "a folder made by kvlingua generate"});
     }
     m.info = PairSetInfo::from_json(a.at("info"), where);
-    m.planned_samples = a.at("planned_samples").get<int64_t>();
-    m.planned_shards = a.at("planned_shards").get<int64_t>();
-    m.skipped_documents = a.at("skipped_documents").get<int64_t>();
+    m.planned_samples = whole_number(a.at("planned_samples"));
+    m.planned_shards = whole_number(a.at("planned_shards"));
+    m.skipped_documents = whole_number(a.at("skipped_documents"));
     for (const ManifestEntry& entry : file.entries()) {
       ShardEntry shard = shard_from_entry(entry);
       check_entry(shard, m, where);

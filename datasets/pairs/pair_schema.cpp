@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
 namespace {
@@ -30,6 +31,7 @@ T get(const json& j, const char* field, const std::string& where) {
   const auto it = j.find(field);
   if (it == j.end()) bad_field(where, field, "nothing");
   try {
+    if constexpr (std::is_same_v<T, int64_t>) return whole_number(*it);
     return it->get<T>();
   } catch (const json::exception&) {
     bad_field(where, field, printable(it->dump()));

@@ -9,6 +9,7 @@
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/file_ops.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
 
@@ -164,7 +165,7 @@ std::optional<RankWork> AnswerStore::finished(int64_t rank) const {
     work.reset();  // only the last line ends a file
     if (!line.is_object() || !line.contains("finished") || line["finished"] != options_.job) return;
     work.emplace();
-    work->generated = line.at("generated").get<int64_t>();
+    work->generated = whole_number(line.at("generated"));
     work->seconds_by_condition = line.at("seconds").get<std::map<std::string, double>>();
   });
   return work;

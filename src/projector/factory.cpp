@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json_number.h"
 #include "kvlingua/projector/c2c.h"
 #include "kvlingua/projector/dense_latent.h"
 #include "kvlingua/projector/identity.h"
@@ -90,8 +91,8 @@ const Kind& kind_of(const ProjectorOptions& options) {
 }
 
 KvShape shape_from(const json& j) {
-  return {j.at("layers").get<int64_t>(), j.at("kv_heads").get<int64_t>(),
-          j.at("head_dim").get<int64_t>()};
+  return {whole_number(j.at("layers")), whole_number(j.at("kv_heads")),
+          whole_number(j.at("head_dim"))};
 }
 
 void read_ridge(const json& j, RidgeOptions& o) {
@@ -127,7 +128,7 @@ void read_ridge(const json& j, RidgeOptions& o) {
 }
 
 int64_t width_from(const json& j, const char* name) {
-  const auto width = j.at(name).get<int64_t>();
+  const auto width = whole_number(j.at(name));
   if (width < 1 || width > (1 << 16)) {
     throw Error({.code = ExitCode::kInput,
                  .where = name,

@@ -35,7 +35,9 @@ class Bytes {
                                          INT64_MAX,
                                          INT64_MIN};
     const uint8_t kind = byte();
-    if (kind % 3 == 0) return now + static_cast<int8_t>(byte());
+    if (kind % 3 == 0)  // may wrap round
+      return static_cast<int64_t>(static_cast<uint64_t>(now) +
+                                  static_cast<uint64_t>(static_cast<int8_t>(byte())));
     if (kind % 3 == 1) return kEdges[byte() % std::size(kEdges)];
     int64_t value = 0;
     for (int i = 0; i < 8; ++i)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json_number.h"
 #include "support/temp_dir.h"
 
 namespace kvlingua {
@@ -46,6 +47,14 @@ TEST(Json, HasNothingTwiceAndNothingBehind) {
   for (const char* text : {"{} {}", "[1] x", "1 2", "{}\n\"", "", " "})
     EXPECT_THAT(refusal(text), HasSubstr("malformed JSON")) << text;
   EXPECT_EQ(parse_json("\xef\xbb\xbf{\"a\":\r\n1}\r\n", "bom")["a"], 1);
+}
+
+TEST(Json, WholeNumbersAreNeitherFractionsNorTooLarge) {
+  for (const int64_t value : {int64_t{0}, int64_t{-5}, INT64_MAX, INT64_MIN})
+    EXPECT_EQ(whole_number(parse_json(std::to_string(value), "f")), value);
+  for (const char* text :
+       {"1.5", "1e300", "-1e300", "1.0", "9223372036854775808", "true", "null", "\"1\"", "[1]"})
+    EXPECT_THROW(whole_number(parse_json(text, "f")), nlohmann::json::exception) << text;
 }
 
 TEST(TextFile, IsARegularFile) {
