@@ -31,8 +31,8 @@ bool within(std::string_view key, std::string_view section) {
          (key.starts_with(section) && key.size() > section.size() && key[section.size()] == '.');
 }
 
-// Where something is, how fast it goes or how much memory it takes makes no difference to what comes
-// out.
+// Where something is, how fast it goes or how much memory it takes makes no difference to what
+// comes out.
 constexpr std::array<std::string_view, 5> kNoMatter = {
     "projector.ridge.add_sums", "projector.ridge.curve", "train.c2c.source_cache",
     "train.c2c.checkpoint_activations", "train.distillation.checkpoint_activations"};

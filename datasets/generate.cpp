@@ -336,7 +336,8 @@ void take_times(const PairRun& run, const PairWriter& writer, GenerateResult& re
       result.seconds > 0 ? static_cast<double>(run.tokens()) / result.seconds : 0.0;
 }
 
-// Of the shards that are already there, those that this process keeps in its own manifest; its file.
+// Of the shards that are already there, those that this process keeps in its own manifest; its
+// file.
 std::pair<PairManifest, std::string> Generation::manifest_of_this_process() const {
   PairManifest mine = done_;
   if (context_.world.alone()) return {std::move(mine), std::string(kManifestFile)};

@@ -57,7 +57,8 @@ class BlockRun {
   BlockRun(Block& block, const RunnerOptions& options, std::function<void()> after_batch)
       : block_(block), options_(options), after_batch_(std::move(after_batch)) {}
 
-  // `conditions` in any order; `missing(condition, item)` says what is wanted; `done` gets every answer made.
+  // `conditions` in any order; `missing(condition, item)` says what is wanted; `done` gets every
+  // answer made.
   void run(const std::vector<const Condition*>& conditions,
            const std::function<bool(const Condition&, size_t)>& missing,
            const std::function<void(Answer)>& done, RunnerResult& result) {
@@ -251,8 +252,8 @@ std::vector<const Condition*> full_text_first(
   return order;
 }
 
-// The blocks of a run, shared out among threads of this process, and what comes back of them. What an
-// answer is follows from its block alone; everything that is kept goes through one lock.
+// The blocks of a run, shared out among threads of this process, and what comes back of them. What
+// an answer is follows from its block alone; everything that is kept goes through one lock.
 class BlockQueue {
  public:
   struct Inputs {
@@ -383,7 +384,8 @@ class BlockQueue {
 int64_t rows_at_once(const CausalLM& model, int64_t batch_size, int64_t tokens) {
   const int64_t few = 4 * batch_size;
   if (!model.device().is_cuda()) return few;
-  // A row's cache lies there once, once more while rows are dropped or likelihoods read, and its logits three times.
+  // A row's cache lies there once, once more while rows are dropped or likelihoods read, and its
+  // logits three times.
   const auto size = static_cast<int64_t>(at::elementSize(model.dtype()));
   const int64_t row =
       3 * tokens * model.kv_shape().bytes_per_token(size) + 12 * model.config().vocab_size;

@@ -1,11 +1,11 @@
 // Runner: every condition over every item, each answer kept as soon as its block is made
 // (answer_store.h).
 //
-// Conditions of a block decode together, since a step of a decoder costs nearly the same for one row
-// as for hundreds. Only full_text and same_cache run by themselves: they must be equal bit for bit in
-// any precision, so they go through passes of the same rows in the same order. full_text reads
-// prefix, span and question in the three steps that an injected cache goes through, in one session
-// that nothing is cut out of or pasted into; same_cache is read, cut, and pasted.
+// Conditions of a block decode together, since a step of a decoder costs nearly the same for one
+// row as for hundreds. Only full_text and same_cache run by themselves: they must be equal bit for
+// bit in any precision, so they go through passes of the same rows in the same order. full_text
+// reads prefix, span and question in the three steps that an injected cache goes through, in one
+// session that nothing is cut out of or pasted into; same_cache is read, cut, and pasted.
 //
 // With several processes, block b is rank b % ranks's; within a process several threads take blocks
 // as they come. What an answer is follows from its block alone, so neither number changes any.
@@ -26,9 +26,11 @@
 namespace kvlingua {
 
 struct RunnerOptions {
-  // Items that full_text and same_cache read at once: the same number, so that their arithmetic is the same.
+  // Items that full_text and same_cache read at once: the same number, so that their arithmetic is
+  // the same.
   int64_t batch_size = 32;
-  // Rows of all other conditions together that decode at once; 0: as many as rows_at_once() finds room for.
+  // Rows of all other conditions together that decode at once; 0: as many as rows_at_once() finds
+  // room for.
   int64_t rows = 0;
   int64_t max_new_tokens = 32;
   // Blocks at once, a thread each (RunContext).
@@ -51,12 +53,12 @@ struct RunnerResult {
   std::map<std::string, double> control_distance;
 };
 
-// Rows that may decode together beside the models: by the GPU's free memory, on a CPU four times `batch_size`. `tokens`: of
-// a row, all told.
+// Rows that may decode together beside the models: by the GPU's free memory, on a CPU four times
+// `batch_size`. `tokens`: of a row, all told.
 int64_t rows_at_once(const CausalLM& model, int64_t batch_size, int64_t tokens);
 
-// `after_block` (may be empty) sees every block in its order, on the first rank alone, while its caches
-// are there; never two at once. The first rank returns the answers of all.
+// `after_block` (may be empty) sees every block in its order, on the first rank alone, while its
+// caches are there; never two at once. The first rank returns the answers of all.
 RunnerResult run_conditions(const std::vector<std::vector<Item>>& blocks, const Reader& source,
                             const Reader& target,
                             const std::vector<std::unique_ptr<Condition>>& conditions,

@@ -18,8 +18,8 @@ namespace kvlingua {
 
 class KeptLines {
  public:
-  // An empty `file` keeps nothing. Without `resume` what is there is thrown away. Throws Error: kCorrupt
-  // naming file:line for what is no such line, kFailed when another process writes there.
+  // An empty `file` keeps nothing. Without `resume` what is there is thrown away. Throws Error:
+  // kCorrupt naming file:line for what is no such line, kFailed when another process writes there.
   KeptLines(const std::filesystem::path& file, const std::string& fingerprint, bool resume);
   // Null when there is none.
   const nlohmann::json* find(const std::string& id) const;

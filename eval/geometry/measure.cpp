@@ -55,8 +55,8 @@ Json to_json(const Measurement& m) {
           {"values", to_json(m.geometry.values)}};
 }
 
-// A stored line of a model of so many layers. Throws Error (kCorrupt) on figures that no cache of it
-// has: arrays of other lengths would be read past their end.
+// A stored line of a model of so many layers. Throws Error (kCorrupt) on figures that no cache of
+// it has: arrays of other lengths would be read past their end.
 Measurement measurement_from(const nlohmann::json& json, const MeasureRequest& request,
                              int64_t layers, const std::string& where) {
   Measurement m;

@@ -1,5 +1,5 @@
-// Results files for --compare: the users' own scripts write them with Python's json, which has words
-// for NaN and infinity that JSON has not.
+// Results files for --compare: the users' own scripts write them with Python's json, which has
+// words for NaN and infinity that JSON has not.
 #pragma once
 
 #include <nlohmann/json.hpp>

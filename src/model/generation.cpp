@@ -42,7 +42,8 @@ struct Choice {
   std::vector<float> logprobs;
 };
 
-// [2, rows] float64 on the logits' device: the chosen ids (exact below 2^53) and their log-probabilities.
+// [2, rows] float64 on the logits' device: the chosen ids (exact below 2^53) and their
+// log-probabilities.
 at::Tensor packed(const at::Tensor& logits, const at::Tensor& ids) {
   const at::Tensor logprobs = logits.gather(1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(1);
   return at::stack({ids.to(at::kDouble), logprobs.to(at::kDouble)});
@@ -74,16 +75,17 @@ at::Tensor sampled_ids(const at::Tensor& logits, const GenerationOptions& option
   return ids.to(logits.device());
 }
 
-// How many steps run before the host looks whether all rows have ended. On a device each look waits for all that was
-// asked of it; greedy steps need no look, a finished row's further tokens are thrown away.
+// How many steps run before the host looks whether all rows have ended. On a device each look waits
+// for all that was asked of it; greedy steps need no look, a finished row's further tokens are
+// thrown away.
 int64_t steps_between_looks(const CausalLM& model, const GenerationOptions& options) {
   return model.device().is_cuda() && options.temperature == 0 && !options.on_token ? 8 : 1;
 }
 
 // Dropping finished rows copies the cache of the others. Where that is little beside the weights
-// that every step reads, an eighth of the rows pays for it; else half. Counted are the tokens in it,
-// not the room: how many rows there are changes how a GPU rounds, and two sessions that read the
-// same text must go the same way.
+// that every step reads, an eighth of the rows pays for it; else half. Counted are the tokens in
+// it, not the room: how many rows there are changes how a GPU rounds, and two sessions that read
+// the same text must go the same way.
 bool worth_dropping(const CausalLM& model, const DecodeSession& session, int64_t alive) {
   const int64_t cache =
       session.rows() * session.tokens() *
@@ -92,8 +94,8 @@ bool worth_dropping(const CausalLM& model, const DecodeSession& session, int64_t
   return share * (session.rows() - alive) >= session.rows();
 }
 
-// Rows of a session as they are written. A finished one stays in the session until enough of them are
-// (worth_dropping); what it goes on to say is thrown away.
+// Rows of a session as they are written. A finished one stays in the session until enough of them
+// are (worth_dropping); what it goes on to say is thrown away.
 class RowsInProgress {
  public:
   RowsInProgress(const CausalLM& model, DecodeSession& session, const GenerationOptions& options)
@@ -122,7 +124,8 @@ class RowsInProgress {
   }
 
  private:
-  // The next tokens of several steps, nothing of them on the host yet; `logits` becomes the last step's.
+  // The next tokens of several steps, nothing of them on the host yet; `logits` becomes the last
+  // step's.
   std::vector<at::Tensor> choose(at::Tensor& logits) {
     std::vector<Random*> random;
     for (const int64_t row : in_session_) random.push_back(&streams_[static_cast<size_t>(row)]);
@@ -141,7 +144,8 @@ class RowsInProgress {
     return chosen;
   }
 
-  // Adds to each row what was chosen for it until it ends. Returns the session's rows that have not.
+  // Adds to each row what was chosen for it until it ends. Returns the session's rows that have
+  // not.
   std::vector<int64_t> take(const std::vector<Choice>& choices,
                             const std::vector<int64_t>& first_positions) {
     std::vector<int64_t> alive;

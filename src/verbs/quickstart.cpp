@@ -1,4 +1,5 @@
-// quickstart: preflight, generate, train, evaluate, sweep, identity; what is done already is skipped.
+// quickstart: preflight, generate, train, evaluate, sweep, identity; what is done already is
+// skipped.
 #include <algorithm>
 #include <memory>
 #include <string_view>

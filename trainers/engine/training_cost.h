@@ -58,8 +58,8 @@ struct FrozenTraining {
   double pairs = 0;        // bytes of what is kept of a pair set and its items; c2c reads none
 };
 // Whether layers and towers are recomputed in backward: as asked, and for "auto" when what would be
-// kept otherwise does not fit the device. On the CPU gradients are the same bits either way; on a GPU
-// recomputed towers draw other noise.
+// kept otherwise does not fit the device. On the CPU gradients are the same bits either way; on a
+// GPU recomputed towers draw other noise.
 bool recomputes(const PlanInputs& in, const std::string& asked, FrozenTraining training);
 StagePlan frozen_plan(const PlanInputs& in, const FrozenTraining& training);
 // The same with what recomputes() chooses.

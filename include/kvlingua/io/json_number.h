@@ -9,7 +9,8 @@
 
 namespace kvlingua {
 
-// Throws nlohmann::json::type_error, as get() does for a text, for whatever is no whole number that int64 holds.
+// Throws nlohmann::json::type_error, as get() does for a text, for whatever is no whole number that
+// int64 holds.
 template <class Json>
 int64_t whole_number(const Json& value) {
   const bool fits = value.is_number_unsigned()

@@ -4,8 +4,8 @@
 // It speaks KvCache: prefill() reads tokens, maybe after an injected past, and gives the new cache.
 // Logits are computed only at positions somebody asked for: the vocabulary head is a quarter of a
 // 0.6B model's work. Weights are frozen until requires_grad is set on some of parameters();
-// gradients with respect to an injected past always flow. Several threads may read with one model at
-// once, unless it streams layers.
+// gradients with respect to an injected past always flow. Several threads may read with one model
+// at once, unless it streams layers.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -32,8 +32,8 @@ struct TowerOutput {
 // autograd, which saves a pass over all weights.
 //
 // `recompute`: nothing but x is kept for the way back; what was done with it is done again there, a
-// part of the towers at a time (Chen et al., arXiv 1604.06174). The hand-written form gives the same
-// bits either way; the plain one then draws its dropout group by group.
+// part of the towers at a time (Chen et al., arXiv 1604.06174). The hand-written form gives the
+// same bits either way; the plain one then draws its dropout group by group.
 TowerOutput run_towers(const TowerStack& stack, const at::Tensor& x, double dropout,
                        bool recompute = false);
 TowerOutput run_towers_formula(const TowerStack& stack, const at::Tensor& x, double dropout);

@@ -5,8 +5,8 @@
 
 namespace kvlingua::text::jinja {
 
-// What the template prints. `variables`: an object. Throws Error (kInput) for what it raises, what is
-// not understood and what takes too long.
+// What the template prints. `variables`: an object. Throws Error (kInput) for what it raises, what
+// is not understood and what takes too long.
 std::string run(const Block& block, const Json& variables);
 
 }  // namespace kvlingua::text::jinja

@@ -154,8 +154,8 @@ TEST(C2cTower, RecomputedItGivesTheSameBits) {
   }
 }
 
-// The form for other devices and types: without dropout it is the formula, with it the formula group
-// by group.
+// The form for other devices and types: without dropout it is the formula, with it the formula
+// group by group.
 TEST(C2cTower, RecomputedInGroupsItIsTheFormula) {
   for (const double dropout : {0.0, .3}) {
     for (const bool scored : {true, false}) {
