@@ -8,7 +8,6 @@
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
-#include "kvlingua/io/file_ops.h"
 #include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
@@ -20,10 +19,13 @@ using nlohmann::json;
 
 constexpr auto kLook = std::chrono::milliseconds(500);
 
-[[noreturn]] void refuse_second(const fs::path& file) {
-  throw Error({.where = file.string(),
-               .what = "another process evaluates here",
-               .remedy = "wait for it, or choose another --out"});
+StoredResults stored(const StoreOptions& options, const fs::path& file) {
+  return {.file = file,
+          .key = "evaluation",
+          .fingerprint = options.fingerprint,
+          .own = "this evaluation",
+          .other = "another evaluation",
+          .doing = "evaluates"};
 }
 
 }  // namespace
@@ -46,8 +48,8 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
   }
   fs::create_directories(options_.file.parent_path());
   const fs::path own = file_of(options_.rank);
-  file_ops::must_be_regular(own);
-  if (FileLock::taken(own)) refuse_second(own);
+  const StoredResults results = stored(options_, own);
+  results.must_be_free();
   if (options_.resume) {
     for (const fs::path& file : all_files()) {
       if (!belongs(file)) continue;
@@ -55,28 +57,9 @@ AnswerStore::AnswerStore(const StoreOptions& options, Answers& answers,
       scattered_ = scattered_ || file != options_.file;
     }
   }
-  if (!options_.resume) {
-    std::error_code ignored;
-    fs::remove(own, ignored);  // --restart
-  } else if (!empty_or_gone(own) && !belongs(own)) {
-    // Answers cost hours: what does not fit this evaluation is kept beside it.
-    const fs::path aside = move_aside(own);
-    log_warning(
-        cat(own.string(), " is of another evaluation: kept as ", aside.filename().string()));
-  }
-  if (options_.resume && empty_or_gone(own)) {
-    // What was moved aside earlier may be of this one.
-    for (const fs::path& aside : moved_aside(own)) {
-      if (!belongs(aside)) continue;
-      fs::rename(aside, own);
-      read(own, answers, control_distance);
-      log_info(cat(aside.string(), " is of this evaluation: used again"));
-      break;
-    }
-  }
+  if (results.take_up(options_.resume)) read(own, answers, control_distance);
   const bool fresh = empty_or_gone(own);
-  lock_ = FileLock(own);
-  if (!lock_.held()) refuse_second(own);
+  lock_ = results.lock();
   writer_.emplace(own);
   if (fresh) writer_->write(json{{"evaluation", options_.fingerprint}});
 }
@@ -120,9 +103,7 @@ void read_own_lines(const fs::path& file, const Read& read) {
 }  // namespace
 
 bool AnswerStore::belongs(const fs::path& file) const {
-  const json line = first_line(file);
-  return line.is_object() && line.contains("evaluation") &&
-         line["evaluation"] == options_.fingerprint;
+  return stored(options_, file).belongs(file);
 }
 
 void AnswerStore::read(const fs::path& file, Answers& answers,

@@ -2,21 +2,13 @@
 
 #include "eval/answers/set_aside.h"
 #include "kvlingua/base/error.h"
-#include "kvlingua/base/log.h"
 #include "kvlingua/io/atomic_file.h"
-#include "kvlingua/io/file_ops.h"
 
 namespace kvlingua {
 
 namespace {
 
 namespace fs = std::filesystem;
-
-[[noreturn]] void refuse_second(const fs::path& file) {
-  throw Error({.where = file.string(),
-               .what = "another process measures here",
-               .remedy = "wait for it, or choose another --out"});
-}
 
 [[noreturn]] void refuse_line(const std::string& where, const std::string& got) {
   throw Error({.code = ExitCode::kCorrupt,
@@ -26,40 +18,22 @@ namespace fs = std::filesystem;
                .remedy = "take the line out, or start over with --restart"});
 }
 
-bool belongs(const fs::path& file, const std::string& fingerprint) {
-  const nlohmann::json line = first_line(file);
-  return line.is_object() && line.contains("fingerprint") && line["fingerprint"] == fingerprint;
-}
-
 }  // namespace
 
 KeptLines::KeptLines(const fs::path& file, const std::string& fingerprint, bool resume)
     : file_(file) {
   if (file.empty()) return;
   make_directories(file.parent_path());
-  file_ops::must_be_regular(file);
-  if (FileLock::taken(file)) refuse_second(file);
-  if (!resume) {
-    std::error_code ignored;
-    fs::remove(file, ignored);  // --restart
-  } else {
-    if (!empty_or_gone(file) && !belongs(file, fingerprint)) {
-      // Measurements of a large model cost hours.
-      const fs::path aside = move_aside(file);
-      log_warning(cat(file.string(), " is of other settings: kept as ", aside.filename().string()));
-    }
-    if (empty_or_gone(file)) {
-      for (const fs::path& aside : moved_aside(file)) {
-        if (!belongs(aside, fingerprint)) continue;
-        fs::rename(aside, file);
-        log_info(cat(aside.string(), " is of these settings: used again"));
-        break;
-      }
-    }
-  }
+  const StoredResults results{.file = file,
+                              .key = "fingerprint",
+                              .fingerprint = fingerprint,
+                              .own = "these settings",
+                              .other = "other settings",
+                              .doing = "measures"};
+  results.must_be_free();
+  results.take_up(resume);
   const bool fresh = empty_or_gone(file);
-  lock_ = FileLock(file);
-  if (!lock_.held()) refuse_second(file);
+  lock_ = results.lock();
   if (!fresh) load();
   writer_.emplace(file);
   if (fresh) writer_->write(nlohmann::json{{"fingerprint", fingerprint}});
