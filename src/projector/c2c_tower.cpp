@@ -137,6 +137,26 @@ void each_tower(int64_t towers, F body) {
   });
 }
 
+// Where the gradients of a node's weights go: straight into grad() where that is there, else into
+// tensors that are handed to autograd.
+struct WeightGradients {
+  std::vector<at::Tensor> into, returned;
+
+  explicit WeightGradients(const std::vector<at::Tensor>& weights) {
+    for (const at::Tensor& w : weights) {
+      const bool in_place = w.is_leaf() && w.grad().defined() && w.grad().is_contiguous();
+      into.push_back(in_place ? w.grad() : at::zeros_like(w));
+      returned.push_back(in_place ? at::Tensor() : into.back());
+    }
+  }
+  // Of the node's inputs: what it was called with, x, the weights.
+  torch::autograd::variable_list result(const at::Tensor& dx) const {
+    torch::autograd::variable_list all{at::Tensor(), dx};
+    all.insert(all.end(), returned.begin(), returned.end());
+    return all;
+  }
+};
+
 class Towers : public torch::autograd::Function<Towers> {
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
@@ -163,12 +183,7 @@ class Towers : public torch::autograd::Function<Towers> {
         c10::static_intrusive_pointer_cast<Call>(context->saved_data["call"].toCapsule());
     const TowerStack& s = call->stack;
     const bool scored = s.scalar_weight.defined();
-    std::vector<at::Tensor> weights = list_of(s), into, returned;
-    for (at::Tensor& w : weights) {
-      const bool in_place = w.is_leaf() && w.grad().defined() && w.grad().is_contiguous();
-      into.push_back(in_place ? w.grad() : at::zeros_like(w));
-      returned.push_back(in_place ? at::Tensor() : into.back());
-    }
+    const WeightGradients sums(list_of(s));
     at::Tensor d_score;
     if (scored)
       d_score =
@@ -186,13 +201,11 @@ class Towers : public torch::autograd::Function<Towers> {
       dx = at::empty({s.in_weight.size(0), call->saved[0].x.size(0), s.in_weight.size(2)},
                      d_projected.options());
     }
-    const TowerStack sums = stack_of(into, scored);
+    const TowerStack into = stack_of(sums.into, scored);
     each_tower(s.in_weight.size(0), [&](int64_t g) {
-      backward_tower(*call, call->saved[static_cast<size_t>(g)], d_projected, d_score, sums, dx, g);
+      backward_tower(*call, call->saved[static_cast<size_t>(g)], d_projected, d_score, into, dx, g);
     });
-    torch::autograd::variable_list result{at::Tensor(), dx};
-    result.insert(result.end(), returned.begin(), returned.end());
-    return result;
+    return sums.result(dx);
   }
 };
 
@@ -278,12 +291,7 @@ class GroupedTowers : public torch::autograd::Function<GroupedTowers> {
       now = generator_of(x).get_state();
       at::Generator(generator_of(x)).set_state(groups->generator_state);
     }
-    std::vector<at::Tensor> into, returned;
-    for (const at::Tensor& w : groups->weights) {
-      const bool in_place = w.is_leaf() && w.grad().defined();
-      into.push_back(in_place ? w.grad() : at::zeros_like(w));
-      returned.push_back(in_place ? at::Tensor() : into.back());
-    }
+    const WeightGradients sums(groups->weights);
     if (wants_x) dx = at::empty_like(x);
     groups->each([&](int64_t begin, int64_t count) {
       torch::autograd::variable_list inputs, outputs, wanted;
@@ -304,16 +312,14 @@ class GroupedTowers : public torch::autograd::Function<GroupedTowers> {
       }
       const auto found = torch::autograd::grad(outputs, inputs, wanted, std::nullopt, false,
                                                /*allow_unused=*/true);
-      for (size_t i = 0; i < into.size(); ++i)
-        if (found[i].defined()) into[i].narrow(0, begin, count).add_(found[i]);
+      for (size_t i = 0; i < sums.into.size(); ++i)
+        if (found[i].defined()) sums.into[i].narrow(0, begin, count).add_(found[i]);
       if (!wants_x) return;
       found.back().defined() ? dx.narrow(0, begin, count).copy_(found.back())
                              : dx.narrow(0, begin, count).zero_();
     });
     if (now.defined()) at::Generator(generator_of(x)).set_state(now);
-    torch::autograd::variable_list result{at::Tensor(), dx};
-    result.insert(result.end(), returned.begin(), returned.end());
-    return result;
+    return sums.result(dx);
   }
 };
 
