@@ -33,14 +33,11 @@ SideGeometry side_from(const nlohmann::json& json) {
           json.at("entropy")};
 }
 
-// Float32 entries cannot have larger figures.
-constexpr double kLargest = 1e48;
-
 bool possible(const SideGeometry& side, int64_t layers) {
   for (const auto* figures : {&side.norm, &side.mean, &side.deviation, &side.rank, &side.entropy}) {
     if (static_cast<int64_t>(figures->size()) != layers) return false;
     for (const double v : *figures)
-      if (!(std::abs(v) < kLargest)) return false;
+      if (!(std::abs(v) < kLargestFigure)) return false;
   }
   return true;
 }

@@ -21,6 +21,9 @@ struct MeasureRequest {
   std::vector<int64_t> ids;
 };
 
+// Above every figure of float32 entries; squares of it still are doubles.
+inline constexpr double kLargestFigure = 1e48;
+
 struct Measurement {
   std::string id;
   int64_t input_tokens = 0;

@@ -601,7 +601,6 @@ void check_older_sweep(const nlohmann::json& old, const std::string& file) {
 Json compare_with(const Json& now, const nlohmann::json& old, const SweepOptions& options) {
   check_older_sweep(old, "--compare");
   Json out = Json::object();
-  constexpr double kLargestFigure = 1e48;  // of float32 entries; squares of more overflow
   constexpr const char* kArrays[] = {"all_norms", "all_norms_per_token", "all_key_ranks"};
   for (const auto& [scale, results] : old["scales"].items()) {
     if (!results.contains("battery_results")) continue;
