@@ -17,11 +17,9 @@ namespace {
 // RunContext::workers: all threads where both models are so small that sharing one matrix product
 // among threads takes longer than computing it on one; else 1.
 int64_t workers_for(const PairOptions& pair) {
-  constexpr int64_t kSmall = 20'000'000;
   for (const ModelOptions* options : {&pair.source, &pair.target}) {
     try {
-      const std::filesystem::path model = locate_model(*options);
-      if (ModelConfig::from_directory(model).parameter_count() >= kSmall) return 1;
+      if (!too_small_to_share(locate_model(*options))) return 1;
     } catch (const Error&) {
       return 1;  // the stage says what is wrong with it
     }
@@ -30,6 +28,10 @@ int64_t workers_for(const PairOptions& pair) {
 }
 
 }  // namespace
+
+bool too_small_to_share(const std::filesystem::path& model) {
+  return ModelConfig::from_directory(model).parameter_count() < 20'000'000;
+}
 
 Recipe load_recipe(const CommandLine& command) {
   const std::string named = command.arguments.empty() ? "recipe/nano.yaml" : command.arguments[0];

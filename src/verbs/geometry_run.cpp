@@ -108,9 +108,7 @@ OpenedModel open_model(const GeometryRun& run, const Scale& scale) {
   load.dtype = resolve_dtype(run.dtype, load.device);
   load.layer_streaming = run.layer_streaming;
   load.weights = weights_of(run, scale);
-  // Small models lose more to waiting for threads than they gain.
-  if (std::getenv("OMP_NUM_THREADS") == nullptr &&
-      ModelConfig::from_directory(directory).parameter_count() < 20'000'000)
+  if (std::getenv("OMP_NUM_THREADS") == nullptr && too_small_to_share(directory))
     at::set_num_threads(1);
   return {directory, CausalLM::load(directory, load), Tokenizer::from_directory(directory)};
 }

@@ -4,6 +4,7 @@
 // becomes one line and an exit code in run_verb.cpp.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -20,6 +21,9 @@ using Json = nlohmann::ordered_json;
 Recipe load_recipe(const CommandLine& command);
 // For verbs that read no recipe: a --set that no recipe knows is refused all the same.
 void check_set(const CommandLine& command);
+// Whether threads that share one matrix product of this model take longer than one alone. Throws
+// Error as ModelConfig::from_directory.
+bool too_small_to_share(const std::filesystem::path& model);
 // World, device, paths and workers. What the verb's own options say is added by the verb
 // (RunOptions::apply).
 RunContext context_of(const CommandLine& command, const Recipe& recipe);
