@@ -4,11 +4,11 @@
 #include <chrono>
 #include <thread>
 
-#include "eval/answers/set_aside.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/io/json_number.h"
+#include "kvlingua/io/stored_results.h"
 
 namespace kvlingua {
 

@@ -1,8 +1,8 @@
 #include "eval/geometry/kept_lines.h"
 
-#include "eval/answers/set_aside.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/stored_results.h"
 
 namespace kvlingua {
 

@@ -7,9 +7,9 @@
 
 #include <fstream>
 
-#include "eval/answers/set_aside.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/log.h"
+#include "kvlingua/io/stored_results.h"
 #include "support/temp_dir.h"
 
 namespace kvlingua {

@@ -1,4 +1,4 @@
-#include "eval/answers/set_aside.h"
+#include "kvlingua/io/stored_results.h"
 
 #include <algorithm>
 #include <fstream>
