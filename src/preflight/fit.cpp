@@ -50,20 +50,16 @@ class Trial {
       const auto most = static_cast<uint64_t>(std::max<int64_t>(1, stage.largest_batch));
       const auto batch = static_cast<int64_t>(std::bit_floor(most));
       changes.push_back(cat(stage.batch_key, "=", batch));
-      if (const int64_t held = accumulation_of(stage.name); held > 0)
+      // Of a stage of training: the items of its step stay as many.
+      if (stage.step_size > 0)
         changes.push_back(cat("train.", stage.name,
-                              ".batch.accumulation=", (held * stage.batch + batch - 1) / batch));
+                              ".batch.accumulation=", (stage.step_size + batch - 1) / batch));
     }
     set(changes);
   }
 
  private:
   void plan() { plan_ = make_plan(inputs_(recipe_)); }
-  int64_t accumulation_of(std::string_view stage) const {
-    if (stage == kDistillationStage) return recipe_.train.distillation.batch.accumulation;
-    if (stage == kRegressionStage) return recipe_.train.regression.batch.accumulation;
-    return stage == kC2cStage ? recipe_.train.c2c.batch.accumulation : 0;
-  }
 
   Recipe recipe_;
   const InputsOf& inputs_;

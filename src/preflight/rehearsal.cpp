@@ -175,7 +175,7 @@ void rehearse(Preflight& p, const RunContext& context, const fs::path& keep) {
   const std::vector<MeasuredStage> stages = stages_of(result);
   adopt(p.plan, whole, part, stages);
   p.rehearsal_seconds = wall_seconds() - begin;
-  p.rehearsal_how = say_cut(p.recipe, small.recipe, p.corpus.samples);
+  p.rehearsal_how = say_cut(whole, part);
   find_misfits(p);
   if (!keep.empty() && !kept.is_object()) {
     nlohmann::json meters = {{"train", {{"stages", nlohmann::json::array()}}}};

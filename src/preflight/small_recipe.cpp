@@ -101,24 +101,20 @@ std::string of(int64_t part, int64_t whole) { return cat(part, " of ", whole); }
 
 }  // namespace
 
-std::string say_cut(const Recipe& whole, const Recipe& small, int64_t documents) {
+std::string say_cut(const PlanInputs& whole_inputs, const PlanInputs& small_inputs) {
+  const Recipe &whole = whole_inputs.recipe, &small = small_inputs.recipe;
   const RidgeOptions &all = whole.projector.ridge, &few = small.projector.ridge;
-  std::string text = cat(of(small.data.max_samples, documents), " documents");
-  const auto trains = [&](const char* stage) {
-    return std::ranges::count(whole.train.stages, stage) > 0;
-  };
+  std::string text =
+      cat(of(small_inputs.corpus.samples, whole_inputs.corpus.samples), " documents");
   const bool narrow = few.candidate_layers != all.candidate_layers;
-  if (trains(kRidgeStage))
+  if (std::ranges::count(whole.train.stages, kRidgeStage) > 0)
     text += cat(", ridge", narrow ? cat(" of ", few.candidate_layers, " source layers") : "",
                 " (its solution by the machine's rates)");
-  const auto batch = [&](const char* stage, const BatchOptions& a, const BatchOptions& b,
-                         const char* unit) {
-    if (trains(stage) && b.size < a.size)
-      text += cat(", ", stage, " by ", of(b.size, a.size), " ", unit, " a batch");
-  };
-  batch(kRegressionStage, whole.train.regression.batch, small.train.regression.batch, "rows");
-  batch(kDistillationStage, whole.train.distillation.batch, small.train.distillation.batch,
-        "contexts");
+  for (const std::string& stage : whole.train.stages) {
+    const StagePlan a = cost_of(stage).plan(whole_inputs), b = cost_of(stage).plan(small_inputs);
+    if (b.batch < a.batch)
+      text += cat(", ", stage, " by ", of(b.batch, a.batch), " ", a.unit, " a batch");
+  }
   text += cat(", ", of(small.eval.items, whole.eval.items), " items under ",
               small.eval.conditions.size(), " conditions");
   if (whole.eval.latency && !small.eval.latency) text += ", latency by the machine's rates";

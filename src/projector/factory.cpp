@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/random.h"
 #include "kvlingua/io/json_number.h"
 #include "kvlingua/projector/c2c.h"
 #include "kvlingua/projector/dense_latent.h"
@@ -198,6 +199,23 @@ struct RangeCheck {
   }
 };
 
+// Mixes a number into the field `seed` of every section.
+struct SeedMixer {
+  uint64_t with;
+  template <class T>
+  void field(std::string_view name, T& value, const FieldInfo&) {
+    if constexpr (std::is_same_v<T, int64_t>)
+      if (name == "seed")
+        value = static_cast<int64_t>(mix(with, static_cast<uint64_t>(value)) >> 1);
+  }
+  template <class T>
+  void section(std::string_view name, T& value, std::string_view = {}) {
+    const auto kind = std::ranges::find(kinds(), name, &Kind::name);
+    if (kind == kinds().end() || kind->count) value.visit(*this);
+  }
+  void require(bool, std::string_view, std::string_view) {}
+};
+
 double d(int64_t value) { return static_cast<double>(value); }
 
 // Numbers that a projector of these options holds at least.
@@ -243,6 +261,11 @@ ParameterCount count_parameters(const ProjectorOptions& options, const KvShape& 
                                 const KvShape& target) {
   const Kind& kind = kind_of(options);
   return kind.count ? kind.count(source, target, options) : ParameterCount{};
+}
+
+void mix_seeds(ProjectorOptions& options, uint64_t with) {
+  SeedMixer mixer{with};
+  options.visit(mixer);
 }
 
 std::unique_ptr<Projector> projector_from_config(const json& config, const std::string& where,

@@ -135,10 +135,7 @@ StageStart PairData::previous(const std::string& stage) const {
 
 std::unique_ptr<Projector> PairData::projector_for(const StageStart& start) {
   ProjectorOptions options = run_.recipe().projector;
-  for (int64_t* seed : {&options.mlp.seed, &options.lcf.seed, &options.dense_latent.seed}) {
-    *seed = static_cast<int64_t>(
-        mix(mix(run_.seed(), hash_name("weights")), static_cast<uint64_t>(*seed)) >> 1);
-  }
+  mix_seeds(options, mix(run_.seed(), hash_name("weights")));
   const auto& from = start.checkpoint;
   const std::string kind = from ? from->projector_config.value("kind", "") : options.kind;
   const bool linear = from && from->state.stage == kRidgeStage;

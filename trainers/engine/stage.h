@@ -7,7 +7,7 @@
 //   finish   the stage's line of results and its checkpoint
 //
 // To add a stage: one file in trainers/stages/ with a class like regression_stage.cpp's and the
-// function that makes it, and a row in config/stages.def.
+// functions that make it and say what it costs, and a row in config/stages.def.
 #pragma once
 
 #include <memory>

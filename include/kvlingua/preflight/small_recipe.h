@@ -25,7 +25,7 @@ struct SmallRecipe {
 // take long.
 SmallRecipe cut_small(const PlanInputs& whole);
 // "44 of 6000 documents, ...": what was measured, and how what was not.
-std::string say_cut(const Recipe& whole, const Recipe& small, int64_t documents);
+std::string say_cut(const PlanInputs& whole, const PlanInputs& small);
 
 // Seconds of a stage whose phases were measured small and have `planned` units in the recipe.
 // Projected conditions answer like full_text, which a trained projector imitates; conditions that

@@ -28,6 +28,9 @@ std::unique_ptr<Projector> projector_from_config(const nlohmann::json& config,
 ParameterCount count_parameters(const ProjectorOptions& options, const KvShape& source,
                                 const KvShape& target);
 
+// Mixes `with`, which stands for the run's seed, into the option `seed` of every kind that trains.
+void mix_seeds(ProjectorOptions& options, uint64_t with);
+
 // Numbers that Cache-to-Cache's projector of these options holds at least.
 double least_c2c_numbers(int64_t target_layers, const C2cOptions& options);
 

@@ -173,7 +173,8 @@ TEST(Rehearsal, ARealPairIsCutToTwoMinutes) {
   EXPECT_FALSE(small.recipe.eval.latency);
   // It is a recipe still, and what was done is said.
   EXPECT_NO_THROW(Recipe::from_yaml(small.recipe.to_yaml(), "small.yaml"));
-  const std::string how = say_cut(whole, small.recipe, 8000);
+  const std::string how =
+      say_cut(real_pair(whole, 8000), real_pair(small.recipe, small.recipe.data.max_samples));
   for (const char* part : {" of 8000 documents", "ridge of ", " of 2048 rows a batch",
                            " of 32 contexts a batch", "4 of 200 items", "latency by"})
     EXPECT_NE(how.find(part), std::string::npos) << part << " in " << how;
