@@ -100,7 +100,10 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
+  // `position` is that of the token, where the text was read one character further.
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    at_ = text_.data() + std::min(position, text_.size());
     auto [got, expected] = got_and_expected(error);
     refuse("malformed JSON", std::move(got), std::move(expected));
     return false;
