@@ -142,7 +142,7 @@ TEST(Recipe, RefusesWhatALaterStageWouldRefuse) {
                 "its peak; at most 9"},
            Case{"train.regression.optimizer.lr=1e9", "the nearest is 1000"},
            Case{"train.regression.optimizer={lr: 100, weight_decay: 1}", "below 0.01"},
-           Case{"train.regression.batch.epochs=1e300", "the nearest is 1000000"},
+           Case{"train.regression.batch.epochs=1e300", "the nearest is 1e+06"},
            Case{"train.regression.batch.steps=9e18", "the nearest is 1e+12"},
            Case{"train.stages=[c2c, ridge]", "c2c alone"},
            Case{"train.stages=[c2c]", "projector.c2c.mode fuse, not mlp"},
