@@ -1,5 +1,6 @@
 // projector_<n>.json: the class and its arguments, in and out.
 #include "checkpoints/c2c_files.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
 namespace {
@@ -16,10 +17,7 @@ class Argument {
   Argument(const fs::path& path, std::string key, const json& value)
       : path_(path), key_(std::move(key)), value_(value) {}
   int64_t integer(int64_t low, int64_t high) const {
-    if (!value_.is_number_integer() || value_.get<int64_t>() < low ||
-        value_.get<int64_t>() > high) {
-      bad(cat("an integer from ", low, " to ", high));
-    }
+    if (!is_whole_number(value_, low, high)) bad(cat("an integer from ", low, " to ", high));
     return value_.get<int64_t>();
   }
   const std::string& text(std::initializer_list<std::string_view> choices) const {

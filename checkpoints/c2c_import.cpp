@@ -9,6 +9,7 @@
 
 #include "checkpoints/c2c_files.h"
 #include "kvlingua/io/atomic_file.h"
+#include "kvlingua/io/json_number.h"
 #include "kvlingua/projector/factory.h"
 
 namespace kvlingua {
@@ -77,8 +78,8 @@ Mapping read_mapping(const fs::path& path, int64_t projectors) {
     int64_t layer = -1;
     std::from_chars(key.data(), key.data() + key.size(), layer);
     const bool shaped = pairs.is_array() && !pairs.empty() && pairs[0].is_array() &&
-                        pairs[0].size() == 2 && pairs[0][0].is_number_integer() &&
-                        pairs[0][1].is_number_integer();
+                        pairs[0].size() == 2 && is_whole_number(pairs[0][0]) &&
+                        is_whole_number(pairs[0][1]);
     if (layer < 0 || layer >= count || !shaped) {
       refuse(path, "layer " + printable(key), printable(pairs.dump()),
              cat("layers 0 to ", count - 1, ", each [[source layer, projector]]"));

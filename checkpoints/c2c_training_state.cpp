@@ -2,10 +2,14 @@
 // C2CFuser::parameters().
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <map>
+#include <string_view>
+#include <utility>
 
 #include "checkpoints/c2c_files.h"
 #include "checkpoints/c2c_import.h"
+#include "checkpoints/checkpoint.h"
 
 namespace kvlingua {
 namespace {
@@ -35,6 +39,12 @@ C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& f
   const PtValue& groups = member(optimizer, "param_groups", Kind::kList, file);
   if (groups.items.empty()) refuse(file, "the optimizer has no parameter groups");
   out.learning_rate = member(*groups.items[0], "lr", Kind::kFloat, file).real;
+  constexpr int64_t kMost = int64_t{1} << 53;
+  for (const auto& [name, count] : {std::pair{"step", out.step}, {"epoch", out.epoch}})
+    if (count < 0 || count > kMost)
+      refuse(file, cat("entry ", name, " is no count"), cat(count), cat("0 to ", kMost));
+  if (!std::isfinite(out.learning_rate) || out.learning_rate < 0)
+    refuse(file, "the learning rate is none", cat(out.learning_rate), "0 or more");
 
   std::map<int64_t, const PtValue*> states;
   for (const auto& [key, value] : member(optimizer, "state", Kind::kDict, file).entries) {
@@ -60,6 +70,10 @@ C2CTrainingState read_c2c_training_state(const fs::path& file, const C2CFuser& f
         refuse(file, cat(slot, " of parameter ", index, " (", name, ") has the wrong shape"),
                cat(moment.sizes()), cat(into.sizes()));
       }
+      refuse_non_finite({{cat(slot, " of parameter ", index), moment}}, file.string(),
+                        ExitCode::kCorrupt);
+      if (slot == std::string_view("exp_avg_sq") && moment.lt(0).any().item<bool>())
+        refuse(file, cat(slot, " of parameter ", index, " holds a mean of squares below 0"));
       into.copy_(moment);
     };
     copy("exp_avg", first);

@@ -12,6 +12,7 @@
 #include "kvlingua/cache/tensor_file.h"
 #include "kvlingua/io/atomic_file.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/io/json_number.h"
 #include "kvlingua/io/manifest.h"
 #include "kvlingua/io/sha256.h"
 
@@ -40,19 +41,16 @@ json model_json(const ModelIdentity& m) {
           {"head_dim", m.shape.head_dim}};
 }
 
-// An extent of a cache. Throws json::exception for what is none.
-int64_t extent(const json& j) {
-  if (!j.is_number_integer() || j < 0 || j > (1 << 20))
-    throw json::other_error::create(501, "no extent of a cache: " + j.dump().substr(0, 60), &j);
-  return j.get<int64_t>();
-}
-
 ModelIdentity model_from(const json& j) {
-  return {j.at("name"),
-          j.at("architecture"),
-          j.at("weights"),
-          j.at("tokenizer"),
-          {extent(j.at("layers")), extent(j.at("kv_heads")), extent(j.at("head_dim"))}};
+  const auto text = [&](const char* name) { return read_member(j, name, text_of_json); };
+  const auto extent = [&](const char* name) {
+    return read_member(j, name, [](const json& v) { return whole_number(v, 0, 1 << 20); });
+  };
+  return {text("name"),
+          text("architecture"),
+          text("weights"),
+          text("tokenizer"),
+          {extent("layers"), extent("kv_heads"), extent("head_dim")}};
 }
 
 std::string text_of(const fs::path& path) { return read_text_file(path); }
@@ -82,12 +80,11 @@ json PairIdentity::to_json() const {
 
 PairIdentity PairIdentity::from_json(const json& j, const std::string& where) {
   try {
-    return {model_from(j.at("source")), model_from(j.at("target")), j.at("alignment")};
+    return {read_member(j, "source", model_from), read_member(j, "target", model_from),
+            read_member(j, "alignment", text_of_json)};
   } catch (const json::exception& error) {
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = where,
-                 .what = "does not name its models",
-                 .got = printable(error.what())});
+    throw corrupt_field(error, where, "does not name its models",
+                        "use an older checkpoint of the run");
   }
 }
 
@@ -194,6 +191,16 @@ void write_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
 
 namespace {
 
+[[noreturn]] void refuse_rng(const std::string& where, const std::string& name, std::string got,
+                             std::string expected = {}) {
+  throw Error({.code = ExitCode::kCorrupt,
+               .where = cat(where, ": tensor ", name),
+               .what = "not the state of a generator",
+               .got = std::move(got),
+               .expected = std::move(expected),
+               .remedy = "use an older checkpoint of the run"});
+}
+
 // A state that torch's generator takes: it refuses others in words of its own, or believes them.
 void check_rng(const at::Tensor& state, const std::string& where) {
   try {
@@ -201,11 +208,47 @@ void check_rng(const at::Tensor& state, const std::string& where) {
     scratch.set_state(state);
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = cat(where, ": tensor rng.cpu"),
-                 .what = "not the state of a generator",
-                 .got = printable(text.substr(0, text.find('\n')), 120),
-                 .remedy = "use an older checkpoint of the run"});
+    refuse_rng(where, "rng.cpu", printable(text.substr(0, text.find('\n')), 120));
+  }
+}
+
+// A CUDA generator's is its seed and its offset; there need be no such device here.
+void check_cuda_rng(const std::string& name, const at::Tensor& state, const std::string& where) {
+  if (state.scalar_type() == at::kByte && state.dim() == 1 && state.numel() == 16) return;
+  refuse_rng(where, printable(name),
+             cat(state.numel(), " numbers of ", at::toString(state.scalar_type())), "16 bytes");
+}
+
+// Whatever the projector is; whether they fit this one the optimizer says (FlatAdamW::load_state).
+void check_optimizer(const NamedTensors& tensors, const std::string& where) {
+  int64_t moments = -1;
+  for (const auto& [name, tensor] : tensors) {
+    const auto refuse = [&, &named = name](const char* what, std::string got,
+                                           std::string expected) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat(where, ": tensor ", printable(named)),
+                   .what = what,
+                   .got = std::move(got),
+                   .expected = std::move(expected),
+                   .remedy = "use an older checkpoint, or --restart"});
+    };
+    const at::ScalarType type = tensor.scalar_type();
+    if (name == "steps") {
+      if (type != at::kLong || tensor.numel() != 1)
+        refuse("wrong element type or shape", cat(at::toString(type), " ", tensor.sizes()),
+               "Long [1]");
+      continue;
+    }
+    if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf)
+      refuse("wrong element type", at::toString(type), "Float, BFloat16 or Half");
+    const bool moment = name == "first_moment" || name == "second_moment";
+    if (moment && (tensor.dim() != 1 || (moments >= 0 && tensor.numel() != moments)))
+      refuse("wrong shape", cat(tensor.sizes()),
+             moments < 0 ? "one dimension" : cat("[", moments, "], the other moment's"));
+    if (moment) moments = tensor.numel();
+    refuse_non_finite({{name, tensor}}, where, ExitCode::kCorrupt);
+    if (name == "second_moment" && tensor.lt(0).any().item<bool>())
+      refuse("a mean of squares below 0", cat(tensor.min().item<double>()), "0 or more");
   }
 }
 
@@ -245,7 +288,11 @@ Checkpoint read_checkpoint(const fs::path& folder) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = where,
                  .what = "not a checkpoint of this version",
-                 .expected = cat("format_version ", kFormatVersion)});
+                 .got = description.is_object() && description.contains("format_version")
+                            ? printable(description["format_version"].dump(), 60)
+                            : "none",
+                 .expected = cat("format_version ", kFormatVersion),
+                 .remedy = "use an older checkpoint of the run"});
   }
   checkpoint.projector_config = description["projector"];
   checkpoint.pair = PairIdentity::from_json(description["pair"], where);
@@ -259,11 +306,13 @@ Checkpoint read_checkpoint(const fs::path& folder) {
       check_rng(tensor, (folder / kOptimizerTensors).string());
       checkpoint.rng.cpu = tensor;
     } else if (name.starts_with("rng.cuda.")) {
+      check_cuda_rng(name, tensor, (folder / kOptimizerTensors).string());
       checkpoint.rng.cuda.push_back(tensor);  // names sort in the order of devices below ten
     } else {
       checkpoint.optimizer.emplace_back(name, tensor);
     }
   }
+  check_optimizer(checkpoint.optimizer, (folder / kOptimizerTensors).string());
   checkpoint.recipe_yaml = text_of(folder / kRecipe);
   if (manifest.attributes().contains("made_by"))
     checkpoint.made_by = manifest.attributes()["made_by"];

@@ -2,13 +2,37 @@
 
 #include <utility>
 
+#include "kvlingua/io/json_number.h"
+
 namespace kvlingua {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// JSON has no NaN: it is written as null.
-double number(const nlohmann::json& j) { return j.is_null() ? NAN : j.get<double>(); }
+// Members by name; null where a number should be is NaN.
+double number(const nlohmann::json& j, const std::string& name) {
+  return read_member(j, name, number_or_nan<nlohmann::json>);
+}
+int64_t count(const nlohmann::json& j, const std::string& name) {
+  return read_member(j, name, count_of<nlohmann::json>);
+}
+std::string text(const nlohmann::json& j, const std::string& name) {
+  return read_member(j, name, text_of_json);
+}
+
+// What `read` makes of each element of a list.
+template <class Read>
+void each_of(const nlohmann::json& list, const Read& read) {
+  if (!list.is_array()) throw JsonFieldError(printable(list.dump(), 60), "a list");
+  for (size_t i = 0; i < list.size(); ++i) {
+    try {
+      read(list[i]);
+    } catch (JsonFieldError& error) {
+      error.within(cat("[", i, "]"));
+      throw;
+    }
+  }
+}
 
 // The one list of what is measured of rows.
 constexpr std::pair<const char*, double RowScores::*> kScores[] = {
@@ -27,8 +51,9 @@ Json json_of(const RowScores& scores) {
 
 RowScores scores_of(const nlohmann::json& j) {
   RowScores scores;
-  for (const auto& [name, member] : kScores) scores.*member = number(j.at(name));
-  if (!j.at(kAttention).is_null()) scores.attention_output_cosine = j.at(kAttention).get<double>();
+  for (const auto& [name, member] : kScores) scores.*member = number(j, name);
+  const double attention = number(j, kAttention);
+  if (!std::isnan(attention)) scores.attention_output_cosine = attention;
   return scores;
 }
 
@@ -43,11 +68,22 @@ Json json_of(const std::vector<RowScores>& layers) {
 }
 
 std::vector<RowScores> layers_of(const nlohmann::json& j) {
-  std::vector<RowScores> layers(j.at("key_r2").size());
-  for (size_t i = 0; i < layers.size(); ++i) {
-    for (const auto& [name, member] : kScores) layers[i].*member = number(j.at(name).at(i));
-    if (j.contains(kAttention)) layers[i].attention_output_cosine = number(j.at(kAttention).at(i));
-  }
+  std::vector<RowScores> layers;
+  if (j.is_null()) return layers;
+  const auto column = [&](const char* name, const auto& put) {
+    read_member(j, name, [&](const nlohmann::json& list) {
+      if (list.is_array() && !layers.empty() && list.size() != layers.size())
+        throw JsonFieldError(cat(list.size(), " numbers"), cat(layers.size(), ", one a layer"));
+      if (layers.empty() && list.is_array()) layers.resize(list.size());
+      size_t i = 0;
+      each_of(list, [&](const nlohmann::json& value) { put(layers[i++], number_or_nan(value)); });
+    });
+  };
+  for (const auto& [name, member] : kScores)
+    column(name, [&](RowScores& layer, double value) { layer.*member = value; });
+  if (j.contains(kAttention))
+    column(kAttention,
+           [](RowScores& layer, double value) { layer.attention_output_cosine = value; });
   return layers;
 }
 
@@ -78,26 +114,32 @@ Json json_of(const RidgeNumbers& ridge) {
 }
 
 RidgeNumbers ridge_of(const nlohmann::json& j) {
-  RidgeNumbers ridge{.rows = j.at("rows"),
-                     .features = j.at("features"),
-                     .rows_per_feature = number(j.at("rows_per_feature"))};
+  RidgeNumbers ridge{.rows = count(j, "rows"),
+                     .features = count(j, "features"),
+                     .rows_per_feature = number(j, "rows_per_feature")};
   for (const auto& [name, member] : kRidge) {
     const std::string key = std::string(name) + "_key_r2", value = std::string(name) + "_value_r2";
-    if (j.contains(key)) ridge.*member = RidgeNumbers::R2{number(j.at(key)), number(j.at(value))};
+    if (j.contains(key)) ridge.*member = RidgeNumbers::R2{number(j, key), number(j, value)};
   }
-  for (const auto& point : j.value("curve", nlohmann::json::array()))
-    ridge.curve.push_back({.rows = point.at("rows"),
-                           .rows_per_feature = number(point.at("rows_per_feature")),
-                           .heldout = {number(point.at("key_r2")), number(point.at("value_r2"))}});
-  for (const auto& one : j.value("chosen", nlohmann::json::array()))
-    ridge.chosen.push_back({.layer = one.at("layer"),
-                            .tokens_before = one.at("tokens_before"),
-                            .r2 = number(one.at("r2"))});
+  const auto list = [&](const char* name, const auto& read) {
+    if (j.contains(name))
+      read_member(j, name, [&](const nlohmann::json& values) { each_of(values, read); });
+  };
+  list("curve", [&](const nlohmann::json& point) {
+    ridge.curve.push_back({.rows = count(point, "rows"),
+                           .rows_per_feature = number(point, "rows_per_feature"),
+                           .heldout = {number(point, "key_r2"), number(point, "value_r2")}});
+  });
+  list("chosen", [&](const nlohmann::json& one) {
+    ridge.chosen.push_back({.layer = count(one, "layer"),
+                            .tokens_before = count(one, "tokens_before"),
+                            .r2 = number(one, "r2")});
+  });
   return ridge;
 }
 
 void read_optional(const nlohmann::json& j, const char* name, std::optional<double>& into) {
-  if (j.contains(name)) into = number(j.at(name));
+  if (j.contains(name)) into = number(j, name);
 }
 
 }  // namespace
@@ -117,24 +159,27 @@ Json ValidationNumbers::to_json() const {
 }
 
 ValidationNumbers ValidationNumbers::from_json(const nlohmann::json& j) {
+  if (!j.is_object()) throw JsonFieldError(printable(j.dump(), 60), "an object");
   ValidationNumbers numbers;
   if (j.contains("key_r2")) numbers.scores = scores_of(j);
-  if (j.contains("per_layer")) numbers.per_layer = layers_of(j.at("per_layer"));
+  if (j.contains("per_layer")) numbers.per_layer = read_member(j, "per_layer", layers_of);
   if (j.contains("baselines"))
-    for (const auto& [name, baseline] : j.at("baselines").items())
-      numbers.baselines[name] = scores_of(baseline);
-  numbers.rows = j.value("rows", int64_t{0});
+    read_member(j, "baselines", [&](const nlohmann::json& all) {
+      for (const auto& [name, baseline] : all.items())
+        numbers.baselines[name] = read_member(all, name, scores_of);
+    });
+  numbers.rows = j.contains("rows") ? count(j, "rows") : 0;
   read_optional(j, "kl", numbers.kl);
   read_optional(j, "kl_trained", numbers.kl_trained);
   read_optional(j, "cross_entropy", numbers.cross_entropy);
-  if (j.contains("ridge")) numbers.ridge = ridge_of(j.at("ridge"));
+  if (j.contains("ridge")) numbers.ridge = read_member(j, "ridge", ridge_of);
   return numbers;
 }
 
 Json Stopped::to_json() const { return {{"step", step}, {"reason", reason}, {"remedy", remedy}}; }
 
 Stopped Stopped::from_json(const nlohmann::json& j) {
-  return {.step = j.at("step"), .reason = j.at("reason"), .remedy = j.at("remedy")};
+  return {.step = count(j, "step"), .reason = text(j, "reason"), .remedy = text(j, "remedy")};
 }
 
 Json StageResult::to_json() const {
@@ -160,18 +205,18 @@ Json StageResult::to_json() const {
 }
 
 StageResult StageResult::from_json(const nlohmann::json& j) {
-  StageResult result{.stage = j.at("stage"),
-                     .steps = j.at("steps"),
-                     .tokens = j.at("tokens"),
-                     .seconds = number(j.at("seconds")),
-                     .first_loss = number(j.at("first_loss")),
-                     .last_loss = number(j.at("last_loss")),
-                     .validation = ValidationNumbers::from_json(j.at("validation")),
-                     .checkpoint = j.at("checkpoint")};
+  StageResult result{.stage = text(j, "stage"),
+                     .steps = count(j, "steps"),
+                     .tokens = count(j, "tokens"),
+                     .seconds = number(j, "seconds"),
+                     .first_loss = number(j, "first_loss"),
+                     .last_loss = number(j, "last_loss"),
+                     .validation = read_member(j, "validation", ValidationNumbers::from_json),
+                     .checkpoint = text(j, "checkpoint")};
   read_optional(j, "start_score", result.start_score);
-  result.best_step = j.value("best_step", int64_t{0});
+  result.best_step = j.contains("best_step") ? count(j, "best_step") : 0;
   read_optional(j, "lr", result.lr);
-  if (j.contains("stopped")) result.stopped = Stopped::from_json(j.at("stopped"));
+  if (j.contains("stopped")) result.stopped = read_member(j, "stopped", Stopped::from_json);
   return result;
 }
 

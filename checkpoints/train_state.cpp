@@ -1,29 +1,29 @@
 #include "checkpoints/train_state.h"
 
-#include <algorithm>
 #include <limits>
 #include <type_traits>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/config/train_options.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
 namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMost = int64_t{1} << 53;  // of counts: more than any run reaches
-
-// A field as it was written; throws json::exception for any other type or range.
+// A field as it was written; throws JsonFieldError for any other type or range.
 template <class T>
 void read_field(const json& j, T& value) {
   if constexpr (std::is_same_v<T, double>) {
-    // What is not finite is written as null.
-    value = j.is_null() ? std::numeric_limits<double>::quiet_NaN() : j.get<double>();
+    value = number_or_nan(j);  // what is not finite is written as null
   } else if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-    const bool fits = j.is_number_unsigned() ? j.get<uint64_t>() <= static_cast<uint64_t>(kMost)
-                                             : j.is_number_integer() && j.get<int64_t>() >= 0;
-    if (!fits) throw json::other_error::create(501, "no count: " + j.dump().substr(0, 60), &j);
-    value = static_cast<T>(j.get<int64_t>());
+    value = static_cast<T>(count_of(j));
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    value = text_of_json(j);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!j.is_boolean()) throw JsonFieldError(printable(j.dump(), 60), "true or false");
+    value = j.get<bool>();
   } else {
     j.get_to(value);
   }
@@ -55,15 +55,44 @@ void each_score(State& s, F&& f) {
   f("rate", s.rate);
 }
 
-// The factor multiplies a float32 loss.
+constexpr double kLargestFloat = std::numeric_limits<float>::max();
+
+// The factor multiplies a float32 loss; the steps are counted in an int32.
 LossScaleState loss_scale_of(const json& j) {
-  LossScaleState state;
-  read_field(j.at("factor"), state.factor);
-  if (!(state.factor > 0) || state.factor > std::numeric_limits<float>::max())
-    throw json::other_error::create(501, "no factor of a loss: " + j.dump().substr(0, 60), &j);
-  read_field(j.at("finite_steps"), state.finite_steps);
-  read_field(j.at("skipped"), state.skipped);
-  return state;
+  return {
+      .factor = read_member(j, "factor",
+                            [](const json& v) { return number_within(v, 1e-30, kLargestFloat); }),
+      .finite_steps = read_member(
+          j, "finite_steps",
+          [](const json& v) { return whole_number(v, 0, std::numeric_limits<int32_t>::max()); }),
+      .skipped = read_member(j, "skipped", count_of<json>)};
+}
+
+std::vector<StageResult> results_of(const json& j) {
+  if (!j.is_array()) throw JsonFieldError(printable(j.dump(), 60), "a list");
+  std::vector<StageResult> results;
+  for (const json& result : j) {
+    try {
+      results.push_back(StageResult::from_json(result));
+    } catch (JsonFieldError& error) {
+      error.within(cat("[", results.size(), "]"));
+      throw;
+    }
+  }
+  return results;
+}
+
+// What contradicts itself, each number being of its range.
+void check_state(const TrainState& state) {
+  const auto refuse = [](const char* field, int64_t got, const std::string& expected) {
+    JsonFieldError error(cat(got), expected);
+    error.within(field);
+    throw error;
+  };
+  if (state.best_step > state.step)
+    refuse("best_step", state.best_step, cat("at most step, ", state.step));
+  if (state.stopped && state.stopped->step > state.step + 1)
+    refuse("stopped.step", state.stopped->step, cat("at most ", state.step + 1));
 }
 
 }  // namespace
@@ -91,33 +120,27 @@ json TrainState::to_json() const {
 
 TrainState TrainState::from_json(const nlohmann::json& j, const std::string& where) {
   TrainState state;
-  std::string field;
+  // Absent and null are the same.
+  const auto optional = [&](const char* name, const auto& read) {
+    if (j.contains(name) && !j[name].is_null()) read_member(j, name, read);
+  };
   try {
     each_field(state, [&](const char* name, auto& value) {
-      field = name;
-      read_field(j.at(name), value);
+      read_member(j, name, [&](const json& v) { read_field(v, value); });
     });
     each_score(state, [&](const char* name, std::optional<double>& score) {
-      field = name;
-      if (j.contains(field) && !j.at(field).is_null()) score = j.at(field).get<double>();
+      optional(name, [&](const json& v) { score = number_or_nan(v); });
     });
-    field = "validation";
-    if (!j.at(field).is_null()) state.validation = ValidationNumbers::from_json(j.at(field));
-    field = "results";
-    if (!j.at(field).is_array())
-      throw json::other_error::create(501, "no list of the stages' results", nullptr);
-    for (const auto& result : j.at(field)) state.results.push_back(StageResult::from_json(result));
-    field = "stopped";
-    if (j.contains(field) && !j.at(field).is_null())
-      state.stopped = Stopped::from_json(j.at(field));
-    field = "loss_scale";
-    if (j.contains(field) && !j.at(field).is_null()) state.loss_scale = loss_scale_of(j.at(field));
+    optional("rate", [&](const json& v) { state.rate = number_within(v, 1e-30, kLargestRate); });
+    optional("validation",
+             [&](const json& v) { state.validation = ValidationNumbers::from_json(v); });
+    read_member(j, "results", [&](const json& v) { state.results = results_of(v); });
+    optional("stopped", [&](const json& v) { state.stopped = Stopped::from_json(v); });
+    optional("loss_scale", [&](const json& v) { state.loss_scale = loss_scale_of(v); });
+    check_state(state);
   } catch (const nlohmann::json::exception& error) {
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = cat(where, ": ", field),
-                 .what = "not a training state of this version",
-                 .got = printable(error.what()),
-                 .remedy = "start again with --restart"});
+    throw corrupt_field(error, where, "not a training state of this version",
+                        "use an older checkpoint of the run, or start again with --restart");
   }
   return state;
 }

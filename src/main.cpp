@@ -58,6 +58,16 @@ void open_standard_streams() {
   }
 }
 
+// Also of a command line that cannot be read.
+bool wants_json_on_stdout(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--json=-" || (word == "--json" && i + 1 < argc && std::string(argv[i + 1]) == "-"))
+      return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -67,6 +77,7 @@ int main(int argc, char** argv) {
   // A file that outgrows a limit (ulimit -f) too.
   std::signal(SIGXFSZ, SIG_IGN);
   install_terminate_line();
+  if (wants_json_on_stdout(argc, argv)) tell_failures_to(write_failure);
   const int code = guarded([&] {
     const ParsedCommandLine parsed =
         parse_command_line(verbs::all_verbs<false>(), argc, argv, KVLINGUA_VERSION);

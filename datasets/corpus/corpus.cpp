@@ -137,11 +137,14 @@ class FileCorpus : public Corpus {
   Document from_json(const std::string& bytes, const Where& where) const {
     json object;
     try {
-      object = parse_json(bytes, "record");
+      object = parse_json(bytes, "");
     } catch (const Error& error) {
-      bad_record(where(), "malformed JSON",
-                 error.parts().got.empty() ? error.parts().what : error.parts().got,
-                 "one JSON object");
+      // Of the record: its file's line and column are where().
+      const ErrorParts& parts = error.parts();
+      bad_record(where(), parts.what,
+                 cat(parts.got, parts.got.empty() ? "" : ", ", "at ", parts.where.substr(1),
+                     " of the record"),
+                 parts.expected.empty() ? "one JSON object" : parts.expected);
     }
     if (!object.is_object())
       bad_record(where(), "the record is no JSON object", printable(bytes, 40), "{...}");

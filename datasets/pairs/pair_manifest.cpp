@@ -36,14 +36,16 @@ ShardEntry shard_from_entry(const ManifestEntry& entry) {
   e.file = entry.path;
   e.bytes = static_cast<int64_t>(entry.bytes);
   e.sha256 = entry.sha256;
-  e.index = whole_number(j.at("index"));
-  e.samples = whole_number(j.at("samples"));
-  e.train_samples = whole_number(j.at("train_samples"));
-  e.source_tokens = whole_number(j.at("source_tokens"));
-  e.target_tokens = whole_number(j.at("target_tokens"));
-  e.source_rows = whole_number(j.at("source_rows"));
-  e.target_rows = whole_number(j.at("target_rows"));
-  e.alignment_covered = j.at("alignment_covered").get<double>();
+  const auto count = [&](const char* name) { return read_member(j, name, count_of<json>); };
+  e.index = count("index");
+  e.samples = count("samples");
+  e.train_samples = count("train_samples");
+  e.source_tokens = count("source_tokens");
+  e.target_tokens = count("target_tokens");
+  e.source_rows = count("source_rows");
+  e.target_rows = count("target_rows");
+  e.alignment_covered =
+      read_member(j, "alignment_covered", [](const json& v) { return number_within(v, 0, 1); });
   e.quantisation = j.at("quantisation");
   return e;
 }
@@ -93,9 +95,9 @@ PairManifest read_one(const fs::path& path) {
                    .expected = "a folder made by kvlingua generate"});
     }
     m.info = PairSetInfo::from_json(a.at("info"), where);
-    m.planned_samples = whole_number(a.at("planned_samples"));
-    m.planned_shards = whole_number(a.at("planned_shards"));
-    m.skipped_documents = whole_number(a.at("skipped_documents"));
+    m.planned_samples = read_member(a, "planned_samples", count_of<json>);
+    m.planned_shards = read_member(a, "planned_shards", count_of<json>);
+    m.skipped_documents = read_member(a, "skipped_documents", count_of<json>);
     for (const ManifestEntry& entry : file.entries()) {
       ShardEntry shard = shard_from_entry(entry);
       check_entry(shard, m, where);
@@ -103,11 +105,8 @@ PairManifest read_one(const fs::path& path) {
     }
     check_counts(m, where);
   } catch (const json::exception& e) {
-    throw Error({.code = ExitCode::kCorrupt,
-                 .where = where,
-                 .what = "a field is missing or of the wrong type",
-                 .got = printable(e.what()),
-                 .remedy = "generate the pair set again"});
+    throw corrupt_field(e, where, "a field is missing or of the wrong type",
+                        "generate the pair set again");
   }
   return m;
 }

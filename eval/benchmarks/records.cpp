@@ -195,7 +195,7 @@ ChoiceSet parse_choices(std::string_view text, bool csv, const BenchmarkOptions&
       ++line;
       const std::string_view one = text.substr(begin, end - begin);
       if (one.find_first_not_of(" \t\r") != std::string_view::npos)
-        add(parse_json(one, cat(where, ":", line)), line);
+        add(parse_json_line(one, where, line), line);
       begin = end + 1;
     }
   }

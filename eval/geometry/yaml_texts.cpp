@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <sstream>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/utf8.h"
@@ -13,6 +14,14 @@ namespace {
 
 bool blank(const std::string& text) {
   return text.find_first_not_of(" \t\r\n") == std::string::npos;
+}
+
+// Its words with one space between them.
+std::string evened(const std::string& text) {
+  std::istringstream words(text);
+  std::string out;
+  for (std::string word; words >> word;) out += (out.empty() ? "" : " ") + word;
+  return out;
 }
 
 }  // namespace
@@ -48,15 +57,26 @@ std::string TextFile::name(const YAML::Node& key, const std::string& kind,
   return name;
 }
 
-std::vector<std::string> TextFile::texts(const YAML::Node& node, const std::string& whose) const {
+std::vector<std::string> TextFile::texts(const YAML::Node& node, const std::string& whose,
+                                         SeenTexts& seen) const {
   std::vector<std::string> out;
-  if (node.IsScalar() && !blank(node.Scalar())) out.push_back(node.Scalar());
+  const auto add = [&](const YAML::Node& entry) {
+    const auto [there, fresh] = seen.emplace(
+        evened(entry.Scalar()), cat(whose, ", line ", std::max(entry.Mark().line, 0) + 1));
+    if (!fresh)
+      refuse(entry.Mark(),
+             cat(whose, ": the same text twice: \"", printable(there->first, 60), "\" (",
+                 there->second, ")"),
+             "each text once, since every one counts as an item of its own");
+    out.push_back(entry.Scalar());
+  };
+  if (node.IsScalar() && !blank(node.Scalar())) add(node);
   if (node.IsMap()) refuse(node.Mark(), whose + " is not a list", "texts");
   if (node.IsSequence())
     for (const auto& entry : node) {
       if (!entry.IsScalar() || blank(entry.Scalar()))
         refuse(entry.Mark(), "an entry of " + whose + " is no text", "words");
-      out.push_back(entry.Scalar());
+      add(entry);
     }
   if (out.empty()) refuse(node.Mark(), whose + " has no texts", "one at least");
   return out;

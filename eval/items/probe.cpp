@@ -178,7 +178,9 @@ std::vector<Probe> parse_counterfact(std::string_view json, const std::string& w
   try {
     root = parse_json(json, where);
   } catch (const Error& error) {
-    refuse(where, "not readable as JSON", error.parts().what, "CounterFact's JSON list");
+    refuse(error.parts().where, "not readable as JSON",
+           cat(error.parts().what, error.parts().got.empty() ? "" : ", ", error.parts().got),
+           "CounterFact's JSON list");
   }
   if (!root.is_array())
     refuse(where, "not a CounterFact file", "no list", "a JSON list of records");

@@ -12,31 +12,35 @@ namespace kvlingua {
 
 namespace {
 
-Persona persona_from(const std::string& key, const YAML::Node& node, const TextFile& file) {
+Persona persona_from(const std::string& key, const YAML::Node& node, const TextFile& file,
+                     SeenTexts& seen) {
   Persona persona{key, key, key, {}, {}};
   const std::string whose = "persona " + printable(key, 60);
   if (!node.IsMap()) {
-    persona.wordings = file.texts(node, whose);
+    persona.wordings = file.texts(node, whose, seen);
     return persona;
   }
   if (node["name"]) persona.name = persona.label = node["name"].Scalar();
   if (node["label"]) persona.label = node["label"].Scalar();
-  if (node["markers"]) persona.markers = file.texts(node["markers"], "markers of " + whose);
+  SeenTexts markers;  // those of one persona alone
+  if (node["markers"])
+    persona.markers = file.texts(node["markers"], "markers of " + whose, markers);
   for (const char* name : {"wordings", "text", "system_prompt"})
-    if (persona.wordings.empty() && node[name]) persona.wordings = file.texts(node[name], whose);
+    if (persona.wordings.empty() && node[name])
+      persona.wordings = file.texts(node[name], whose, seen);
   if (persona.wordings.empty())
     file.refuse(node.Mark(), whose + " has no texts", "wordings: [...]");
   return persona;
 }
 
-std::vector<Persona> personas_from(const YAML::Node& node, const TextFile& file) {
+std::vector<Persona> personas_from(const YAML::Node& node, const TextFile& file, SeenTexts& seen) {
   std::vector<Persona> out;
   if (!node) return out;
   if (!node.IsMap()) file.refuse(node.Mark(), "personas are not a map", "key: texts");
   std::vector<std::string> names;
   for (const auto& entry : node) {
     names.push_back(file.name(entry.first, "persona", names));
-    out.push_back(persona_from(names.back(), entry.second, file));
+    out.push_back(persona_from(names.back(), entry.second, file, seen));
   }
   for (const Persona& persona : out)
     if (persona.wordings.size() != out[0].wordings.size())
@@ -63,12 +67,13 @@ std::vector<Recognition> recognition_from(const YAML::Node& node, const TextFile
 
 std::vector<PromptGroup> groups_from(const YAML::Node& prompts, const TextFile& file) {
   std::vector<PromptGroup> groups;
-  if (!prompts.IsMap()) return {{"all", file.texts(prompts, "prompts")}};
+  SeenTexts seen;  // over all groups: a prompt counts once
+  if (!prompts.IsMap()) return {{"all", file.texts(prompts, "prompts", seen)}};
   std::vector<std::string> names;
   for (const auto& group : prompts) {
     names.push_back(file.name(group.first, "group", names));
     groups.push_back(
-        {names.back(), file.texts(group.second, "group " + printable(names.back(), 60))});
+        {names.back(), file.texts(group.second, "group " + printable(names.back(), 60), seen)});
   }
   return groups;
 }
@@ -94,8 +99,9 @@ IdentityDesign read_identity(const std::filesystem::path& path) {
   if (!root.IsMap() || !root["personas"])
     file.refuse(root.Mark(), "not a file of personas", "personas and prompts");
   IdentityDesign design;
-  design.personas = personas_from(root["personas"], file);
-  design.topics = personas_from(root["topics"], file);
+  SeenTexts seen;  // two personas of one text cannot be told apart
+  design.personas = personas_from(root["personas"], file, seen);
+  design.topics = personas_from(root["topics"], file, seen);
   if (design.personas.size() < 2)
     file.refuse(root["personas"].Mark(), cat(design.personas.size(), " persona"),
                 "two at least: one alone can be told from nothing");

@@ -23,10 +23,11 @@ std::vector<PromptCategory> read_prompts(const std::filesystem::path& file) {
     texts.refuse(root.Mark(), "categories is not a map", "a map from category to texts");
   std::vector<PromptCategory> categories;
   std::vector<std::string> names;
+  SeenTexts seen;  // in two categories a prompt would be told apart from itself
   for (const auto& entry : root) {
     names.push_back(texts.name(entry.first, "category", names));
     const std::string whose = "category " + printable(names.back(), 60);
-    categories.push_back({names.back(), texts.texts(entry.second, whose)});
+    categories.push_back({names.back(), texts.texts(entry.second, whose, seen)});
   }
   if (categories.empty())
     texts.refuse(root.Mark(), "no categories", "a map from category to texts");

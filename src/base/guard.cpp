@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/progress.h"
@@ -14,9 +15,18 @@
 namespace kvlingua {
 namespace {
 
-int say(const std::string& line, ExitCode code) {
+std::function<void(const Failure&)>& listener() {
+  static std::function<void(const Failure&)> also;
+  return also;
+}
+
+int say(const std::string& line, ExitCode code, const ErrorParts& parts = {}) {
   clear_progress_line();
   std::fprintf(stderr, "kvlingua: %s\n", line.c_str());
+  try {
+    if (listener()) listener()({.line = line, .parts = parts, .code = code});
+  } catch (...) {  // a full disk or a closed pipe: the line and the code are out all the same
+  }
   return static_cast<int>(code);
 }
 
@@ -24,7 +34,7 @@ int current_exception_line() {
   try {
     throw;
   } catch (const Error& error) {
-    return say(error.what(), error.code());
+    return say(error.what(), error.code(), error.parts());
   } catch (const std::bad_alloc&) {
     return say(
         "out of memory; lower the batch sizes (data.batch_tokens, train.*.batch.size), or use a "
@@ -43,6 +53,8 @@ int current_exception_line() {
 }
 
 }  // namespace
+
+void tell_failures_to(std::function<void(const Failure&)> also) { listener() = std::move(also); }
 
 int guarded(const std::function<int()>& body) {
   try {

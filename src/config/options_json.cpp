@@ -9,11 +9,15 @@
 #include <nlohmann/json.hpp>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/base/guard.h"
+#include "kvlingua/config/world.h"
 
 namespace kvlingua {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+bool result_on_stdout = false;  // once, whether it got through or not
 
 class JsonWriter : public OptionVisitor {
  public:
@@ -87,10 +91,28 @@ bool write_stdout(std::string_view text) {
   return false;
 }
 
+void write_failure(const Failure& failure) {
+  if (result_on_stdout) return;
+  try {
+    if (!World::from_environment().is_main()) return;
+  } catch (const Error&) {  // the environment is what is wrong
+  }
+  Json error{{"message", failure.line}};
+  const ErrorParts& parts = failure.parts;
+  for (const auto& [name, text] : {std::pair{"where", &parts.where},
+                                   {"what", &parts.what},
+                                   {"got", &parts.got},
+                                   {"expected", &parts.expected},
+                                   {"remedy", &parts.remedy}})
+    if (!text->empty()) error[name] = *text;
+  write_json("-", {{"error", std::move(error)}, {"exit_code", static_cast<int>(failure.code)}});
+}
+
 void write_json(const std::string& named, const Json& document) {
   const std::string text =
       escaped_in_strings(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   if (named == "-") {
+    result_on_stdout = true;
     write_stdout(text);
     return;
   }

@@ -4,6 +4,7 @@
 #include "kvlingua/config/c2c_recipe.h"
 #include "kvlingua/io/json.h"
 #include "kvlingua/io/sha256.h"
+#include "recipe_rules.h"
 
 namespace kvlingua {
 namespace {
@@ -99,6 +100,8 @@ std::vector<Problem> read_all(std::string_view text, const std::string& file,
       problems.push_back(std::move(problem));
   }
   if (problems.empty()) problems = check_options(visit_of(recipe), places, file);
+  config_detail::RecipeRules rules{recipe};
+  if (problems.empty()) problems = check_options(visit_of(rules), places, file);
   recipe.file = file;
   if (recipe.name.empty()) recipe.name = name_of_file(file);
   check_names(recipe, file, problems);

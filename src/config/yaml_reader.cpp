@@ -4,6 +4,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -220,8 +221,12 @@ class Reader : public OptionVisitor {
   bool in_range(const YAML::Node& node, std::string_view name, double value,
                 const FieldInfo& info) {
     if (value >= info.min && value <= info.max && value > info.above) return true;
+    const double nearest = value < info.min ? info.min : value > info.max ? info.max : NAN;
     report(node.Mark(),
-           {.what = path(name), .got = number_text(value), .expected = range_text(info)});
+           {.what = path(name),
+            .got = number_text(value),
+            .expected = range_text(info),
+            .remedy = std::isfinite(nearest) ? "the nearest is " + number_text(nearest) : ""});
     return false;
   }
   bool one(const YAML::Node& node, std::string_view name, int64_t& value, const FieldInfo& info) {

@@ -4,25 +4,62 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
 namespace {
 
-// "[json.exception.parse_error.101] parse error at line 1, column 5: syntax ..." without its
-// bracketed identifier.
-std::string reason(const std::exception& error) {
-  const std::string text = error.what();
-  const size_t end = text.find("] ");
-  return printable(end == std::string::npos ? text : text.substr(end + 2), 240);
+// nlohmann's parser does not tell its handler where it stands, so the text it reads tells: this is
+// an iterator over it that notes how far it has come.
+class Counted {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+  Counted(const char* at, const char** furthest) : at_(at), furthest_(furthest) {}
+  reference operator*() const { return *at_; }
+  Counted& operator++() {
+    ++at_;
+    *furthest_ = std::max(*furthest_, at_);
+    return *this;
+  }
+  Counted operator++(int) {
+    const Counted before = *this;
+    ++*this;
+    return before;
+  }
+  friend bool operator==(const Counted& a, const Counted& b) { return a.at_ == b.at_; }
+  friend bool operator!=(const Counted& a, const Counted& b) { return a.at_ != b.at_; }
+
+ private:
+  const char* at_;
+  const char** furthest_;
+};
+
+// "... at line 1, column 5: syntax error while parsing value - invalid literal; last read: 'x';
+// expected ..." in parts: what stands there, and what could.
+std::pair<std::string, std::string> got_and_expected(const nlohmann::detail::exception& error) {
+  const std::string text = json_reason(error);
+  const size_t dash = text.find(" - "), expected = text.find("; expected ");
+  if (dash == std::string::npos) return {text, {}};
+  const size_t end = expected == std::string::npos ? text.size() : expected;
+  return {text.substr(dash + 3, end - dash - 3),
+          expected == std::string::npos ? std::string() : text.substr(expected + 11)};
 }
+
+constexpr const char* kRemedy = "mend that place, or get the file anew";
 
 // Builds the value while parsing, so that depth and repeated keys are seen as they come. Of either
 // kind of nlohmann's JSON: members sorted, or in their order.
@@ -34,7 +71,12 @@ class Builder : public nlohmann::json_sax<Json> {
   using typename nlohmann::json_sax<Json>::number_float_t;
   using typename nlohmann::json_sax<Json>::string_t;
   using typename nlohmann::json_sax<Json>::binary_t;
-  Builder(const std::string& where, size_t max_depth) : where_(where), max_depth_(max_depth) {}
+  // `line`: of the file, where the text is one line of it; 0: the text is the file.
+  Builder(std::string_view text, const std::string& where, size_t max_depth, size_t line)
+      : text_(text), where_(where), max_depth_(max_depth), line_(line), at_(text.data()) {}
+
+  Counted begin() { return {text_.data(), &at_}; }
+  Counted end() { return {text_.data() + text_.size(), &at_}; }
 
   Json take() { return std::move(root_); }
 
@@ -58,14 +100,32 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    refuse(cat("malformed JSON: ", reason(error)));
+  // `position` is that of the token, where the text was read one character further.
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    at_ = text_.data() + std::min(position, text_.size());
+    auto [got, expected] = got_and_expected(error);
+    refuse("malformed JSON", std::move(got), std::move(expected));
     return false;
   }
 
  private:
-  [[noreturn]] void refuse(std::string what) const {
-    throw Error({.code = ExitCode::kCorrupt, .where = where_, .what = std::move(what)});
+  // Where the parser stands: behind the last character it has read.
+  std::string place() const {
+    const std::string_view read = text_.substr(0, static_cast<size_t>(at_ - text_.data()));
+    const size_t line = 1 + static_cast<size_t>(std::count(read.begin(), read.end(), '\n'));
+    const size_t start = read.rfind('\n');
+    const size_t column = start == std::string_view::npos ? read.size() : read.size() - start - 1;
+    return cat(where_, ":", line_ > 0 ? line_ : line, ":", std::max<size_t>(column, 1));
+  }
+  [[noreturn]] void refuse(std::string what, std::string got = {},
+                           std::string expected = {}) const {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = place(),
+                 .what = std::move(what),
+                 .got = std::move(got),
+                 .expected = std::move(expected),
+                 .remedy = kRemedy});
   }
 
   Json* place(Json&& value) {
@@ -99,17 +159,19 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
 
+  std::string_view text_;
   const std::string& where_;
-  size_t max_depth_;
+  size_t max_depth_, line_;
+  const char* at_;
   Json root_;
   std::vector<Json*> open_;  // pointers stay valid: only the innermost container grows
   Json* slot_ = nullptr;
 };
 
 template <class Json>
-Json parse_as(std::string_view text, const std::string& where, size_t max_depth) {
-  Builder<Json> builder(where, max_depth);
-  Json::sax_parse(text.begin(), text.end(), &builder);
+Json parse_as(std::string_view text, const std::string& where, size_t max_depth, size_t line = 0) {
+  Builder<Json> builder(text, where, max_depth, line);
+  Json::sax_parse(builder.begin(), builder.end(), &builder);
   return builder.take();
 }
 
@@ -117,6 +179,10 @@ Json parse_as(std::string_view text, const std::string& where, size_t max_depth)
 
 nlohmann::json parse_json(std::string_view text, const std::string& where, size_t max_depth) {
   return parse_as<nlohmann::json>(text, where, max_depth);
+}
+
+nlohmann::json parse_json_line(std::string_view text, const std::string& where, size_t line) {
+  return parse_as<nlohmann::json>(text, where, 64, line);
 }
 
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& where,

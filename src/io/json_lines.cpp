@@ -109,7 +109,7 @@ bool read_json_lines(const std::filesystem::path& path,
   for (size_t number = 1; std::getline(in, line); ++number) {
     if (in.eof()) return false;  // no '\n' behind it
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    each(parse_json(line, cat(path.string(), ":", number)), number);
+    each(parse_json_line(line, path.string(), number), number);
   }
   return true;
 }

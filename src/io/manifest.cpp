@@ -37,8 +37,11 @@ bool stays_inside(const std::string& path) {
 }
 
 [[noreturn]] void corrupt(const std::string& where, std::string what, std::string got = {}) {
-  throw Error(
-      {.code = ExitCode::kCorrupt, .where = where, .what = std::move(what), .got = std::move(got)});
+  throw Error({.code = ExitCode::kCorrupt,
+               .where = where,
+               .what = std::move(what),
+               .got = std::move(got),
+               .remedy = "use an older checkpoint, or make the folder again"});
 }
 
 // Checks the last line and returns the rest.

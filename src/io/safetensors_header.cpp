@@ -137,7 +137,10 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception&) override {
-    refuse_top(cat("malformed JSON at byte ", position, " of the header"));
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = cat(where_, ": header"),
+                 .what = cat("malformed JSON at byte ", position, " of the header"),
+                 .remedy = "get the file anew"});
   }
 
  private:

@@ -10,6 +10,7 @@
 #include "gguf_model.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/io/json_number.h"
 #include "kvlingua/io/safetensors.h"
 #include "kvlingua/io/sha256.h"
 
@@ -45,10 +46,7 @@ class Keys {
     }
     const std::string range = cat("an integer from ", low, " to ", high);
     if (!value->is_number_integer()) refuse(key, "wrong type", show(*value), range);
-    const bool huge =
-        value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-    if (huge || value->get<int64_t>() < low || value->get<int64_t>() > high)
-      refuse(key, "out of range", show(*value), range);
+    if (!is_whole_number(*value, low, high)) refuse(key, "out of range", show(*value), range);
     return value->get<int64_t>();
   }
 
@@ -258,7 +256,7 @@ std::vector<int64_t> read_ids(const Keys& keys, const char* key) {
   const Json list = value->is_array() ? *value : Json::array({*value});
   if (list.size() > 1024) keys.refuse(key, "too many ids", cat(list.size()), "at most 1024");
   for (const Json& id : list) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > static_cast<uint64_t>(INT32_MAX)) {
+    if (!is_whole_number(id, 0, INT32_MAX)) {
       keys.refuse(key, "not a token id", Keys::show(id), "an integer, or a list of integers");
     }
     ids.push_back(id.get<int64_t>());

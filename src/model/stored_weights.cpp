@@ -10,6 +10,7 @@
 #include "gguf_model.h"
 #include "kvlingua/base/error.h"
 #include "kvlingua/io/json.h"
+#include "kvlingua/io/json_number.h"
 #include "weights.h"
 
 namespace kvlingua {
@@ -305,7 +306,7 @@ QuantState read_state(const SavedMatrix& saved, const std::string& tensor, int64
         expected);
   };
   const auto integer = [&](const char* key) {
-    if (!state.is_object() || !state.contains(key) || !state[key].is_number_integer())
+    if (!state.is_object() || !state.contains(key) || !is_whole_number(state[key]))
       wrong(key, "an integer");
     return state[key].get<int64_t>();
   };

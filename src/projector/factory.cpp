@@ -91,53 +91,39 @@ const Kind& kind_of(const ProjectorOptions& options) {
                .expected = known});
 }
 
+int64_t integer(const json& j, const char* name, int64_t least, int64_t most) {
+  return read_member(j, name, [&](const json& v) { return whole_number(v, least, most); });
+}
+// Absent in checkpoints from before there was such an option.
+int64_t integer_or(const json& j, const char* name, int64_t most, int64_t otherwise) {
+  return j.contains(name) ? integer(j, name, 0, most) : otherwise;
+}
+double number(const json& j, const char* name) {
+  return read_member(j, name, [](const json& v) { return number_within(v, -1e300, 1e300); });
+}
+
 KvShape shape_from(const json& j) {
-  return {whole_number(j.at("layers")), whole_number(j.at("kv_heads")),
-          whole_number(j.at("head_dim"))};
+  const auto extent = [&](const char* name) { return integer(j, name, 1, 4096); };
+  return {extent("layers"), extent("kv_heads"), extent("head_dim")};
 }
 
 void read_ridge(const json& j, RidgeOptions& o) {
-  j.at("source_layers").get_to(o.source_layers);
-  j.at("candidate_layers").get_to(o.candidate_layers);
-  j.at("layout").get_to(o.layout);
-  j.at("features").get_to(o.features);
-  o.previous_tokens = j.value("previous_tokens", int64_t{0});  // not in checkpoints before it
-  if (o.previous_tokens < 0 || o.previous_tokens > 64) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = "previous_tokens",
-                 .what = "out of range",
-                 .got = cat(o.previous_tokens),
-                 .expected = "0 to 64"});
+  o.source_layers = integer(j, "source_layers", 0, 1024);
+  o.candidate_layers = integer(j, "candidate_layers", 0, 1024);
+  o.layout = read_member(j, "layout", text_of_json);
+  o.features = read_member(j, "features", text_of_json);
+  o.previous_tokens = integer_or(j, "previous_tokens", 64, 0);
+  if (j.contains("previous_layers")) {
+    o.previous_layers = read_member(j, "previous_layers", [](const json& list) {
+      if (!list.is_array() || list.empty() || list.size() > 1024)
+        throw JsonFieldError(printable(list.dump(), 60), "1 to 1024 layers");
+      std::vector<int64_t> layers;
+      for (const json& layer : list) layers.push_back(whole_number(layer, 0, 1023));
+      return layers;
+    });
   }
-  o.previous_layers = j.value("previous_layers", o.previous_layers);
-  o.budget = j.value("budget", int64_t{0});
-  if (o.budget < 0 || o.previous_layers.empty() || o.previous_layers.size() > 1024) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = "ridge",
-                 .what = "budget or previous_layers out of range",
-                 .got = cat(o.budget, " and ", o.previous_layers.size(), " layers"),
-                 .expected = "at least 0 and 1 to 1024 layers"});
-  }
-  o.change_rank = j.value("change_rank", int64_t{0});
-  if (o.change_rank < 0 || o.change_rank > (1 << 16)) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = "change_rank",
-                 .what = "out of range",
-                 .got = cat(o.change_rank),
-                 .expected = "0 to 65536"});
-  }
-}
-
-int64_t width_from(const json& j, const char* name) {
-  const auto width = whole_number(j.at(name));
-  if (width < 1 || width > (1 << 16)) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = name,
-                 .what = "out of range",
-                 .got = cat(width),
-                 .expected = "1 to 65536"});
-  }
-  return width;
+  o.budget = integer_or(j, "budget", 1 << 16, 0);
+  o.change_rank = integer_or(j, "change_rank", 1 << 16, 0);
 }
 
 // A visitor of option structs: every field from its name.
@@ -145,26 +131,40 @@ struct FieldsFromJson {
   const json& from;
   template <class T>
   void field(std::string_view name, T& value, const FieldInfo&) {
-    from.at(std::string(name)).get_to(value);
+    read_member(from, std::string(name), [&](const json& v) {
+      if constexpr (std::is_same_v<T, int64_t>)
+        value = whole_number(v);
+      else
+        v.get_to(value);
+    });
   }
 };
 
 void read_c2c(const json& j, C2cOptions& o) {
-  j.at("hidden_dim").get_to(o.hidden_dim);
-  j.at("intermediate_dim").get_to(o.intermediate_dim);
-  j.at("num_layers").get_to(o.num_layers);
-  j.at("dropout").get_to(o.dropout);
-  j.at("initial_temperature").get_to(o.initial_temperature);
-  j.at("final_temperature").get_to(o.final_temperature);
-  j.at("anneal_steps").get_to(o.anneal_steps);
-  j.at("source_layer").get_to(o.source_layer);
-  j.at("ablation").get_to(o.ablation);
-  j.at("mode").get_to(o.mode);
+  o.hidden_dim = integer(j, "hidden_dim", 1, 1 << 16);
+  o.intermediate_dim = integer(j, "intermediate_dim", 1, 1 << 16);
+  o.num_layers = integer(j, "num_layers", 1, 64);
+  o.dropout = number(j, "dropout");
+  o.initial_temperature = number(j, "initial_temperature");
+  o.final_temperature = number(j, "final_temperature");
+  o.anneal_steps = integer(j, "anneal_steps", 1, INT64_MAX);
+  o.source_layer = read_member(j, "source_layer", [](const json& list) {
+    if (!list.is_array() || list.size() > 4096)
+      throw JsonFieldError(printable(list.dump(), 60), "a list of layers");
+    std::vector<int64_t> layers;
+    for (const json& layer : list) layers.push_back(whole_number(layer, 0, 4096));
+    return layers;
+  });
+  o.ablation = integer(j, "ablation", 0, 4);
+  o.mode = read_member(j, "mode", text_of_json);
   if (!j.contains("all_in_one")) return;
   o.type = "AllInOneProjector";
   FieldsFromJson visitor{j["all_in_one"]};
   o.all_in_one.visit(visitor);
 }
+
+constexpr const char* kRemedy =
+    "use an older checkpoint; this one is damaged or of another version";
 
 // Ranges of the options that are read from a description, which nobody checked as a recipe is.
 struct RangeCheck {
@@ -191,11 +191,11 @@ struct RangeCheck {
     if (!holds) refuse(name, std::string(rule));
   }
   [[noreturn]] void refuse(std::string_view name, const std::string& got) const {
-    throw Error({.code = ExitCode::kInput,
-                 .where = where,
-                 .what = cat(name, " out of range"),
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = cat(where, ": ", name),
+                 .what = "out of range",
                  .got = got,
-                 .remedy = "the file is damaged, or from another version"});
+                 .remedy = kRemedy});
   }
 };
 
@@ -272,38 +272,33 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
                                                  int64_t numbers_stored) {
   try {
     ProjectorOptions options;
-    options.kind = config.at("kind").get<std::string>();
+    options.kind = read_member(config, "kind", [](const json& v) {
+      const std::string kind = text_of_json(v);
+      for (const Kind& known : kinds())
+        if (known.name == kind) return kind;
+      throw JsonFieldError(printable(kind, 40), "a kind of projector of this version");
+    });
     const json& own = config.contains("options") ? config["options"] : json::object();
     if (options.kind == "noise") {
-      own.at("seed").get_to(options.noise.seed);
-      own.at("scale").get_to(options.noise.scale);
+      options.noise.seed = integer(own, "seed", 0, INT64_MAX);
+      options.noise.scale = number(own, "scale");
     } else if (options.kind == "ridge") {
       read_ridge(own, options.ridge);
     } else if (options.kind == "mlp") {
-      read_ridge(config.at("ridge"), options.ridge);
-      own.at("hidden").get_to(options.mlp.hidden);
-      own.at("depth").get_to(options.mlp.depth);
-      own.at("rank").get_to(options.mlp.rank);
-      own.at("dropout").get_to(options.mlp.dropout);
+      read_member(config, "ridge", [&](const json& v) { read_ridge(v, options.ridge); });
+      options.mlp.hidden = integer(own, "hidden", 1, 1 << 16);
+      options.mlp.depth = integer(own, "depth", 1, 64);
+      options.mlp.rank = integer(own, "rank", 0, 1 << 16);
+      options.mlp.dropout = number(own, "dropout");
     } else if (options.kind == "lcf") {
-      options.lcf.latent = width_from(own, "latent");
+      options.lcf.latent = integer(own, "latent", 1, 1 << 16);
     } else if (options.kind == "dense_latent") {
-      options.dense_latent.expansion = width_from(own, "expansion");
+      options.dense_latent.expansion = integer(own, "expansion", 1, 1024);
     } else if (options.kind == "c2c") {
       read_c2c(own, options.c2c);
     }
-    const KvShape source = shape_from(config.at("source")),
-                  target = shape_from(config.at("target"));
-    for (const KvShape& shape : {source, target}) {
-      if (shape.layers < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || shape.layers > 4096 ||
-          shape.kv_heads > 4096 || shape.head_dim > 4096) {
-        throw Error({.code = ExitCode::kInput,
-                     .where = where,
-                     .what = "shape out of range",
-                     .got = shape.describe(),
-                     .expected = "1 to 4096 each"});
-      }
-    }
+    const KvShape source = read_member(config, "source", shape_from),
+                  target = read_member(config, "target", shape_from);
     RangeCheck check{where};
     options.visit(check);
     // A description must not take more memory than the weights beside it can fill.
@@ -317,10 +312,7 @@ std::unique_ptr<Projector> projector_from_config(const json& config, const std::
     }
     return make_projector(source, target, options);
   } catch (const json::exception& error) {
-    throw Error({.code = ExitCode::kInput,
-                 .where = where,
-                 .what = cat("not a projector's description: ", printable(error.what())),
-                 .remedy = "the file is not from this program, or from another version"});
+    throw corrupt_field(error, where, "not a projector's description", kRemedy);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kvlingua/io/json_number.h"
+
 namespace kvlingua::text {
 namespace {
 
@@ -54,8 +56,7 @@ size_t JsonView::array_size() const {
 
 int64_t JsonView::integer() const {
   if (!value_->is_number_integer()) corrupt("wrong type", type_of(*value_), "an integer");
-  if (value_->is_number_unsigned() && value_->get<uint64_t>() > INT64_MAX)
-    corrupt("too large", value_->dump());
+  if (!is_whole_number(*value_)) corrupt("too large", value_->dump());
   return value_->get<int64_t>();
 }
 

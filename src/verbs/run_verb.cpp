@@ -11,6 +11,7 @@
 #include "kvlingua/base/progress.h"
 #include "kvlingua/base/stop_signal.h"
 #include "kvlingua/config/command_line.h"
+#include "kvlingua/config/options_json.h"
 #include "list.h"
 
 namespace kvlingua {
@@ -53,6 +54,7 @@ extern "C" __attribute__((visibility("default"))) int kvlingua_main(
   kvlingua::install_terminate_line();
   kvlingua::install_bus_error_line();
   kvlingua::watch_stop_signals();
+  if (parsed.command.json_on_stdout()) kvlingua::tell_failures_to(kvlingua::write_failure);
   return kvlingua::guarded([&] {
     kvlingua::set_verbosity(parsed.command.verbosity);
     return kvlingua::run(parsed);

@@ -38,9 +38,11 @@ Json verify_manifest(const std::filesystem::path& folder) {
     std::string place = error.parts().where;
     const std::string inside = folder.string() + "/";
     if (place.starts_with(inside)) place.erase(0, inside.size());
-    const std::string& got = error.parts().got;
+    const ErrorParts& parts = error.parts();
     problems.push_back(
-        {{"file", place}, {"what", error.parts().what + (got.empty() ? "" : ": got " + got)}});
+        {{"file", place},
+         {"what", cat(parts.what, parts.got.empty() ? "" : ": got ", parts.got,
+                      parts.expected.empty() ? "" : ", expected ", parts.expected)}});
   }
   return {
       {"kind", "files"}, {"directory", folder.string()}, {"files", files}, {"problems", problems}};

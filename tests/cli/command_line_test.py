@@ -108,6 +108,32 @@ class CommandLine(unittest.TestCase):
             self.assertEqual((result.returncode, result.stderr), (0, ""), words)
             json.loads(result.stdout)
 
+    def test_json_on_stdout_of_a_failure_is_one_document_too(self):
+        for words, code, parts in (
+                (["recipe", "show", "no-such-recipe"], 2, {"where", "what"}),
+                (["train", "nano", "--set", "eval.criteria.identity=2"], 2, {"where", "what", "got", "expected", "remedy"}),
+                (["trian", "nano"], 2, {"what", "remedy"}), (["train", "nano", "--sede", "1"], 2, {"what", "remedy"}),
+                (["inspect", "/nonexistent", "--prompt", "x"], 4, {"what"}), (["train", "nano", "--seed", "x"], 2, {"what"})):
+            with self.subTest(words):
+                result = run(*words, "--json", "-")
+                self.assertEqual(result.returncode, code, result.stderr)
+                told = json.loads(result.stdout)
+                self.assertEqual((set(told), told["exit_code"]), ({"error", "exit_code"}, code))
+                self.assertEqual("kvlingua: " + told["error"]["message"] + "\n", result.stderr)
+                self.assertLessEqual(parts, set(told["error"]))
+        joined = run("recipe", "show", "no-such-recipe", "--json=-")
+        self.assertEqual(json.loads(joined.stdout)["exit_code"], 2)
+        # Of several processes the first speaks.
+        other = run("recipe", "show", "no-such-recipe", "--json", "-", env={**os.environ, "RANK": "1", "WORLD_SIZE": "2"})
+        self.assertEqual((other.returncode, other.stdout), (2, ""))
+        # Without it stdout stays empty, and a file of an earlier result is left alone.
+        self.assertEqual(run("recipe", "show", "no-such-recipe").stdout, "")
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "out.json"
+            path.write_text("kept")
+            self.assertEqual(run("recipe", "show", "no-such-recipe", "--json", str(path)).stdout, "")
+            self.assertEqual(path.read_text(), "kept")
+
     def test_json_into_a_file(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "out.json"

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,44 @@ class Contract(unittest.TestCase):
         os.mkfifo(shard)
         self.assertIn(f"{shard}: ", self.run_it("verify", self.pairs, code=6).out)
         self.refused("train", "tiny.yaml", "--out", ".", "--restart", "-q", code=6, parts=[shard.name])
+
+    def test_a_damaged_training_state_is_6_and_names_its_field(self):
+        """Hashes that fit, and numbers or tensors that no run has written: file, field, got, expected, remedy."""
+        words = ["train", "tiny.yaml", "--out", ".", "-q", "--set", "train.stages=[ridge,regression]", "--set", "projector.kind=mlp",
+                 "--set", "train.regression.batch.steps=4", "--set", "checkpoint.every=2"]
+        self.run_it(*words, "--restart")
+        shutil.rmtree(self.run_folder / os.readlink(self.run_folder / "regression"))
+        step = max(self.run_folder.glob("step-*"))
+        state, tensors = (step / name for name in ("state.json", "optimizer.safetensors"))
+        kept = {path: path.read_bytes() for path in (state, tensors)}
+        result = json.loads(kept[state])["results"][0]
+        for field, change in (("rate", {"rate": 2**62}), ("rate", {"rate": 0}), ("step", {"step": 2**62}), ("seconds", {"seconds": "x"}),
+                              ("global_step", {"global_step": -1}), ("metrics_bytes", {"metrics_bytes": 1e300}), ("best_step", {"best_step": 9}),
+                              ("loss_scale.finite_steps", {"loss_scale": {"factor": 1, "finite_steps": 2**40, "skipped": 0}}),
+                              ("results[0].tokens", {"results": [{**result, "tokens": 1.5}]}), ("stage_finished", {"stage_finished": 2})):
+            state.write_text(json.dumps({**json.loads(kept[state]), **change}))
+            seal(step)
+            with self.subTest(field):
+                done = self.refused(*words, "--json", "-", code=6, parts=[f"state.json: {field}: ", "got ", "expected ", "; use an older checkpoint"])
+                told = json.loads(done.out)
+                self.assertEqual((told["exit_code"], told["error"]["where"].split("state.json: ")[1]), (6, field))
+                self.assertIn(f"state.json: {field}: ", self.run_it("verify", step, code=6).out)
+        state.write_bytes(kept[state])
+        length = struct.unpack("<Q", kept[tensors][:8])[0]
+        header, data = json.loads(kept[tensors][8:8 + length]), kept[tensors][8 + length:]
+        for name, change, value in (("first_moment", {}, b"\x00\x00\xc0\x7f"), ("second_moment", {}, b"\x00\x00\x80\x7f"),
+                                    ("second_moment", {}, b"\x00\x00\x80\xbf"), ("first_moment", {"dtype": "I32"}, b""),
+                                    ("second_moment", {"shape": [1, *header["second_moment"]["shape"]]}, b""),
+                                    ("steps", {"dtype": "F64"}, b""), ("steps", {}, struct.pack("<q", 2**62))):
+            begin = header[name]["data_offsets"][0]
+            text = json.dumps({**header, name: {**header[name], **change}}).encode()
+            tensors.write_bytes(struct.pack("<Q", len(text)) + text + data[:begin] + value + data[begin + len(value):])
+            seal(step)
+            with self.subTest(name, change=change, value=value):
+                self.refused(*words, code=6, parts=[f"optimizer.safetensors: tensor {name}: ", "; use an older checkpoint"])
+        tensors.write_bytes(kept[tensors])
+        seal(step)
+        self.run_it(*words)
 
     def test_deep_json_is_a_damaged_file(self):
         looks = self.run_folder / "looks.jsonl"

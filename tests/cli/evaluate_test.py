@@ -116,7 +116,7 @@ class Evaluate(unittest.TestCase):
     def test_only_a_projector_is_judged(self):
         for name in ("full_text", "same_cache", "baseline"):
             self.refused(self.recipe("one", file="gate.yaml", change={"gated: ridge": f"gated: {name}"}), code=2,
-                         parts=["only a projector can be judged", name])
+                         parts=["eval.gated", name, "expected none | identity | ridge_aligned"])
 
     def test_no_verdict_without_its_controls(self):
         out, _ = self.evaluate(self.recipe("one"), "--json", "-", code=3)

@@ -223,6 +223,20 @@ class Geometry(unittest.TestCase):
         texts = self.file("texts.yaml", "coding: [a, {b: c}]\n")
         self.refused("sweep", TARGET, "--prompts", texts, code=4, parts=["texts.yaml:1:", "category coding", "no text"])
 
+    def test_a_prompt_counts_once(self):
+        """The same text twice, whatever its white space, would be two items of what is one."""
+        prompts = "prompts: {a: [one, two], b: [three, four]}\n"
+        for name, text, parts in (
+                ("p1", "coding: [write a loop, sort a list, write  a loop]\n", ["p1.yaml:1:37", "category coding", "the same text twice", "line 1"]),
+                ("p2", "coding:\n- a b\nprose:\n- c\n- a b\n", ["p2.yaml:5:3", "category prose", '"a b" (category coding, line 2)'])):
+            self.refused("sweep", TARGET, "--prompts", self.file(name + ".yaml", text), code=4, parts=parts)
+        for name, text, parts in (
+                ("i1", "personas: {a: [x, y], b: [z, z]}\n" + prompts, ["persona b", '"z"', "each text once"]),
+                ("i2", "personas: {a: [x], b: [x]}\n" + prompts, ["persona b", "persona a, line 1"]),
+                ("i3", "personas: {a: [x], b: [y]}\nprompts: {a: [one, two], b: [two, three]}\n", ["group b", "group a, line 2"]),
+                ("i4", "personas: {a: [x], b: [y]}\nprompts: [one, two, one]\n", ["prompts: the same text twice"])):
+            self.refused("identity", TARGET, "--personas", self.file(name + ".yaml", text), code=4, parts=parts)
+
     def test_stored_measurements_of_strangers_are_refused(self):
         """Lines of the features file that nothing measured: read past no array's end, named by file."""
         words = ("identity", TARGET, "--set", "identity.personas=eval/probes/nano_identity.yaml", "--set", "identity.recognition=false",

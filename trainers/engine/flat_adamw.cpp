@@ -11,6 +11,27 @@
 #include "kvlingua/kernels/adamw.h"
 
 namespace kvlingua {
+namespace {
+
+constexpr int64_t kMostSteps = int64_t{1} << 53;
+
+// A run that goes on on another device may compute in another of these; no optimizer here writes
+// others.
+bool is_weight_type(at::ScalarType type) {
+  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+}
+
+bool fits(const at::Tensor& found, const at::Tensor& mine) {
+  const bool type = is_weight_type(mine.scalar_type()) ? is_weight_type(found.scalar_type())
+                                                       : found.scalar_type() == mine.scalar_type();
+  return type && found.sizes() == mine.sizes();
+}
+
+std::string described(const at::Tensor& tensor) {
+  return cat(at::toString(tensor.scalar_type()), " ", tensor.sizes());
+}
+
+}  // namespace
 
 FlatAdamW::FlatAdamW(const NamedTensors& parameters, const std::vector<bool>& decayed,
                      const OptimizerOptions& options, bool master_copy)
@@ -138,25 +159,26 @@ void FlatAdamW::load_state(const std::map<std::string, at::Tensor>& state,
   const c10::NoGradGuard no_grad;
   for (const auto& [name, mine] : this->state()) {
     const auto found = state.find(name);
-    if (found == state.end() || found->second.sizes() != mine.sizes()) {
-      throw Error({.code = ExitCode::kInput,
-                   .where = cat(where, ": tensor ", name),
-                   .what = "does not fit this training run",
-                   .got = found == state.end() ? "none"
-                                               : cat(found->second.numel(), " numbers in ",
-                                                     found->second.dim(), " dimensions"),
-                   .expected = cat(mine.numel(), " numbers in ", mine.dim(), " dimensions"),
-                   .remedy = "the recipe has changed; use --restart, or another checkpoint.name"});
-    }
+    const auto refuse = [&, &tensor = name](const char* what, std::string got,
+                                            std::string expected) {
+      throw Error({.code = ExitCode::kCorrupt,
+                   .where = cat(where, ": tensor ", tensor),
+                   .what = what,
+                   .got = std::move(got),
+                   .expected = std::move(expected),
+                   .remedy = "use an older checkpoint, or --restart"});
+    };
+    if (found == state.end() || !fits(found->second, mine))
+      refuse("does not fit this training run",
+             found == state.end() ? "none" : described(found->second), described(mine));
     refuse_non_finite({*found}, where, ExitCode::kCorrupt);
+    if (name == "second_moment" && found->second.lt(0).any().item<bool>())
+      refuse("a mean of squares below 0", cat(found->second.min().item<double>()), "0 or more");
     if (name == "steps") {
-      steps_ = found->second.item<int64_t>();
-      if (steps_ < 0)
-        throw Error({.code = ExitCode::kCorrupt,
-                     .where = cat(where, ": tensor steps"),
-                     .what = "is no number of steps",
-                     .got = cat(steps_),
-                     .expected = "0 or more"});
+      const auto steps = found->second.item<int64_t>();
+      if (steps < 0 || steps > kMostSteps)
+        refuse("is no number of steps", cat(steps), cat("0 to ", kMostSteps));
+      steps_ = steps;
     } else {
       at::Tensor(mine).copy_(found->second);
     }

@@ -5,6 +5,7 @@
 
 #include "kvlingua/base/error.h"
 #include "kvlingua/base/random.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua {
 namespace {
@@ -63,9 +64,7 @@ void IndexStream::restore(const nlohmann::json& state) {
 StreamPosition stream_position(const nlohmann::json& state, int64_t length) {
   const auto number = [&](const char* field, int64_t most) {
     const auto found = state.find(field);
-    const bool fits =
-        found != state.end() && found->is_number_integer() && *found >= 0 && *found <= most;
-    if (!fits) {
+    if (found == state.end() || !is_whole_number(*found, 0, most)) {
       throw Error({.code = ExitCode::kCorrupt,
                    .where = cat("training data: ", field),
                    .what = "not a position of this stream",

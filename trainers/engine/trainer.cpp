@@ -26,6 +26,8 @@ std::vector<bool> decay_flags(const NamedTensors& parameters, const OptimizerPol
 // A training loss this many times the first one (and the first validation's score) calls for a
 // validation at once.
 constexpr double kSuspicious = 3;
+// The range test tries rates from this share of optimizer.lr up to it.
+constexpr double kRangeSpan = 1e-3;
 // Scores this near to each other are alike, however small the first one is.
 constexpr double kAlike = 0.02;
 
@@ -71,23 +73,43 @@ Trainer::Trainer(Projector& projector, Objective& objective, const TrainerOption
 
 void Trainer::resume(const Checkpoint& from, const std::string& where) {
   const std::map<std::string, at::Tensor> tensors = by_name(from.optimizer);
-  optimizer_.load_state(tensors, where);
+  const std::string file = where + "/optimizer.safetensors";
+  check_resumed(from.state, where + "/state.json");
+  optimizer_.load_state(tensors, file);
   if (const auto best = tensors.find("best_weights"); best != tensors.end()) {
     if (best->second.dim() != 1 || best->second.numel() != optimizer_.weights().numel()) {
       throw Error({.code = ExitCode::kCorrupt,
-                   .where = cat(where, ": tensor best_weights"),
+                   .where = cat(file, ": tensor best_weights"),
                    .what = "does not fit this training run",
                    .got = cat(best->second.numel(), " numbers"),
                    .expected = cat(optimizer_.weights().numel(), " numbers"),
                    .remedy = "use an older checkpoint, or --restart"});
     }
-    refuse_non_finite({*best}, where, ExitCode::kCorrupt);
+    refuse_non_finite({*best}, file, ExitCode::kCorrupt);
     best_ = best->second.to(projector_.device());
   }
   if (scale_ && from.state.loss_scale) scale_->restore(*from.state.loss_scale);
   objective_.restore(from.state.loader);
   from.rng.restore();
   last_saved_ = where;
+}
+
+// Numbers that are of their type's range, and yet were never written by this run.
+void Trainer::check_resumed(const TrainState& state, const std::string& where) const {
+  const auto refuse = [&](const char* field, std::string got, std::string expected) {
+    throw Error({.code = ExitCode::kCorrupt,
+                 .where = cat(where, ": ", field),
+                 .what = "not of this training run",
+                 .got = std::move(got),
+                 .expected = std::move(expected),
+                 .remedy = "use an older checkpoint, or --restart"});
+  };
+  const double top = options_.optimizer.lr;
+  if (state.rate && !(*state.rate >= 0.999 * top * kRangeSpan && *state.rate <= 1.001 * top))
+    refuse("rate", cat(*state.rate), cat(top * kRangeSpan, " to ", top, ", the recipe's lr"));
+  if (scale_ && state.loss_scale && state.loss_scale->finite_steps >= LossScale::kInterval)
+    refuse("loss_scale.finite_steps", cat(state.loss_scale->finite_steps),
+           cat("below ", LossScale::kInterval));
 }
 
 template <class Work>
@@ -183,7 +205,7 @@ at::Tensor Trainer::accumulate(bool want_parts, int64_t& tokens, Meter& meter) {
 
 void Trainer::find_rate(TrainState& state) {
   constexpr int kSteps = 30, kFirst = 5;
-  constexpr double kSpan = 1e-3, kWorse = 1.5, kMemory = 0.8;
+  constexpr double kSpan = kRangeSpan, kWorse = 1.5, kMemory = 0.8;
   const at::Tensor weights = optimizer_.copy_weights();
   std::map<std::string, at::Tensor> moments;
   for (const auto& [name, tensor] : optimizer_.state()) moments[name] = tensor.clone();

@@ -95,6 +95,7 @@ class Trainer {
     double lr = 0;
     std::vector<std::pair<std::string, at::Tensor>> parts;
   };
+  void check_resumed(const TrainState& state, const std::string& where) const;
   void find_rate(TrainState& state);
   // Gradients of one optimizer step, of all processes; its loss.
   at::Tensor accumulate(bool want_parts, int64_t& tokens, Meter& meter);

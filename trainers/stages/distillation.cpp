@@ -9,6 +9,7 @@
 #include "kvlingua/base/random.h"
 #include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/stage_meter.h"
+#include "kvlingua/io/json_number.h"
 #include "trainers/stages/loss.h"
 
 namespace kvlingua {
@@ -135,11 +136,13 @@ void DistillationObjective::restore(const nlohmann::json& state) {
                  .remedy = "set train.distillation.fresh to false, or use --restart"});
   }
   const auto& drawn = state["drawn"];
-  if (!drawn.is_number_integer() || drawn < 0) {
+  constexpr int64_t kMost = int64_t{1} << 53;
+  if (!is_whole_number(drawn, 0, kMost)) {
     throw Error({.code = ExitCode::kCorrupt,
                  .where = "training data: drawn",
                  .what = "no number of items",
                  .got = printable(drawn.dump(), 60),
+                 .expected = cat("0 to ", kMost),
                  .remedy = "use an older checkpoint, or --restart"});
   }
   drawn_ = drawn.get<uint64_t>();

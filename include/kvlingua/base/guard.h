@@ -3,8 +3,21 @@
 #pragma once
 
 #include <functional>
+#include <string>
+
+#include "kvlingua/base/error.h"
 
 namespace kvlingua {
+
+// What ended the program: the line that stderr gets, its parts where it was an Error, and the exit
+// code.
+struct Failure {
+  std::string line;
+  ErrorParts parts;
+  ExitCode code = ExitCode::kFailed;
+};
+// `also` is told of a failure once its line is out; nothing that it throws gets further.
+void tell_failures_to(std::function<void(const Failure&)> also);
 
 // Runs `body`. Error: its line and code. std::bad_alloc: 5. A full disk in the standard library: 7.
 // Anything else: 1.

@@ -53,6 +53,8 @@ struct MixedCorpusOptions {
     v.section("synthetic", synthetic, "as data.synthetic");
     v.require(kind == "synthetic" || !files.empty(), "files",
               "must name at least one file unless kind is synthetic");
+    v.require(kind != "jsonl" || !text_field.empty(), "text_field", "must name a field");
+    require_once(v, "files", files);
   }
 };
 
@@ -140,6 +142,8 @@ struct DataOptions {
             {.help = "control tokens written in a document (<|im_end|>) are text, not control"});
     v.require(kind == "synthetic" || kind == "mix" || !files.empty(), "files",
               "must name at least one file unless kind is synthetic or mix");
+    v.require(kind != "jsonl" || !text_field.empty(), "text_field", "must name a field");
+    require_once(v, "files", files);
     v.require((kind == "mix") == !mix.empty(), "mix", "belongs to kind mix, which needs it");
     v.require(
         !online, "online",

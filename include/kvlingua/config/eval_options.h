@@ -1,6 +1,7 @@
 // What is asked of a translated cache, and what counts as passing.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -25,13 +26,13 @@ struct CriteriaOptions {
   void visit(V& v) {
     v.field(
         "identity", identity,
-        {.help = "identities: share of the gap from baseline to full_text", .min = 0, .max = 2});
+        {.help = "identities: share of the gap from baseline to full_text", .min = 0, .max = 1});
     v.field("stalling", stalling,
             {.help = "points of stalling allowed above full_text", .min = 0, .max = 1});
     v.field("parametric_knowledge", parametric_knowledge,
-            {.help = "injected share, relative to full_text's", .min = 0, .max = 2});
+            {.help = "injected share, relative to full_text's", .min = 0, .max = 1});
     v.field("needle", needle,
-            {.help = "needles: share of the gap from baseline to full_text", .min = 0, .max = 2});
+            {.help = "needles: share of the gap from baseline to full_text", .min = 0, .max = 1});
     v.field("fused_gain", fused_gain,
             {.help = "projectors that fuse: gain over full_text, points of exact answers",
              .min = 0,
@@ -112,6 +113,7 @@ struct PartialOptions {
     v.field("keys", keys, {.help = "hand over keys"});
     v.field("values", values, {.help = "hand over values"});
     v.require(keys || values, "keys", "keys and values must not both be false");
+    require_once(v, "layers", layers);
   }
 };
 
@@ -122,6 +124,13 @@ inline std::vector<std::string_view> condition_names() {
       "noise",    "shuffled",  "averaged",   "wrong_text", "identity",    kRidgeControl};
   for (const std::string_view stage : stage_conditions()) names.push_back(stage);
   names.insert(names.end(), {"text_message", "wrong_source", "source_alone"});
+  return names;
+}
+
+// What the criteria may judge: a projector's condition, or none.
+inline std::vector<std::string_view> gate_names() {
+  std::vector<std::string_view> names = {"none", "identity", kRidgeControl};
+  for (const std::string_view stage : stage_conditions()) names.push_back(stage);
   return names;
 }
 
@@ -167,7 +176,8 @@ struct EvalOptions {
              .choices = condition_names(),
              .required = true});
     v.field("gated", gated,
-            {.help = "the projector that the criteria judge; none: a table without a verdict"});
+            {.help = "the projector that the criteria judge; none: a table without a verdict",
+             .choices = gate_names()});
     v.list("partial", partial, "conditions that hand over a part of the judged cache");
     v.field("style", style,
             {.help = "language of the families; auto: nano for the embedded pair, else english",
@@ -185,7 +195,8 @@ struct EvalOptions {
     v.field("message_tokens", message_tokens,
             {.help = "of the source's message in text_message", .min = 1, .max = 4096});
     v.field("bootstrap", bootstrap, {.help = "resamples", .min = 100, .max = 1e6});
-    v.field("shifts", shifts, {.help = "offsets of raw_shifted and raw_rerotated", .min = 1});
+    v.field("shifts", shifts,
+            {.help = "offsets of raw_shifted and raw_rerotated", .min = 1, .max = 1 << 20});
     v.field("fidelity", fidelity, {.help = "error of K, V and attention outputs by layer"});
     v.field("retention", retention, {.help = "NLL and KL of continuations"});
     v.field("latency", latency,
@@ -195,6 +206,26 @@ struct EvalOptions {
                      "where that fits, for what quantising costs"});
     v.section("criteria", criteria, "thresholds of the gate");
     v.section("confirm", confirm, "evaluate --confirm");
+    require_once(v, "families", families);
+    require_once(v, "forms", forms);
+    require_once(v, "conditions", conditions);
+    require_once(v, "probe_files", probe_files);
+    require_once(v, "counterfact_files", counterfact_files);
+    require_once(v, "seeds", seeds);
+    require_once(v, "shifts", shifts);
+    const std::vector<std::string_view> known = condition_names();
+    std::vector<std::string> parts;
+    for (const PartialOptions& part : partial) {
+      v.require(std::find(known.begin(), known.end(), part.name) == known.end(), "partial",
+                cat("names ", part.name, ", a condition of its own; give it another name"));
+      parts.push_back(part.name);
+    }
+    require_once(v, "partial", parts);
+    const bool other =
+        std::find(conditions.begin(), conditions.end(), "wrong_source") != conditions.end();
+    v.require(gated != "none" || (!other && partial.empty()), "gated",
+              "is none, and wrong_source and partial are parts of what is judged; name a "
+              "projector's condition");
   }
 };
 

@@ -92,6 +92,15 @@ class OptionVisitor {
   virtual bool replaces_lists() const { return false; }
 };
 
+// The rule of lists whose entries count once each; names the first that is there twice.
+template <class V, class T>
+void require_once(V& v, std::string_view name, const std::vector<T>& values) {
+  for (size_t i = 1; i < values.size(); ++i)
+    for (size_t k = 0; k < i; ++k)
+      if (values[k] == values[i])
+        return v.require(false, name, cat("names ", values[i], " twice; leave one out"));
+}
+
 // Any options struct, its type forgotten. The struct must outlive it.
 using Visit = std::function<void(OptionVisitor&)>;
 template <class T>

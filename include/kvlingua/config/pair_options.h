@@ -46,6 +46,8 @@ struct ModelOptions {
     v.field(
         "double_quantization", double_quantization,
         {.help = "nf4 made at load: quantise its scales too, 4.13 instead of 4.5 bits a weight"});
+    v.require(!thinking || chat == "auto" || chat == "qwen3", "thinking",
+              "is of chat qwen3 alone; set it to false");
   }
 };
 

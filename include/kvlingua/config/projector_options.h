@@ -105,6 +105,16 @@ struct RidgeOptions {
               "needs source_layers 0 and layout full");
     v.require(budget == 0 || (source_layers == 0 && layout == "full"), "budget",
               "needs source_layers 0 and layout full");
+    v.require(lambda.size() <= 1 || holdout > 0, "lambda",
+              "has several values and holdout 0 leaves nothing to choose by; give one, or a "
+              "holdout such as 0.1");
+    v.require(budget == 0 || holdout > 0, "budget",
+              "is spent by the held-out error; needs holdout above 0");
+    v.require(gain == 0 || holdout > 0, "gain", "is of the held-out R2; needs holdout above 0");
+    v.require(curve == 0 || holdout > 0, "curve", "is of the held-out R2; needs holdout above 0");
+    require_once(v, "previous_layers", previous_layers);
+    require_once(v, "add_sums", add_sums);
+    require_once(v, "lambda", lambda);
   }
 };
 

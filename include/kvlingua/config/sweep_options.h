@@ -60,6 +60,23 @@ struct SweepOptions {
             {.help = "prompts translated by each projector to compare effective ranks; 0 = none",
              .min = 0,
              .max = 1e5});
+    require_once(v, "models", models);
+    require_once(v, "sources", sources);
+    require_once(v, "targets", targets);
+    require_once(v, "pairs", pairs);
+    require_once(v, "categories", categories);
+    v.require(sources.empty() == targets.empty(), sources.empty() ? "sources" : "targets",
+              "is empty and the other side of the grid is not; give both, or sweep.pairs");
+    for (const std::string& pair : pairs)
+      v.require(pair.find("->") != std::string::npos, "pairs",
+                cat("holds ", pair, ", which is no pair; write \"source -> target\""));
+    std::vector<std::string> keys;
+    for (const std::string& key : cell) {
+      v.require(key.find('=') != std::string::npos, "cell",
+                cat("holds ", key, ", which sets nothing; write a.b=c"));
+      keys.push_back(key.substr(0, key.find('=')));
+    }
+    require_once(v, "cell", keys);
   }
 };
 

@@ -23,6 +23,9 @@ void visit_final_lr_ratio(V& v, double& final_lr_ratio) {
           {.help = "learning rate at the end, relative to its peak", .min = 0, .max = 1});
 }
 
+// AdamW moves a weight by about the rate: above this nothing is left of it after a step.
+inline constexpr double kLargestRate = 1e3;
+
 struct OptimizerOptions {
   double lr = 1e-3;
   double weight_decay = 0.01;
@@ -38,10 +41,10 @@ struct OptimizerOptions {
 
   template <class V>
   void visit(V& v) {
-    v.field("lr", lr, {.help = "peak learning rate (AdamW)", .above = 0});
-    v.field("weight_decay", weight_decay, {.help = "decoupled", .min = 0});
+    v.field("lr", lr, {.help = "peak learning rate (AdamW)", .max = kLargestRate, .above = 0});
+    v.field("weight_decay", weight_decay, {.help = "decoupled", .min = 0, .max = 1e3});
     visit_moments(v, beta1, beta2);
-    v.field("eps", eps, {.help = "added to the root of the second moment", .above = 0});
+    v.field("eps", eps, {.help = "added to the root of the second moment", .max = 1, .above = 0});
     v.field("clip", clip, {.help = "global gradient norm; 0 = off", .min = 0});
     v.field("schedule", schedule,
             {.help = "after warm-up", .choices = {"constant", "linear", "cosine"}});
@@ -50,6 +53,8 @@ struct OptimizerOptions {
     v.field("warmup_ratio", warmup_ratio, {.help = "share of all steps", .min = 0, .max = 1});
     visit_final_lr_ratio(v, final_lr_ratio);
     v.field("ema", ema, {.help = "decay of averaged weights; 0 = off", .min = 0, .max = 0.999999});
+    v.require(lr * weight_decay < 1, "weight_decay",
+              cat("times lr takes more than the whole weight in a step; below ", 1 / lr));
   }
 };
 
@@ -67,10 +72,23 @@ struct BatchOptions {
              .max = 1 << 24});
     v.field("accumulation", accumulation,
             {.help = "micro-batches per optimizer step", .min = 1, .max = 1 << 16});
-    v.field("steps", steps, {.help = "optimizer steps; 0 = as epochs says", .min = 0});
-    v.field("epochs", epochs, {.help = "passes over the data", .above = 0});
+    v.field("steps", steps, {.help = "optimizer steps; 0 = as epochs says", .min = 0, .max = 1e12});
+    v.field("epochs", epochs, {.help = "passes over the data", .max = 1e6, .above = 0});
   }
 };
+
+// What a stage's optimizer, its batches and its validations ask of each other.
+template <class V>
+void require_schedule(V& v, const OptimizerOptions& optimizer, const BatchOptions& batch) {
+  v.require(batch.steps == 0 || optimizer.warmup_steps < batch.steps, "optimizer.warmup_steps",
+            cat("is not below batch.steps, so that the rate never gets to its peak; at most ",
+                batch.steps - 1));
+}
+template <class V>
+void require_patience(V& v, int64_t patience, int64_t validate_every) {
+  v.require(patience == 0 || validate_every > 0, "patience",
+            "counts validations, and validate_every is 0; set that, or patience to 0");
+}
 
 // Variance-normalised error on un-rotated K and V, plus an optional attention-output term.
 struct RegressionOptions {
@@ -102,6 +120,17 @@ struct RegressionOptions {
             {.help = "steps between validations; 0 = only at the end", .min = 0});
     v.field("patience", patience,
             {.help = "validations without gain before stopping; 0 = never", .min = 0});
+    v.require(key_weight + value_weight > 0, "key_weight",
+              "key_weight and value_weight must not both be 0");
+    const auto weighs = [](const std::vector<double>& weights) {
+      double sum = 0;
+      for (const double weight : weights) sum += weight;
+      return weights.empty() || sum > 0;
+    };
+    v.require(weighs(layer_weights), "layer_weights", "must not all be 0");
+    v.require(weighs(head_weights), "head_weights", "must not all be 0");
+    require_schedule(v, optimizer, batch);
+    require_patience(v, patience, validate_every);
   }
 };
 
@@ -143,15 +172,17 @@ struct DistillationOptions {
     v.field(
         "ce_weight", ce_weight,
         {.help = "of the cross-entropy on the gold answer: teaches beyond the target", .min = 0});
-    v.field("temperature", temperature, {.help = "of both distributions", .above = 0});
+    v.field("temperature", temperature,
+            {.help = "of both distributions", .min = 0.01, .max = 1000});
     v.field("anchor", anchor, {.help = "of the regression error, keeps K and V close", .min = 0});
     v.field("max_answer", max_answer,
             {.help = "answer tokens that are scored", .min = 1, .max = 1 << 16});
-    v.field("families", families,
-            {.help = "what is asked about the contexts; values never seen in evaluation. open: an "
-                     "open vocabulary in many phrasings",
-             .choices = {"identity", "counterfact", "needle", "open"},
-             .required = true});
+    v.field(
+        "families", families,
+        {.help = "what is asked about the contexts, one named twice twice as often; values never "
+                 "seen in evaluation. open: an open vocabulary in many phrasings",
+         .choices = {"identity", "counterfact", "needle", "open"},
+         .required = true});
     v.field("items", items,
             {.help = "contexts with a question, both forms together; fresh: not read", .min = 10});
     v.field(
@@ -202,6 +233,10 @@ struct DistillationOptions {
     v.require(!fresh || continuations > 0 || batch.steps > 0, "fresh",
               "has no epochs: set batch.steps");
     v.require(kl_weight + ce_weight > 0, "kl_weight", "kl_weight and ce_weight must not both be 0");
+    v.require(divergence_kl == 0 || divergence_kl >= 1, "divergence_kl",
+              "below 1 stops a stage that does not change; 0 for never, or 1 at least");
+    require_schedule(v, optimizer, batch);
+    require_patience(v, patience, validate_every);
   }
 };
 
@@ -241,6 +276,7 @@ struct C2cTrainOptions {
     v.field("source_cache", source_cache,
             {.help = "where source caches wait between epochs",
              .choices = {"auto", "none", "memory", "disk"}});
+    require_schedule(v, optimizer, batch);
   }
 };
 
@@ -272,6 +308,7 @@ struct TrainOptions {
     v.section(kRegressionStage, regression, "error on paired caches");
     v.section(kDistillationStage, distillation, "through the frozen target");
     v.section(kC2cStage, c2c, "Cache-to-Cache's training");
+    require_once(v, "stages", stages);
   }
 };
 

@@ -13,8 +13,11 @@
 namespace kvlingua {
 
 // The one reader of JSON: every document that this program did not just write itself goes through
-// it. Parses a whole document. `where` names it in messages. Throws Error (kCorrupt).
+// it. Parses a whole document. `where` names it in messages.
+// Throws Error (kCorrupt) with where:line:column, what stands there, what could, and a remedy.
 nlohmann::json parse_json(std::string_view text, const std::string& where, size_t max_depth = 64);
+// One line of a file of JSON lines, counted from 1.
+nlohmann::json parse_json_line(std::string_view text, const std::string& where, size_t line);
 // The same with members in the document's order instead of sorted.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& where,
                                           size_t max_depth = 64);

@@ -18,8 +18,8 @@ std::unique_ptr<Projector> make_projector(const KvShape& source, const KvShape& 
 
 // The projector that wrote `config` (Projector::config()), its tensors still to be loaded. `where`
 // names the file. numbers_stored: how many numbers the tensors beside it hold, if known; nothing is
-// allocated for a description of more. Throws Error: kInput for an unknown kind, missing, malformed
-// or impossible fields, kCorrupt for a description larger than its weights.
+// allocated for a description of more. Throws Error (kCorrupt) naming file and field: an unknown
+// kind, missing, malformed or impossible fields, a description larger than its weights.
 std::unique_ptr<Projector> projector_from_config(const nlohmann::json& config,
                                                  const std::string& where,
                                                  int64_t numbers_stored = -1);

@@ -4,12 +4,13 @@
 #include <utility>
 
 #include "kvlingua/base/error.h"
+#include "kvlingua/io/json_number.h"
 
 namespace kvlingua::text::jinja {
 
 int64_t integer_of(const Value& v) {
   if (v.plain() && v.json.is_boolean()) return v.json.get<bool>() ? 1 : 0;
-  if (!v.plain() || !v.json.is_number_integer()) refuse("a whole number was expected");
+  if (!v.plain() || !is_whole_number(v.json)) refuse("a whole number was expected");
   return v.json.get<int64_t>();
 }
 

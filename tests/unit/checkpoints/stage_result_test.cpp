@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "checkpoints/train_state.h"
+#include "kvlingua/base/error.h"
 
 namespace kvlingua {
 namespace {
@@ -57,6 +60,62 @@ TEST(StageResult, StateKeepsResultsValidationAndWhyItStopped) {
   EXPECT_EQ(again.results.at(0).best_step, 3);
   EXPECT_TRUE(std::isnan(again.results.at(0).last_loss));
   EXPECT_EQ(j["results"][0]["tokens_per_second"], 25);
+}
+
+// Every number of a state, in its turn, as no run has written it: refused with file, field, what was
+// got and what was expected, and a remedy.
+TEST(StageResult, AStatesFieldsAreRefusedByName) {
+  TrainState state;
+  state.stage = "regression";
+  state.step = state.global_step = state.total_steps = 30;
+  state.validation = numbers();
+  state.rate = 1e-3;
+  state.best_score = state.start_score = state.start_r2 = 0.5;
+  state.loss_scale = LossScaleState{.factor = 1024, .finite_steps = 3, .skipped = 1};
+  state.stopped = Stopped{6, "held-out R2 -1", "lower the rate"};
+  state.results.push_back({.stage = "ridge", .steps = 1, .validation = numbers()});
+  const nlohmann::json whole = nlohmann::json::parse(state.to_json().dump());
+  const auto read = [](const nlohmann::json& j) -> std::string {
+    try {
+      TrainState::from_json(j, "state.json");
+      return "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt);
+      EXPECT_FALSE(error.parts().got.empty() || error.parts().expected.empty() ||
+                   error.parts().remedy.empty())
+          << error.what();
+      return error.parts().where;
+    }
+  };
+  const auto with = [&](const std::string& pointer, const nlohmann::json& value) {
+    nlohmann::json damaged = whole;
+    damaged[nlohmann::json::json_pointer(pointer)] = value;
+    return read(damaged);
+  };
+  ASSERT_EQ(read(whole), "accepted");
+  const nlohmann::json flat = whole.flatten();
+  for (const auto& [pointer, value] : flat.items()) {
+    if (!value.is_number() || pointer.ends_with("tokens_per_second")) continue;  // written only
+    EXPECT_NE(with(pointer, "7"), "accepted") << pointer;
+    if (!value.is_number_integer()) continue;
+    for (const nlohmann::json& bad :
+         {nlohmann::json(-1), nlohmann::json(1.5), nlohmann::json(int64_t{1} << 62),
+          nlohmann::json(UINT64_MAX), nlohmann::json(1e300)})
+      EXPECT_NE(with(pointer, bad), "accepted") << pointer << " " << bad;
+  }
+  EXPECT_EQ(with("/rate", std::ldexp(1.0, 200)), "state.json: rate");
+  EXPECT_EQ(with("/rate", 0), "state.json: rate");
+  EXPECT_EQ(with("/loss_scale/factor", -1), "state.json: loss_scale.factor");
+  EXPECT_EQ(with("/loss_scale/finite_steps", int64_t{1} << 40),
+            "state.json: loss_scale.finite_steps");
+  EXPECT_EQ(with("/results/0/validation/ridge/rows", int64_t{1} << 62),
+            "state.json: results[0].validation.ridge.rows");
+  EXPECT_EQ(with("/validation/per_layer/value_r2", nlohmann::json::array({1})),
+            "state.json: validation.per_layer.value_r2");
+  EXPECT_EQ(with("/best_step", 31), "state.json: best_step");
+  EXPECT_EQ(with("/stopped/step", 32), "state.json: stopped.step");
+  EXPECT_EQ(with("/stage", 3), "state.json: stage");
+  EXPECT_EQ(with("/stage_finished", 1), "state.json: stage_finished");
 }
 
 }  // namespace

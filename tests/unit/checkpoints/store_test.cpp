@@ -41,7 +41,7 @@ Checkpoint make(int64_t step, bool finished = false, std::optional<double> score
             .alignment = "last_char"};
   c.projector_config = projector->config();
   c.projector = projector->state();
-  c.optimizer = {{"first_moment", at::randn({7})}, {"second_moment", at::randn({7})}};
+  c.optimizer = {{"first_moment", at::randn({7})}, {"second_moment", at::rand({7})}};
   c.rng = RngState::capture();
   c.recipe_yaml = "name: test\n";
   return c;

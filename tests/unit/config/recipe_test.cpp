@@ -62,7 +62,7 @@ TEST(Recipe, RefusesWrongTypesRangesAndChoices) {
   EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: \"5\"}"),
             "r.yaml:4:20: data.max_length: got the text \"5\", expected an integer");
   EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: 0}"),
-            "r.yaml:4:20: data.max_length: got 0, expected 1 .. 1048576");
+            "r.yaml:4:20: data.max_length: got 0, expected 1 .. 1048576; the nearest is 1");
   EXPECT_EQ(error_of(std::string(kPair) + "data: {max_length: 1.5}"),
             "r.yaml:4:20: data.max_length: got 1.5, expected an integer");
   EXPECT_EQ(error_of(std::string(kPair) + "data: {chat: yes}"),
@@ -72,7 +72,7 @@ TEST(Recipe, RefusesWrongTypesRangesAndChoices) {
             "| dense_latent | "
             "c2c; did you mean ridge?");
   EXPECT_EQ(error_of(std::string(kPair) + "train: {regression: {optimizer: {lr: 0}}}"),
-            "r.yaml:4:38: train.regression.optimizer.lr: got 0, expected above 0");
+            "r.yaml:4:38: train.regression.optimizer.lr: got 0, expected above 0, at most 1000");
   EXPECT_EQ(error_of(std::string(kPair) + "projector: {ridge: {lambda: [1, nan]}}"),
             "r.yaml:4:33: projector.ridge.lambda: got nan, expected a number");
   EXPECT_EQ(error_of(std::string(kPair) + "projector: ridge"),
@@ -98,6 +98,77 @@ TEST(Recipe, NamesWhatIsMissingAndRulesThatDoNotHold) {
               testing::StartsWith("r.yaml:4:1: data.files must name"));
   EXPECT_EQ(error_of(std::string(kPair) + "data: {min_length: 9, max_length: 8}"),
             "r.yaml:4:8: data.min_length must not be above max_length");
+}
+
+// What evaluation or training would refuse hours later, or pass over.
+TEST(Recipe, RefusesWhatALaterStageWouldRefuse) {
+  struct Case {
+    const char* set;
+    const char* said;
+  };
+  for (const auto& [set, said] : {
+           Case{"eval.criteria.identity=2", "expected 0 .. 1; the nearest is 1"},
+           Case{"eval.criteria.needle=1.5", "the nearest is 1"},
+           Case{"eval.criteria.parametric_knowledge=-1", "the nearest is 0"},
+           Case{"train.stages=[ridge, ridge]", "train.stages names ridge twice; leave one out"},
+           Case{"eval.conditions=[full_text, ridge, full_text]", "names full_text twice"},
+           Case{"eval.families=[needle, needle]", "eval.families names needle twice"},
+           Case{"eval.forms=[question, question]", "names question twice"},
+           Case{"eval.seeds=[3, 1, 3]", "eval.seeds names 3 twice"},
+           Case{"eval.shifts=[8, 8]", "eval.shifts names 8 twice"},
+           Case{"projector.ridge.lambda=[1e-4, 1e-4]", "names 0.0001 twice"},
+           Case{"projector.ridge.previous_layers=[0, 0]", "names 0 twice"},
+           Case{"data={kind: plain, files: [a, a]}", "data.files names a twice"},
+           Case{"sweep.models=[a, a]", "sweep.models names a twice"},
+           Case{"sweep.categories=[coding, coding]", "names coding twice"},
+           Case{"sweep.cell=[a.b=1, a.b=2]", "sweep.cell names a.b twice"},
+           Case{"sweep.cell=[a.b]", "write a.b=c"},
+           Case{"sweep.pairs=[a b]", "write \"source -> target\""},
+           Case{"sweep.sources=[a]", "sweep.targets is empty"},
+           Case{"eval.gated=distiled", "did you mean distilled?"},
+           Case{"eval.gated=full_text", "expected none | identity"},
+           Case{"eval.partial=[{name: ridge}]", "a condition of its own"},
+           Case{"eval.partial=[{name: a}, {name: a}]", "eval.partial names a twice"},
+           Case{"eval={gated: none, conditions: [wrong_source]}", "eval.gated is none"},
+           Case{"train.regression={key_weight: 0, value_weight: 0}", "must not both be 0"},
+           Case{"train.regression.layer_weights=[0, 0]", "layer_weights must not all be 0"},
+           Case{"train.regression.attention_weight=1", "data.queries false"},
+           Case{"train.regression={patience: 3, validate_every: 0}", "validate_every is 0"},
+           Case{"train.distillation={patience: 3, validate_every: 0}", "validate_every is 0"},
+           Case{"train.distillation.divergence_kl=0.5", "0 for never, or 1 at least"},
+           Case{"train.distillation.temperature=1e-9", "the nearest is 0.01"},
+           Case{"train.regression={batch: {steps: 10}, optimizer: {warmup_steps: 10}}",
+                "optimizer.warmup_steps is not below batch.steps, so that the rate never gets to "
+                "its peak; at most 9"},
+           Case{"train.regression.optimizer.lr=1e9", "the nearest is 1000"},
+           Case{"train.regression.optimizer={lr: 100, weight_decay: 1}", "below 0.01"},
+           Case{"train.regression.batch.epochs=1e300", "the nearest is 1e+06"},
+           Case{"train.regression.batch.steps=9e18", "the nearest is 1e+12"},
+           Case{"train.stages=[c2c, ridge]", "c2c alone"},
+           Case{"train.stages=[c2c]", "projector.c2c.mode fuse, not mlp"},
+           Case{"projector={kind: c2c}", "whose target never reads the context"},
+           Case{"projector.kind=identity", "has nothing to train; ridge or mlp"},
+           Case{"projector.ridge.holdout=0", "projector.ridge.lambda has several values"},
+           Case{"projector.ridge={holdout: 0, lambda: 1e-4, gain: 1}", "gain is of the held-out"},
+           Case{"projector.ridge={holdout: 0, lambda: 1e-4, budget: 8}", "budget is spent"},
+           Case{"projector.ridge={source_layers: 4, candidate_layers: 2}", "at most 2"},
+           Case{"pair.device=gpu", "auto, cpu, cuda or cuda:N"},
+           Case{"pair.source={name: a, chat: llama3, thinking: true}", "set it to false"},
+       }) {
+    EXPECT_THAT(error_of(kPair, {set}), testing::HasSubstr(said)) << set;
+  }
+  EXPECT_THAT(error_of(kPair, {"projector.ridge.previous_tokens=2", "data.tokens_per_sample=8"}),
+              testing::HasSubstr("data.tokens_per_sample leaves out"));
+  EXPECT_THAT(error_of(kPair, {"train.regression.patience=3", "data.validation=0"}),
+              testing::HasSubstr("data.validation is 0"));
+  EXPECT_THAT(error_of(std::string(kPair) + "train:\n  stages: [ridge, ridge]\n"),
+              testing::StartsWith("r.yaml:5:3: train.stages names ridge twice"));
+  // Lists whose entries may be alike, and what is only unusual.
+  for (const char* set :
+       {"train.distillation.families=[open, open, identity]",
+        "train.regression.layer_weights=[1, 1]", "eval.criteria.identity=1",
+        "projector.c2c.source_layer=[0, 0, 1]", "projector.ridge={holdout: 0, lambda: 1e-4}"})
+    EXPECT_EQ(error_of(kPair, {set}), "no error") << set;
 }
 
 TEST(Recipe, NamesThatLeaveTheirFolderAreRefused) {

@@ -65,7 +65,7 @@ TEST(JsonLines, ErrorsNameTheLine) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kCorrupt);
-    EXPECT_THAT(error.what(), HasSubstr("l:3: malformed JSON"));
+    EXPECT_THAT(error.what(), HasSubstr("l:3:6: malformed JSON"));
   }
   EXPECT_THROW(read_json_lines(dir / "none"), Error);
   EXPECT_THROW(read_json_lines(dir.path()), Error);

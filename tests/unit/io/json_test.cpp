@@ -49,6 +49,43 @@ TEST(Json, HasNothingTwiceAndNothingBehind) {
   EXPECT_EQ(parse_json("\xef\xbb\xbf{\"a\":\r\n1}\r\n", "bom")["a"], 1);
 }
 
+// One line with the place to the character, what stands there, what could, and what to do.
+TEST(Json, SaysWhereWhatAndWhatToDo) {
+  EXPECT_EQ(refusal("{\"a\":\n [1, x]}"),
+            "f.json:2:6: malformed JSON: got invalid literal; last read: '1, x'; mend that place, "
+            "or get the file anew");
+  for (const auto& [text, place] :
+       {std::pair{"{", "f.json:1:1: malformed JSON: got unexpected end of input, expected"},
+        {"{\n\n\"a\" 1}", "f.json:3:5: malformed JSON: got "},
+        {"{\"a\": 1,\n \"a\": 2}", "f.json:2:4: duplicate key \"a\""},
+        {"[1e999]", "f.json:1:6: malformed JSON: got number overflow"},
+        {"[\"\xff\"]", "f.json:1:3: malformed JSON: got invalid string"}}) {
+    EXPECT_THAT(refusal(text), testing::StartsWith(place));
+    EXPECT_THAT(refusal(text), testing::EndsWith("; mend that place, or get the file anew"));
+  }
+  EXPECT_THAT(refusal(std::string(65, '[')), testing::StartsWith("f.json:1:65: JSON nested"));
+}
+
+TEST(Json, FieldsAreNamedFromTheInsideOut) {
+  const nlohmann::json j = parse_json(R"({"a": {"b": 5}})", "f");
+  const auto read = [&](int64_t most) {
+    return read_member(j, "a", [&](const nlohmann::json& a) {
+      return read_member(a, "b", [&](const nlohmann::json& b) { return whole_number(b, 0, most); });
+    });
+  };
+  EXPECT_EQ(read(5), 5);
+  try {
+    read(4);
+    FAIL();
+  } catch (const nlohmann::json::exception& error) {
+    EXPECT_STREQ(corrupt_field(error, "f.json", "no such thing", "mend it").what(),
+                 "f.json: a.b: no such thing: got 5, expected a whole number from 0 to 4; mend it");
+  }
+  EXPECT_THROW(read_member(j, "c", count_of<nlohmann::json>), JsonFieldError);
+  EXPECT_THROW(read_member(j["a"]["b"], "c", count_of<nlohmann::json>), JsonFieldError);
+  EXPECT_THROW(number_within(j["a"]["b"], 0, 4.5), JsonFieldError);
+}
+
 TEST(Json, WholeNumbersAreNeitherFractionsNorTooLarge) {
   for (const int64_t value : {int64_t{0}, int64_t{-5}, INT64_MAX, INT64_MIN})
     EXPECT_EQ(whole_number(parse_json(std::to_string(value), "f")), value);

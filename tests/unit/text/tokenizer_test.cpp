@@ -85,7 +85,7 @@ TEST(Tokenizer, NamesTheByteThatIsNotUtf8) {
 }
 
 TEST(Tokenizer, RefusesDamagedFiles) {
-  EXPECT_THAT(refusal("", ExitCode::kCorrupt), HasSubstr("t.json: malformed JSON"));
+  EXPECT_THAT(refusal("", ExitCode::kCorrupt), HasSubstr("t.json:1:1: malformed JSON"));
   EXPECT_THAT(refusal("{\"model\": ", ExitCode::kCorrupt), HasSubstr("malformed JSON"));
   EXPECT_THAT(refusal("[1, 2]", ExitCode::kCorrupt),
               HasSubstr("wrong type: got array, expected an object"));

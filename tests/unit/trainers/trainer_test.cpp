@@ -150,24 +150,84 @@ TEST(FlatAdamW, ClipsToTheNorm) {
   }
 }
 
-TEST(FlatAdamW, ANegativeNumberOfStepsIsADamagedState) {
+TEST(FlatAdamW, ADamagedStateIsRefusedByTheTensorsName) {
   at::Tensor a = at::zeros({4});
-  FlatAdamW optimizer({{"a", a}}, {false}, {});
-  const NamedTensors kept = optimizer.state();
-  std::map<std::string, at::Tensor> state(kept.begin(), kept.end());
-  state["steps"] = at::tensor({int64_t{7}}, at::kLong);
-  optimizer.load_state(state, "optimizer.safetensors");
+  FlatAdamW optimizer({{"a", a}}, {false}, {.ema = 0.5});
+  const auto load = [&](const std::string& name, const at::Tensor& tensor) {
+    const NamedTensors kept = optimizer.state();
+    std::map<std::string, at::Tensor> state(kept.begin(), kept.end());
+    tensor.defined() ? void(state[name] = tensor) : void(state.erase(name));
+    try {
+      optimizer.load_state(state, "optimizer.safetensors");
+      return std::string("accepted");
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt) << error.what();
+      return std::string(error.what());
+    }
+  };
+  EXPECT_EQ(load("steps", at::tensor({int64_t{7}}, at::kLong)), "accepted");
   EXPECT_EQ(optimizer.steps(), 7);
-  state["steps"] = at::tensor({int64_t{-3}}, at::kLong);
-  try {
-    optimizer.load_state(state, "optimizer.safetensors");
-    FAIL() << "no error";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::kCorrupt);
-    EXPECT_STREQ(
-        error.what(),
-        "optimizer.safetensors: tensor steps: is no number of steps: got -3, expected 0 or more");
+  EXPECT_EQ(load("steps", at::tensor({int64_t{-3}}, at::kLong)),
+            "optimizer.safetensors: tensor steps: is no number of steps: got -3, expected 0 to "
+            "9007199254740992; use an older checkpoint, or --restart");
+  struct Case {
+    const char* tensor;
+    at::Tensor value;
+    const char* said;
+  };
+  for (const auto& [tensor, value, said] :
+       {Case{"steps", at::tensor({int64_t{1} << 62}, at::kLong), "no number of steps"},
+        Case{"steps", at::tensor({7.0F}), "got Float [1], expected Long [1]"},
+        Case{"steps", at::tensor({int64_t{1}, int64_t{2}}, at::kLong), "got Long [2]"},
+        Case{"first_moment", at::full({4}, NAN), "NaN or infinity"},
+        Case{"second_moment", at::full({4}, INFINITY), "NaN or infinity"},
+        Case{"average", at::full({4}, NAN), "NaN or infinity"},
+        Case{"weights", at::full({4}, NAN), "NaN or infinity"},
+        Case{"second_moment", at::full({4}, -1e-3F), "got -0.001, expected 0 or more"},
+        Case{"first_moment", at::zeros({4}, at::kLong), "got Long [4], expected Float [4]"},
+        Case{"second_moment", at::zeros({4}, at::kDouble), "got Double [4], expected Float [4]"},
+        Case{"first_moment", at::zeros({5}), "got Float [5], expected Float [4]"},
+        Case{"second_moment", at::zeros({2, 2}), "got Float [2, 2], expected Float [4]"},
+        Case{"first_moment", at::Tensor(), "got none, expected Float [4]"}}) {
+    const std::string line = load(tensor, value);
+    EXPECT_NE(line.find(std::string("tensor ") + tensor), std::string::npos) << line;
+    EXPECT_NE(line.find(said), std::string::npos) << line;
+    EXPECT_NE(line.find("use an older checkpoint"), std::string::npos) << line;
   }
+}
+
+// Finite numbers that this run cannot have written.
+TEST(Trainer, AStateOfAnotherRunIsRefusedByItsField) {
+  Fixture f;
+  f.run();
+  const auto resume = [&](const TrainState& state) {
+    Checkpoint from = f.saved.back();
+    from.state = state;
+    from.state.loader = f.saved.back().state.loader;
+    try {
+      f.trainer().resume(from, "run/step-000024");
+      return std::string("accepted");
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kCorrupt) << error.what();
+      return std::string(error.what());
+    }
+  };
+  TrainState state;
+  EXPECT_EQ(resume(state), "accepted");
+  state.rate = f.options.optimizer.lr / 3;
+  EXPECT_EQ(resume(state), "accepted");
+  for (const double rate : {4.6e18, 0.01, 1e-9}) {
+    state.rate = rate;
+    EXPECT_NE(resume(state).find("run/step-000024/state.json: rate: not of this training run"),
+              std::string::npos)
+        << rate;
+  }
+  state.rate.reset();
+  f.options.scale_loss = true;
+  state.loss_scale = LossScaleState{.factor = 1024, .finite_steps = 1999};
+  EXPECT_EQ(resume(state), "accepted");
+  state.loss_scale->finite_steps = 2000;
+  EXPECT_NE(resume(state).find("state.json: loss_scale.finite_steps"), std::string::npos);
 }
 
 TEST(FlatAdamW, HalfWeightsHaveMastersThatKeepSmallSteps) {
