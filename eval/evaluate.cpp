@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
+#include <memory>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "kvlingua/bridge/open_model.h"
 #include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/process_group.h"
 #include "kvlingua/model/weight_plan.h"
 
 namespace kvlingua {
@@ -137,12 +139,18 @@ class OpenTwin {
   std::optional<Reader> reader_;
 };
 
-// A confirmation as it is planned before the first answer; changes `options` to what it judges.
+// A confirmation as it is planned before the first answer; changes `options` to what it judges. Of
+// several processes the first plans, and the others go on with what it has written down: its seed
+// is drawn, so two that plan would ask other items.
 std::optional<Confirmation> planned(const CheckpointSearch& search, const std::string& judged,
                                     const Looks& looks, EvalOptions& options,
                                     JudgedCheckpoints& checkpoints) {
   const RunContext& context = search.context;
   if (!context.confirm) return std::nullopt;
+  std::unique_ptr<ProcessGroup> others;
+  if (!context.world.alone() && !context.dry_run)
+    others = ProcessGroup::join({.world = context.world, .folder = context.paths.run});
+  if (others && !context.world.is_main()) others->wait();
   auto plan = plan_confirmation(context,
                                 {.replicas = checkpoints.replicas,
                                  .checkpoint = judged,
@@ -150,6 +158,7 @@ std::optional<Confirmation> planned(const CheckpointSearch& search, const std::s
                                  .trained = 1 + static_cast<int64_t>(checkpoints.replicas.size()) +
                                             checkpoints.seeds_of_same_weights},
                                 looks, options, checkpoints.findings);
+  if (others && context.world.is_main()) others->wait();
   return plan;
 }
 
