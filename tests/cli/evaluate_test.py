@@ -202,6 +202,17 @@ class Evaluate(unittest.TestCase):
         report["criteria"]["identity"]["low"] += 1e-4
         (folder / "report.json").write_text(json.dumps(report))
         self.assertEqual(subprocess.run(script, capture_output=True).returncode, 1, "a script that cannot disagree shows nothing")
+        report["criteria"]["identity"]["low"] -= 1e-4
+        (folder / "report.json").write_text(json.dumps(report))
+        self.assertEqual(subprocess.run(script, capture_output=True).returncode, 0, "as it was")
+        leaves = {"criterion": lambda r: r["criteria"].pop("needle"), "condition": lambda r: r["conditions"].pop("noise"),
+                  "family": lambda r: r["conditions"]["ridge"]["families"].pop("needle"),
+                  "control": lambda r: r["criteria"]["identity"]["controls"].pop("noise"), "gate_met": lambda r: r.update(gate_met=True)}
+        for name, leave_out in leaves.items():
+            edited = json.loads(json.dumps(report))
+            leave_out(edited)
+            (folder / "report.json").write_text(json.dumps(edited))
+            self.assertEqual(subprocess.run(script, capture_output=True).returncode, 1, name)
 
     def test_confirming_needs_training_seeds(self):
         self.refused(self.recipe("one"), "--confirm", code=4, parts=["too few training seeds", "train --seeds 3"])
