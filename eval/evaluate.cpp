@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
+#include <memory>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "kvlingua/bridge/open_model.h"
 #include "kvlingua/bridge/reader.h"
 #include "kvlingua/cache/device.h"
+#include "kvlingua/cache/process_group.h"
 #include "kvlingua/model/weight_plan.h"
 
 namespace kvlingua {
@@ -137,13 +139,27 @@ class OpenTwin {
   std::optional<Reader> reader_;
 };
 
-// A confirmation as it is planned before the first answer; changes `options` to what it judges.
+// A confirmation as it is planned before the first answer; changes `options` to what it judges. Of
+// several processes the first plans, and the others go on with what it has written down: its seed
+// is drawn, so two that plan would ask other items.
 std::optional<Confirmation> planned(const CheckpointSearch& search, const std::string& judged,
                                     const Looks& looks, EvalOptions& options,
                                     JudgedCheckpoints& checkpoints) {
-  if (!search.context.confirm) return std::nullopt;
-  return plan_confirmation(search.context, checkpoints.replicas, judged, looks, options,
-                           checkpoints.findings);
+  const RunContext& context = search.context;
+  if (!context.confirm) return std::nullopt;
+  std::unique_ptr<ProcessGroup> others;
+  if (!context.world.alone() && !context.dry_run)
+    others = ProcessGroup::join({.world = context.world, .folder = context.paths.run});
+  if (others && !context.world.is_main()) others->wait();
+  auto plan = plan_confirmation(context,
+                                {.replicas = checkpoints.replicas,
+                                 .checkpoint = judged,
+                                 .projectors = checkpoints.judged_hashes(options.gated),
+                                 .trained = 1 + static_cast<int64_t>(checkpoints.replicas.size()) +
+                                            checkpoints.seeds_of_same_weights},
+                                looks, options, checkpoints.findings);
+  if (others && context.world.is_main()) others->wait();
+  return plan;
 }
 
 fs::path folder_of(const RunContext& context, const std::optional<Confirmation>& confirmation) {
@@ -230,7 +246,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   JudgedCheckpoints checkpoints = judged_checkpoints(search, options);
   if (context.confirm) load_replicas(search, options, checkpoints);
   const std::string judged = checkpoints.judged_hash(options.gated);
-  Looks looks(ledger_of(checkpoints.named, options.gated, context.paths.run));
+  Looks looks = looks_at(checkpoints.named, options.gated, context.paths.run);
   const auto confirmation = planned(search, judged, looks, options, checkpoints);
   loading.stop();
 
@@ -249,7 +265,7 @@ EvaluateResult evaluate(const Recipe& recipe, const RunContext& context) {
   Report& report = evaluation.report;
   const bool comparing = !context.compare.empty();
   if (evaluation.judged && !comparing)
-    report.looks = take_look(looks, judged, options, context.confirm, report);
+    report.looks = take_look(looks, judged, options, confirmation, report);
   report.confirmation = confirmation;
   complete(recipe, context, pair, checkpoints, input, evaluation.answers, report);
   report.run.meter = meter.to_json();

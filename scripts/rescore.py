@@ -3,7 +3,8 @@
 
 Reads probes.jsonl (what was asked), generations.jsonl (what was answered) and report.json of
 FOLDER; shares no code with the program, needs numpy and scipy. Prints how many rates, intervals and
-verdicts agree, exit 1 when one does not. Findings that withhold a verdict are taken as given.
+verdicts agree, exit 1 when one does not or when the report leaves out a condition, family,
+criterion or control that was answered. Gates and findings that withhold a verdict are taken as given.
 """
 import json, pathlib, re, sys
 import clustered_statistics as clustered
@@ -144,6 +145,24 @@ for family, steps in ((REPORT["ladder"] or {}).get("families", {})).items():
         upper, lower = step["upper"], step["lower"]
         compare_pairs(f"ladder.{family}.{upper}", step, answers_of(upper, family), upper, lower,
                       lambda s: widest(s, clustered.difference))
+# ---- what a report must not leave out ----
+def compare_names(where, theirs, ours):
+    compare(where, {"names": ", ".join(sorted(theirs))}, ("names",), (", ".join(sorted(ours)),))
+
+compare_names("conditions", REPORT["conditions"], {*ANSWERS, *REPORT["conditions"]})
+for condition, row in REPORT["conditions"].items():
+    answered = {a["family"] for a in ANSWERS.get(condition, {}).values()} - {"cases"}
+    compare_names(condition, {*row["families"]} - {"cases"}, answered)
+if REPORT["judging"]:
+    needle = any(probe["family"] == "needle" for probe in PROBES.values())
+    due = ["identity", "stalling", "parametric_knowledge"] + ["needle"] * needle
+    compare_names("criteria", REPORT["criteria"], due + ["fused_gain"] * JUDGING["fuses"])
+    judged = [one for one in REPORT["criteria"].values() if one["verdict"] != "not_applicable"]
+    for name in ("identity", "parametric_knowledge", "needle"):
+        one = REPORT["criteria"].get(name)
+        if one in judged and one["n"]:
+            compare_names(f"{name}.controls", one["controls"], JUDGING["controls"])
+    compare("report", REPORT, ("gate_met",), (all(one["verdict"] == "pass" for one in judged),))
 print(f"{len(agreed)} of {len(agreed) + len(wrong)} numbers agree")
 print("\n".join(wrong[:20]))
 sys.exit(bool(wrong))

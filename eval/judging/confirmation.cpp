@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
 
+#include "eval/judging/judged_checkpoints.h"
 #include "eval/judging/judgement.h"
 #include "eval/statistics/clustered.h"
 #include "kvlingua/base/error.h"
@@ -58,14 +60,16 @@ int64_t items_from_power(const EvalOptions& options, const fs::path& explored) {
   return std::clamp(std::max(needed, options.items), int64_t{1}, options.confirm.most_items);
 }
 
-void check_seeds(const std::vector<std::string>& replicas, const EvalOptions& options,
-                 const fs::path& run) {
-  const auto trained = 1 + static_cast<int64_t>(replicas.size());
-  if (trained >= options.confirm.training_seeds) return;
+void check_seeds(const ToConfirm& what, const EvalOptions& options,
+                 const std::vector<Finding>& findings, const fs::path& run) {
+  if (what.trained >= options.confirm.training_seeds) return;
+  std::string got = cat(what.trained);
+  for (const Finding& finding : findings)
+    if (finding.name == kSeedNotCounted) got += cat("; ", finding.text);
   throw Error({.code = ExitCode::kInput,
                .where = run.string(),
                .what = "too few training seeds to confirm",
-               .got = cat(trained),
+               .got = got,
                .expected = cat(options.confirm.training_seeds, " at least"),
                .remedy = cat("run kvlingua train --seeds ", options.confirm.training_seeds,
                              " (what is trained already is kept)")});
@@ -100,6 +104,15 @@ Json unfinished(const fs::path& eval, const std::string& checkpoint) {
 // Whether there is a look left, and at items that nobody has seen.
 void check_looks(const RunContext& context, const Looks& looks, const std::vector<Look>& taken,
                  const Confirmation& plan) {
+  const int64_t at_first = taken.empty() ? 0 : taken.front().looks;
+  if (at_first > 0 && at_first < plan.looks)
+    throw Error({.code = ExitCode::kUsage,
+                 .where = "eval.confirm.looks",
+                 .what = "more looks than were planned before the first",
+                 .got = cat(plan.looks),
+                 .expected = cat(at_first, " (the last on ", taken.back().time, ", gate ",
+                                 taken.back().met ? "met" : "not met", ")"),
+                 .remedy = "train anew, or explore without --confirm"});
   if (plan.look > plan.looks)
     throw Error({.code = ExitCode::kUsage,
                  .where = context.paths.run.string(),
@@ -142,9 +155,10 @@ void write_down(const Confirmation& plan, EvalOptions options) {
 }  // namespace
 
 Json Confirmation::to_json() const {
-  return {{"seed", seed},     {"items", items},           {"training_seeds", training_seeds},
-          {"look", look},     {"looks", looks},           {"confidence", confidence},
-          {"frozen", frozen}, {"checkpoint", checkpoint}, {"finished", finished}};
+  return {{"seed", seed},        {"items", items},           {"training_seeds", training_seeds},
+          {"look", look},        {"looks", looks},           {"confidence", confidence},
+          {"frozen", frozen},    {"checkpoint", checkpoint}, {"projectors", projectors},
+          {"finished", finished}};
 }
 
 std::vector<fs::path> seed_folders(const fs::path& run) {
@@ -165,29 +179,41 @@ fs::path ledger_of(const std::map<std::string, NamedProjector>& projectors,
   return (at.has_parent_path() ? at.parent_path() : run) / "looks.jsonl";
 }
 
+Looks looks_at(const std::map<std::string, NamedProjector>& projectors, const std::string& gated,
+               const fs::path& run) {
+  Looks looks(ledger_of(projectors, gated, run));
+  std::error_code ignored;
+  std::set<fs::path> read{fs::weakly_canonical(looks.file(), ignored)};
+  std::vector<fs::path> more{run / "looks.jsonl"};
+  for (const auto& folder : seed_folders(run)) more.push_back(folder / "looks.jsonl");
+  for (const auto& file : more)
+    if (read.insert(fs::weakly_canonical(file, ignored)).second) looks.also_read(file);
+  return looks;
+}
+
 std::string frozen_hash(const EvalOptions& options) {
   EvalOptions copy = options;
   return sha256_hex(options_to_yaml(visit_of(copy)));
 }
 
-Confirmation plan_confirmation(const RunContext& context, const std::vector<std::string>& replicas,
-                               const std::string& checkpoint, const Looks& looks,
+Confirmation plan_confirmation(const RunContext& context, const ToConfirm& what, const Looks& looks,
                                EvalOptions& options, std::vector<Finding>& findings) {
-  check_seeds(replicas, options, context.paths.run);
+  check_seeds(what, options, findings, context.paths.run);
   if (context.limit > 0)
     throw Error({.code = ExitCode::kUsage,
                  .where = "--limit",
                  .what = "a quick look confirms nothing",
                  .remedy = "leave out --limit or --confirm"});
   Confirmation plan;
-  plan.training_seeds = 1 + static_cast<int64_t>(replicas.size());
-  plan.checkpoint = checkpoint;
+  plan.training_seeds = 1 + static_cast<int64_t>(what.replicas.size());
+  plan.checkpoint = what.checkpoint;
+  plan.projectors = what.projectors;
   plan.looks = options.confirm.looks;
   plan.confidence = 1 - (1 - options.criteria.confidence) / static_cast<double>(plan.looks);
   plan.frozen = frozen_hash(options);
-  const auto taken = looks.at(checkpoint, "confirm");
+  const auto taken = looks.confirmed(what.checkpoint, what.projectors);
   plan.look = static_cast<int64_t>(taken.size()) + 1;
-  const Json begun = unfinished(context.paths.eval(), checkpoint);
+  const Json begun = unfinished(context.paths.eval(), what.checkpoint);
   if (begun.is_null()) {
     check_looks(context, looks, taken, plan);
     plan.seed = context.seed ? *context.seed : draw_seed(looks);
@@ -196,7 +222,7 @@ Confirmation plan_confirmation(const RunContext& context, const std::vector<std:
     go_on(begun, options, plan, findings);
   }
   plan.folder = context.paths.eval() / cat("confirm-", plan.seed);
-  keep_what_is_judged(options, replicas);
+  keep_what_is_judged(options, what.replicas);
   options.seeds = {plan.seed};
   options.items = plan.items;
   options.criteria.confidence = plan.confidence;
@@ -211,13 +237,15 @@ void finish(const Confirmation& confirmation) {
 }
 
 LooksTaken take_look(Looks& looks, const std::string& checkpoint, const EvalOptions& options,
-                     bool confirm, const Report& report) {
+                     const std::optional<Confirmation>& confirmation, const Report& report) {
   Look look{.time = utc_now(),
-            .mode = confirm ? "confirm" : "explore",
+            .mode = confirmation ? "confirm" : "explore",
             .checkpoint = checkpoint,
+            .projectors = confirmation ? confirmation->projectors : std::vector<std::string>{},
             .gated = options.gated,
             .seeds = options.seeds,
             .items = options.items,
+            .looks = confirmation ? confirmation->looks : 0,
             .frozen = frozen_hash(options),
             .gates = Json::object(),
             .verdicts = Json::object(),

@@ -122,6 +122,48 @@ JudgedCheckpoints checkpoints_of_run(const CheckpointSearch& search, EvalOptions
   return result;
 }
 
+constexpr const char* kSameWeights = "has the very weights of another seed";
+
+// The recipe of a training without its seed, empty where it is not known; the seed, null then.
+std::pair<nlohmann::json, nlohmann::json> recipe_and_seed(const nlohmann::json& made_by) {
+  nlohmann::json recipe = nlohmann::json::object(), seed;
+  if (made_by.is_object() && made_by.contains("recipe") && made_by["recipe"].is_object()) {
+    recipe = made_by["recipe"];
+    seed = recipe.value("train.seed", nlohmann::json());
+    recipe.erase("train.seed");
+  }
+  return {recipe, seed};
+}
+
+std::string pairs_of(const nlohmann::json& made_by) {
+  return made_by.is_object() && made_by.contains("pairs") && made_by["pairs"].is_string()
+             ? made_by["pairs"].get<std::string>()
+             : std::string();
+}
+
+// Why a checkpoint is no further seed of the judged training; empty where it is one.
+std::string not_counted(const JudgedCheckpoints& checkpoints, const std::string& gated,
+                        const LoadedProjector& loaded) {
+  const TrainingRecord* judged = checkpoints.record(gated);
+  if (judged == nullptr) return "is a seed of nothing that is judged";
+  const nlohmann::json seed = recipe_and_seed(loaded.made_by).second;
+  for (const TrainingRecord& one : checkpoints.trained) {
+    const bool counts = one.condition() == gated || one.condition().starts_with(gated + "@");
+    if (counts && !seed.is_null() && recipe_and_seed(one.made_by).second == seed)
+      return cat("was trained by the seed of ", one.condition(), " (", seed.dump(), ")");
+  }
+  const auto difference = recipe_difference(loaded.made_by, recipe_and_seed(judged->made_by).first);
+  if (difference)
+    return cat("was trained with ", difference->field, " ", difference->made_with, ", ", gated,
+               " with ", difference->asked);
+  if (pairs_of(loaded.made_by) != pairs_of(judged->made_by))
+    return cat("was trained on other pairs than ", gated);
+  const std::string hash = tensors_sha256(*loaded.projector);
+  for (const auto& [name, other] : checkpoints.hash_of)
+    if (other == hash && (name == gated || name.starts_with(gated + "@"))) return kSameWeights;
+  return {};
+}
+
 }  // namespace
 
 void JudgedCheckpoints::add(const std::string& condition, std::unique_ptr<Projector> projector,
@@ -133,23 +175,43 @@ void JudgedCheckpoints::add(const std::string& condition, std::unique_ptr<Projec
   owned.push_back(std::move(projector));
 }
 
-bool JudgedCheckpoints::load(const std::string& condition, const fs::path& path,
-                             const std::string& stage, const CheckpointSearch& search) {
+std::optional<LoadedProjector> JudgedCheckpoints::find(const std::string& condition,
+                                                       const fs::path& path,
+                                                       const std::string& stage,
+                                                       const CheckpointSearch& search) {
   std::optional<LoadedProjector> loaded;
   try {
     loaded.emplace(load_projector(path, search.target.device(), at::kFloat, stage));
   } catch (const Error& error) {
     if (error.code() != ExitCode::kInput) throw;
     findings.push_back({"no_checkpoint", cat(condition, ": ", error.what()), false});
-    return false;
+    return std::nullopt;
   }
   loaded->check_models(search.source, search.target);
   for (const auto& skipped : loaded->skipped)
     findings.push_back({"damaged_checkpoint", skipped, false});
-  trained.push_back(training_record_of(condition, *loaded, search.recipe, findings));
-  find_differences(condition, *loaded, search.recipe, findings);
-  add(condition, std::move(loaded->projector), loaded->path.string());
-  return true;
+  return loaded;
+}
+
+void JudgedCheckpoints::take(const std::string& condition, LoadedProjector loaded,
+                             const CheckpointSearch& search) {
+  trained.push_back(training_record_of(condition, loaded, search.recipe, findings));
+  find_differences(condition, loaded, search.recipe, findings);
+  add(condition, std::move(loaded.projector), loaded.path.string());
+}
+
+bool JudgedCheckpoints::load(const std::string& condition, const fs::path& path,
+                             const std::string& stage, const CheckpointSearch& search) {
+  auto loaded = find(condition, path, stage, search);
+  if (loaded) take(condition, *std::move(loaded), search);
+  return loaded.has_value();
+}
+
+std::vector<std::string> JudgedCheckpoints::judged_hashes(const std::string& gated) const {
+  std::vector<std::string> hashes;
+  for (const auto& [name, hash] : hash_of)
+    if (name == gated || name.starts_with(gated + "@")) hashes.push_back(hash.substr(0, 16));
+  return hashes;
 }
 
 std::string JudgedCheckpoints::judged_hash(const std::string& gated) const {
@@ -186,7 +248,20 @@ void load_replicas(const CheckpointSearch& search, const EvalOptions& options,
   const std::string stage = judged != nullptr ? judged->name : "";
   for (const auto& folder : seed_folders(search.context.paths.run)) {
     const std::string name = cat(options.gated, "@", folder.filename().string());
-    if (checkpoints.load(name, folder, stage, search)) checkpoints.replicas.push_back(name);
+    auto loaded = checkpoints.find(name, folder, stage, search);
+    if (!loaded) continue;
+    const std::string why_not = not_counted(checkpoints, options.gated, *loaded);
+    if (why_not.empty()) {
+      checkpoints.take(name, *std::move(loaded), search);
+      checkpoints.replicas.push_back(name);
+    } else if (why_not == kSameWeights && loaded->stage == kRidgeStage) {
+      ++checkpoints.seeds_of_same_weights;
+      checkpoints.findings.push_back(
+          {"seed_changes_nothing",
+           cat(name, ": ", why_not, ", as a closed form has by every seed: judged once"), false});
+    } else {
+      checkpoints.findings.push_back({kSeedNotCounted, cat(name, ": ", why_not), false});
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct JudgedCheckpoints {
   std::vector<std::string> replicas;           // conditions: the gated one by other training seeds
   std::map<std::string, std::string> hash_of;  // by condition, of the projector's tensors
   std::string hashes;                          // of all
+  int64_t seeds_of_same_weights = 0;  // further ones of a closed form: trained, judged once
 
   void add(const std::string& condition, std::unique_ptr<Projector> projector,
            const std::string& where);
@@ -40,7 +42,14 @@ struct JudgedCheckpoints {
   // damaged, kInput when it is of another pair.
   bool load(const std::string& condition, const std::filesystem::path& path,
             const std::string& stage, const CheckpointSearch& search);
+  // None: said in findings.
+  std::optional<LoadedProjector> find(const std::string& condition,
+                                      const std::filesystem::path& path, const std::string& stage,
+                                      const CheckpointSearch& search);
+  void take(const std::string& condition, LoadedProjector loaded, const CheckpointSearch& search);
 
+  // Hashes of the judged projectors, 16 hex digits each.
+  std::vector<std::string> judged_hashes(const std::string& gated) const;
   // One hash of the judged projectors, those of other seeds with them.
   std::string judged_hash(const std::string& gated) const;
   // Null: not known.
@@ -55,7 +64,12 @@ struct JudgedCheckpoints {
 // kInput when none is there.
 JudgedCheckpoints judged_checkpoints(const CheckpointSearch& search, EvalOptions& options);
 
-// Adds the gated stage of every further training seed there is, in seeds/ of the run.
+// A training seed that says nothing of its own, and why; it withholds nothing.
+inline constexpr const char* kSeedNotCounted = "seed_not_counted";
+
+// Adds the gated stage of every further training seed there is, in seeds/ of the run. One counts
+// only when it is another seed of the same training: by a seed and weights of its own, from the
+// same recipe and pairs. A closed form comes out the same by every seed and is judged once.
 void load_replicas(const CheckpointSearch& search, const EvalOptions& options,
                    JudgedCheckpoints& checkpoints);
 

@@ -14,9 +14,10 @@ namespace kvlingua {
 using Json = nlohmann::ordered_json;
 
 Json Look::to_json() const {
-  return {{"time", time},         {"mode", mode},   {"checkpoint", checkpoint}, {"gated", gated},
-          {"seeds", seeds},       {"items", items}, {"frozen", frozen},         {"gates", gates},
-          {"verdicts", verdicts}, {"met", met}};
+  return {
+      {"time", time},     {"mode", mode},   {"checkpoint", checkpoint}, {"projectors", projectors},
+      {"gated", gated},   {"seeds", seeds}, {"items", items},           {"looks", looks},
+      {"frozen", frozen}, {"gates", gates}, {"verdicts", verdicts},     {"met", met}};
 }
 
 Look Look::from_json(const Json& json) {
@@ -24,9 +25,11 @@ Look Look::from_json(const Json& json) {
   look.time = json.value("time", "");
   look.mode = json.value("mode", "");
   look.checkpoint = json.value("checkpoint", "");
+  look.projectors = json.value("projectors", std::vector<std::string>{});
   look.gated = json.value("gated", "");
   look.seeds = json.value("seeds", std::vector<int64_t>{});
   look.items = json.value("items", int64_t{0});
+  look.looks = json.value("looks", int64_t{0});
   look.frozen = json.value("frozen", "");
   look.gates = json.value("gates", Json::object());
   look.verdicts = json.value("verdicts", Json::object());
@@ -34,14 +37,16 @@ Look Look::from_json(const Json& json) {
   return look;
 }
 
-Looks::Looks(std::filesystem::path file) : file_(std::move(file)) {
+Looks::Looks(std::filesystem::path file) : file_(std::move(file)) { also_read(file_); }
+
+void Looks::also_read(const std::filesystem::path& file) {
   std::error_code ignored;
-  if (!std::filesystem::exists(file_, ignored)) return;
-  std::istringstream lines(read_text_file(file_));
+  if (!std::filesystem::exists(file, ignored)) return;
+  std::istringstream lines(read_text_file(file));
   for (std::string line; std::getline(lines, line);) {
     // One that cannot be read was a look all the same.
     try {
-      const Json json = parse_ordered_json(line, file_.string());
+      const Json json = parse_ordered_json(line, file.string());
       looks_.push_back(json.is_object() ? Look::from_json(json) : Look{});
     } catch (const std::exception&) {
       looks_.emplace_back();
@@ -59,6 +64,19 @@ std::vector<Look> Looks::at(const std::string& checkpoint, const std::string& mo
   std::vector<Look> found;
   for (const Look& look : looks_)
     if (look.checkpoint == checkpoint && (mode.empty() || look.mode == mode)) found.push_back(look);
+  return found;
+}
+
+std::vector<Look> Looks::confirmed(const std::string& checkpoint,
+                                   const std::vector<std::string>& projectors) const {
+  std::vector<Look> found;
+  for (const Look& look : looks_) {
+    const bool shared =
+        std::any_of(look.projectors.begin(), look.projectors.end(), [&](const std::string& hash) {
+          return std::find(projectors.begin(), projectors.end(), hash) != projectors.end();
+        });
+    if (look.mode == "confirm" && (shared || look.checkpoint == checkpoint)) found.push_back(look);
+  }
   return found;
 }
 

@@ -17,9 +17,11 @@ struct Look {
   std::string time;        // UTC, when it was first taken
   std::string mode;        // "explore", "confirm"
   std::string checkpoint;  // of the judged projector's tensors (of all seeds): 16 hex digits
+  std::vector<std::string> projectors;  // the same of each; empty: written before this was kept
   std::string gated;
   std::vector<int64_t> seeds;  // of the items
   int64_t items = 0;           // of each family and form
+  int64_t looks = 0;           // that were planned with it; 0: not known
   std::string frozen;          // sha256 of the eval section
   nlohmann::ordered_json gates, verdicts;
   bool met = false;
@@ -35,6 +37,7 @@ struct Confirmation {
   double confidence = 0.95;  // of each look
   std::string frozen;        // sha256 of the frozen eval section
   std::string checkpoint;
+  std::vector<std::string> projectors;  // of each training seed
   bool finished = false;
   nlohmann::ordered_json to_json() const;
 };
@@ -48,6 +51,11 @@ class Looks {
   bool knows_seed(int64_t seed) const;
   // Looks at this checkpoint in this mode (any when empty).
   std::vector<Look> at(const std::string& checkpoint, const std::string& mode = {}) const;
+  // Looks that confirm at any of these projectors, whatever others were judged with it.
+  std::vector<Look> confirmed(const std::string& checkpoint,
+                              const std::vector<std::string>& projectors) const;
+  // Takes the looks of another ledger into account; they are not written again.
+  void also_read(const std::filesystem::path& file);
   // Adds it unless it is there, durably; says which look at this checkpoint it is, from 1. What
   // explores goes on with a warning where that cannot be written. Throws Error (kDiskFull, kInput)
   // for a look that confirms: without its line there is no verdict.

@@ -89,6 +89,7 @@ void refuse_own_probes(const std::vector<Overlap>& found, const std::vector<Prob
 TrainingRecord training_record_of(const std::string& condition, const LoadedProjector& loaded,
                                   const Recipe& evaluating, std::vector<Finding>& findings) {
   TrainingRecord result;
+  result.made_by = loaded.made_by;
   TrainedBy& said = result.said;
   said = {.condition = condition,
           .checkpoint = loaded.path.string(),

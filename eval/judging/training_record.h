@@ -20,6 +20,7 @@ namespace kvlingua {
 struct TrainingRecord {
   TrainedBy said;                // as the report prints it
   std::optional<Recipe> recipe;  // none: it could not be read
+  nlohmann::json made_by;        // Provenance::to_json(); null: not known
   const std::string& condition() const { return said.condition; }
 };
 

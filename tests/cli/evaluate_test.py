@@ -4,6 +4,7 @@ checkpoints side by side, benchmarks from local files, several processes."""
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -201,23 +202,74 @@ class Evaluate(unittest.TestCase):
         report["criteria"]["identity"]["low"] += 1e-4
         (folder / "report.json").write_text(json.dumps(report))
         self.assertEqual(subprocess.run(script, capture_output=True).returncode, 1, "a script that cannot disagree shows nothing")
+        report["criteria"]["identity"]["low"] -= 1e-4
+        (folder / "report.json").write_text(json.dumps(report))
+        self.assertEqual(subprocess.run(script, capture_output=True).returncode, 0, "as it was")
+        leaves = {"criterion": lambda r: r["criteria"].pop("needle"), "condition": lambda r: r["conditions"].pop("noise"),
+                  "family": lambda r: r["conditions"]["ridge"]["families"].pop("needle"),
+                  "control": lambda r: r["criteria"]["identity"]["controls"].pop("noise"), "gate_met": lambda r: r.update(gate_met=True)}
+        for name, leave_out in leaves.items():
+            edited = json.loads(json.dumps(report))
+            leave_out(edited)
+            (folder / "report.json").write_text(json.dumps(edited))
+            self.assertEqual(subprocess.run(script, capture_output=True).returncode, 1, name)
 
     def test_confirming_needs_training_seeds(self):
         self.refused(self.recipe("one"), "--confirm", code=4, parts=["too few training seeds", "train --seeds 3"])
 
+    def seeds(self, name, stages="[ridge]", **more):
+        """A recipe, its run by three training seeds and their folder."""
+        change = {"max_new_tokens: 8": "max_new_tokens: 32", "[ridge]}": stages + ", regression: {batch: {size: 64, steps: 2}}}"}
+        change |= {"gated: ridge": "gated: mlp", "same_cache, noise, ridge": "same_cache, noise, mlp"} if "regression" in stages else {}
+        recipe = self.recipe(name, file=name + ".yaml", more="  confirm: {most_items: 4}\n", change=change)
+        for words in (["generate", recipe], ["train", recipe, "--seeds", 3]):
+            code, _, err = wait(start(*words, "--out", self.out))
+            self.assertEqual(code, 0, err)
+        return recipe, self.out / "checkpoints" / name / "seeds"
+
     def test_one_look_at_fresh_items_by_three_training_seeds(self):
-        recipe = self.recipe("thrice", file="thrice.yaml", more="  confirm: {most_items: 4}\n", change={"max_new_tokens: 8": "max_new_tokens: 32"})
-        code, _, err = wait(start("generate", recipe, "--out", self.out))
-        self.assertEqual(code, 0, err)
-        code, _, err = wait(start("train", recipe, "--out", self.out, "--seeds", 3))
-        self.assertEqual(code, 0, err)
-        out, _ = self.evaluate(recipe, "--confirm", "--json", "-", code=3)  # a poor map: not confirmed
+        recipe, seeds = self.seeds("thrice", "[ridge, regression]")
+        # Two processes plan one look: what is drawn is drawn once.
+        ranks = [start("evaluate", recipe, "--out", self.out, "--confirm", "--json", self.out / "confirmed.json",
+                       env={"RANK": str(r), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29518"}) for r in (1, 0)]
+        ended = [wait(process) for process in ranks]
+        self.assertEqual([code for code, _, _ in ended], [0, 3], ended)  # a poor map: not confirmed
+        self.assertEqual(len(list((seeds.parent / "eval").glob("confirm-*"))), 1)
+        out = (self.out / "confirmed.json").read_text()
         report = json.loads(out)
         self.assertEqual((report["mode"], report["confirmation"]["training_seeds"]), ("confirmatory", 3))
-        self.assertEqual(report["judging"]["replicas"], ["ridge@2", "ridge@3"])
+        self.assertEqual(report["judging"]["replicas"], ["mlp@2", "mlp@3"])
         self.assertEqual(len(report["criteria"]["identity"]["by_seed"]), 3, report["criteria"]["identity"])
         self.assertNotIn("controls_missing", self.findings(out))
         self.refused(recipe, "--confirm", code=2, parts=["these checkpoints were confirmed on before"])
+        # Neither more looks than were planned, nor one seed more, nor another of them in front is a new look.
+        self.refused(recipe, "--confirm", "--set", "eval.confirm.looks=5", code=2, parts=["more looks than were planned before the first"])
+        code, _, err = wait(start("train", recipe, "--out", self.out, "--seeds", 4))
+        self.assertEqual(code, 0, err)
+        self.refused(recipe, "--confirm", code=2, parts=["these checkpoints were confirmed on before"])
+        self.refused(recipe, "--confirm", "--checkpoint", seeds / "4", "--set", "eval.confirm.training_seeds=1", code=2,
+                     parts=["these checkpoints were confirmed on before"])
+
+    def test_a_copied_seed_is_no_training_seed(self):
+        recipe, seeds = self.seeds("copied", "[ridge, regression]")
+        shutil.rmtree(seeds / "3")
+        shutil.copytree(seeds / "2", seeds / "3")
+        self.refused(recipe, "--confirm", code=4, parts=["too few training seeds", "got 2", "trained by the seed of mlp@2"])
+        # Nor is one of another training.
+        shutil.rmtree(seeds / "3")
+        other = ["name=otherwise", "data.name=copied", "train.regression.optimizer.lr=0.01"]
+        code, _, err = wait(start("train", recipe, "--out", self.out, "--seed", 3, *(word for one in other for word in ("--set", one))))
+        self.assertEqual(code, 0, err)
+        shutil.copytree(self.out / "checkpoints/otherwise", seeds / "3")
+        self.refused(recipe, "--confirm", code=4, parts=["too few training seeds", "got 2", "train.regression.optimizer.lr"])
+
+    def test_a_closed_form_is_judged_once_whatever_its_seeds(self):
+        recipe, _ = self.seeds("closed")
+        out, _ = self.evaluate(recipe, "--confirm", "--json", "-", code=3)
+        report = json.loads(out)
+        self.assertEqual((report["confirmation"]["training_seeds"], report["judging"]["replicas"]), (1, []))
+        self.assertIn("this checkpoint", report["verdict_line"])
+        self.assertIn("seed_changes_nothing", self.findings(out))
 
     def test_a_family_without_items_is_inconclusive(self):
         recipe = self.recipe("one", file="family.yaml", change={"families: [identity, counterfact]": "families: [identity]"})

@@ -54,6 +54,24 @@ TEST(Looks, AfterATornLineTheNextIsALineOfItsOwn) {
   EXPECT_TRUE(again.knows_seed(2));
 }
 
+// A projector that was confirmed on is known whatever was judged with it, and by whichever ledger.
+TEST(Looks, ASharedProjectorIsTheSameLook) {
+  const TempDir dir;
+  Look taken = look("confirm", 2);
+  taken.projectors = {"aaaa", "bbbb"};
+  taken.looks = 1;
+  Looks(dir / "seeds.jsonl").add(taken);
+  Looks looks(dir / "looks.jsonl");
+  EXPECT_TRUE(looks.confirmed("another", {"bbbb"}).empty());
+  looks.also_read(dir / "seeds.jsonl");
+  ASSERT_EQ(looks.confirmed("another", {"bbbb", "cccc"}).size(), 1u);
+  EXPECT_EQ(looks.confirmed("another", {"bbbb"}).front().looks, 1);
+  EXPECT_TRUE(looks.confirmed("another", {"cccc"}).empty());
+  EXPECT_EQ(looks.confirmed(taken.checkpoint, {}).size(), 1u);  // by the hash of all, as before
+  looks.add(look("explore", 1));
+  EXPECT_EQ(Looks(dir / "looks.jsonl").all().size(), 1u);  // what was read elsewhere stays there
+}
+
 // Where no ledger can be: what explores warns and goes on, what confirms has no verdict.
 TEST(Looks, AConfirmingLookThatCannotBeStoredIsRefused) {
   set_log_level(LogLevel::kError);
