@@ -22,7 +22,9 @@ TEST(Stages, NamesAreThoseOfTheRecipeAndOfItsSections) {
   EXPECT_EQ(find_stage("mlp"), nullptr);
   const std::string yaml = "pair: {source: {name: a}, target: {name: b}}\ntrain: {stages: [";
   for (const std::string_view name : stage_names())
-    EXPECT_NO_THROW(Recipe::from_yaml(yaml + std::string(name) + "]}\n", "r.yaml"));
+    EXPECT_NO_THROW(Recipe::from_yaml(yaml + std::string(name) + "]}\nprojector: {kind: " +
+                                          (name == kC2cStage ? "c2c" : "mlp") + "}\n",
+                                      "r.yaml"));
   EXPECT_THROW(Recipe::from_yaml(yaml + "rigde]}\n", "r.yaml"), Error);
 }
 
