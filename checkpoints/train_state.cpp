@@ -91,8 +91,6 @@ void check_state(const TrainState& state) {
   };
   if (state.best_step > state.step)
     refuse("best_step", state.best_step, cat("at most step, ", state.step));
-  if (state.stopped && state.stopped->step > state.step + 1)
-    refuse("stopped.step", state.stopped->step, cat("at most ", state.step + 1));
 }
 
 }  // namespace

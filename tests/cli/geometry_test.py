@@ -126,7 +126,7 @@ class Geometry(unittest.TestCase):
             self.assertEqual(cells["nano-source_nano-target"]["figures"]["retention"], figures["retention"])
 
     def test_grid_refusals_are_one_line(self):
-        self.refused("sweep", self.grid(f"sources: [{SOURCE}]"), code=2, parts=["sweep.targets", "one side only"])
+        self.refused("sweep", self.grid(f"sources: [{SOURCE}]"), code=2, parts=["sweep.targets", "other side"])
         self.refused("sweep", self.grid('pairs: ["a, b"]'), code=2, parts=["source -> target", "a, b"])
         self.refused("sweep", self.grid(f'pairs: ["{SOURCE} -> {TARGET}"], cell: [train.no=1]'), code=2, parts=["train.no"])
         self.refused("sweep", TARGET, "--set", f"sweep.sources=[{SOURCE}]", "--set", f"sweep.targets=[{TARGET}]", code=2,

@@ -113,7 +113,7 @@ TEST(StageResult, AStatesFieldsAreRefusedByName) {
   EXPECT_EQ(with("/validation/per_layer/value_r2", nlohmann::json::array({1})),
             "state.json: validation.per_layer.value_r2");
   EXPECT_EQ(with("/best_step", 31), "state.json: best_step");
-  EXPECT_EQ(with("/stopped/step", 32), "state.json: stopped.step");
+  EXPECT_EQ(with("/stopped/step", -1), "state.json: stopped.step");
   EXPECT_EQ(with("/stage", 3), "state.json: stage");
   EXPECT_EQ(with("/stage_finished", 1), "state.json: stage_finished");
 }

@@ -107,6 +107,18 @@ TEST(Rehearsal, CutRecipesKeepShapesAndStayValid) {
   EXPECT_NO_THROW(Recipe::from_yaml(small.recipe.to_yaml(), "small.yaml"));
 }
 
+// A small run of few steps and no validations, whatever the whole one asks of them.
+TEST(Rehearsal, LongWarmUpsAndPatienceAreCutWithTheSteps) {
+  const Recipe whole =
+      recipe_of({"train.regression.optimizer.warmup_steps=200", "train.regression.batch.steps=1000",
+                 "train.regression.validate_every=50", "train.regression.patience=3",
+                 "train.distillation.optimizer.warmup_steps=100",
+                 "train.distillation.batch.steps=500", "train.distillation.patience=2"});
+  const SmallRecipe small = cut_small(inputs(whole, MachineNumbers{}));
+  EXPECT_LT(small.recipe.train.regression.batch.steps, 200);
+  EXPECT_NO_THROW(Recipe::from_yaml(small.recipe.to_yaml(), "small.yaml"));
+}
+
 TEST(Rehearsal, MemoryIsTheMeasuredPeakAndWhatTheSizeAdds) {
   const Recipe whole = recipe_of();
   const MachineNumbers machine{.memory = 4e9, .base_memory = 1e8};

@@ -221,7 +221,7 @@ TEST_F(C2cStage, GoesOnFromItsCheckpointFolder) {
   write_c2c_directory(c2c.fuser(), dir_->path() / "fuser");
   const std::vector<std::string> set{"train.start_from=" + (dir_->path() / "fuser").string(),
                                      "train.c2c.batch.steps=1",
-                                     "train.c2c.optimizer.warmup_steps=5"};
+                                     "train.c2c.optimizer.warmup_ratio=1"};
   train(recipe(set), context("from-fuser"));
   // One step at rate 0: the weights are those of the folder.
   const auto after = load_projector(context("from-fuser").paths.run);
