@@ -20,20 +20,6 @@ std::string text(const nlohmann::json& j, const std::string& name) {
   return read_member(j, name, text_of_json);
 }
 
-// What `read` makes of each element of a list.
-template <class Read>
-void each_of(const nlohmann::json& list, const Read& read) {
-  if (!list.is_array()) throw JsonFieldError(printable(list.dump(), 60), "a list");
-  for (size_t i = 0; i < list.size(); ++i) {
-    try {
-      read(list[i]);
-    } catch (JsonFieldError& error) {
-      error.within(cat("[", i, "]"));
-      throw;
-    }
-  }
-}
-
 // The one list of what is measured of rows.
 constexpr std::pair<const char*, double RowScores::*> kScores[] = {
     {"key_r2", &RowScores::key_r2},
@@ -76,7 +62,8 @@ std::vector<RowScores> layers_of(const nlohmann::json& j) {
         throw JsonFieldError(cat(list.size(), " numbers"), cat(layers.size(), ", one a layer"));
       if (layers.empty() && list.is_array()) layers.resize(list.size());
       size_t i = 0;
-      each_of(list, [&](const nlohmann::json& value) { put(layers[i++], number_or_nan(value)); });
+      read_elements(list,
+                    [&](const nlohmann::json& value) { put(layers[i++], number_or_nan(value)); });
     });
   };
   for (const auto& [name, member] : kScores)
@@ -123,7 +110,7 @@ RidgeNumbers ridge_of(const nlohmann::json& j) {
   }
   const auto list = [&](const char* name, const auto& read) {
     if (j.contains(name))
-      read_member(j, name, [&](const nlohmann::json& values) { each_of(values, read); });
+      read_member(j, name, [&](const nlohmann::json& values) { read_elements(values, read); });
   };
   list("curve", [&](const nlohmann::json& point) {
     ridge.curve.push_back({.rows = count(point, "rows"),

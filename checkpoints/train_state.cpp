@@ -69,28 +69,17 @@ LossScaleState loss_scale_of(const json& j) {
 }
 
 std::vector<StageResult> results_of(const json& j) {
-  if (!j.is_array()) throw JsonFieldError(printable(j.dump(), 60), "a list");
   std::vector<StageResult> results;
-  for (const json& result : j) {
-    try {
-      results.push_back(StageResult::from_json(result));
-    } catch (JsonFieldError& error) {
-      error.within(cat("[", results.size(), "]"));
-      throw;
-    }
-  }
+  read_elements(j, [&](const json& one) { results.push_back(StageResult::from_json(one)); });
   return results;
 }
 
 // What contradicts itself, each number being of its range.
 void check_state(const TrainState& state) {
-  const auto refuse = [](const char* field, int64_t got, const std::string& expected) {
-    JsonFieldError error(cat(got), expected);
-    error.within(field);
-    throw error;
-  };
-  if (state.best_step > state.step)
-    refuse("best_step", state.best_step, cat("at most step, ", state.step));
+  if (state.best_step <= state.step) return;
+  JsonFieldError error(cat(state.best_step), cat("at most step, ", state.step));
+  error.within("best_step");
+  throw error;
 }
 
 }  // namespace

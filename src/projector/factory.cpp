@@ -102,6 +102,15 @@ double number(const json& j, const char* name) {
   return read_member(j, name, [](const json& v) { return number_within(v, -1e300, 1e300); });
 }
 
+// A list of `fewest` to `most` layers, none above `last`.
+std::vector<int64_t> layers_from(const json& list, size_t fewest, size_t most, int64_t last) {
+  if (!list.is_array() || list.size() < fewest || list.size() > most)
+    throw JsonFieldError(printable(list.dump(), 60), cat(fewest, " to ", most, " layers"));
+  std::vector<int64_t> layers;
+  read_elements(list, [&](const json& one) { layers.push_back(whole_number(one, 0, last)); });
+  return layers;
+}
+
 KvShape shape_from(const json& j) {
   const auto extent = [&](const char* name) { return integer(j, name, 1, 4096); };
   return {extent("layers"), extent("kv_heads"), extent("head_dim")};
@@ -114,13 +123,8 @@ void read_ridge(const json& j, RidgeOptions& o) {
   o.features = read_member(j, "features", text_of_json);
   o.previous_tokens = integer_or(j, "previous_tokens", 64, 0);
   if (j.contains("previous_layers")) {
-    o.previous_layers = read_member(j, "previous_layers", [](const json& list) {
-      if (!list.is_array() || list.empty() || list.size() > 1024)
-        throw JsonFieldError(printable(list.dump(), 60), "1 to 1024 layers");
-      std::vector<int64_t> layers;
-      for (const json& layer : list) layers.push_back(whole_number(layer, 0, 1023));
-      return layers;
-    });
+    o.previous_layers = read_member(
+        j, "previous_layers", [](const json& list) { return layers_from(list, 1, 1024, 1023); });
   }
   o.budget = integer_or(j, "budget", 1 << 16, 0);
   o.change_rank = integer_or(j, "change_rank", 1 << 16, 0);
@@ -148,13 +152,8 @@ void read_c2c(const json& j, C2cOptions& o) {
   o.initial_temperature = number(j, "initial_temperature");
   o.final_temperature = number(j, "final_temperature");
   o.anneal_steps = integer(j, "anneal_steps", 1, INT64_MAX);
-  o.source_layer = read_member(j, "source_layer", [](const json& list) {
-    if (!list.is_array() || list.size() > 4096)
-      throw JsonFieldError(printable(list.dump(), 60), "a list of layers");
-    std::vector<int64_t> layers;
-    for (const json& layer : list) layers.push_back(whole_number(layer, 0, 4096));
-    return layers;
-  });
+  o.source_layer = read_member(j, "source_layer",
+                               [](const json& list) { return layers_from(list, 0, 4096, 4096); });
   o.ablation = integer(j, "ablation", 0, 4);
   o.mode = read_member(j, "mode", text_of_json);
   if (!j.contains("all_in_one")) return;

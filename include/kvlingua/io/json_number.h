@@ -90,6 +90,21 @@ auto read_member(const nlohmann::json& object, const std::string& name, const Re
   }
 }
 
+// What `read` makes of each element of a list; whatever it throws names the element: "[2]". Throws
+// JsonFieldError for what is no list.
+template <class Read>
+void read_elements(const nlohmann::json& list, const Read& read) {
+  if (!list.is_array()) throw JsonFieldError(printable(list.dump(), 60), "a list");
+  for (size_t i = 0; i < list.size(); ++i) {
+    try {
+      read(list[i]);
+    } catch (JsonFieldError& error) {
+      error.within(cat("[", i, "]"));
+      throw;
+    }
+  }
+}
+
 // A text of at most 64 KiB.
 std::string text_of_json(const nlohmann::json& value);
 
