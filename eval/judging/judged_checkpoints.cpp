@@ -122,6 +122,11 @@ JudgedCheckpoints checkpoints_of_run(const CheckpointSearch& search, EvalOptions
   return result;
 }
 
+// Whether a condition is the gated one, or that by another training seed.
+bool is_judged(const std::string& condition, const std::string& gated) {
+  return condition == gated || condition.starts_with(gated + "@");
+}
+
 constexpr const char* kSameWeights = "has the very weights of another seed";
 
 // The recipe of a training without its seed, empty where it is not known; the seed, null then.
@@ -148,8 +153,8 @@ std::string not_counted(const JudgedCheckpoints& checkpoints, const std::string&
   if (judged == nullptr) return "is a seed of nothing that is judged";
   const nlohmann::json seed = recipe_and_seed(loaded.made_by).second;
   for (const TrainingRecord& one : checkpoints.trained) {
-    const bool counts = one.condition() == gated || one.condition().starts_with(gated + "@");
-    if (counts && !seed.is_null() && recipe_and_seed(one.made_by).second == seed)
+    if (is_judged(one.condition(), gated) && !seed.is_null() &&
+        recipe_and_seed(one.made_by).second == seed)
       return cat("was trained by the seed of ", one.condition(), " (", seed.dump(), ")");
   }
   const auto difference = recipe_difference(loaded.made_by, recipe_and_seed(judged->made_by).first);
@@ -160,7 +165,7 @@ std::string not_counted(const JudgedCheckpoints& checkpoints, const std::string&
     return cat("was trained on other pairs than ", gated);
   const std::string hash = tensors_sha256(*loaded.projector);
   for (const auto& [name, other] : checkpoints.hash_of)
-    if (other == hash && (name == gated || name.starts_with(gated + "@"))) return kSameWeights;
+    if (other == hash && is_judged(name, gated)) return kSameWeights;
   return {};
 }
 
@@ -210,14 +215,14 @@ bool JudgedCheckpoints::load(const std::string& condition, const fs::path& path,
 std::vector<std::string> JudgedCheckpoints::judged_hashes(const std::string& gated) const {
   std::vector<std::string> hashes;
   for (const auto& [name, hash] : hash_of)
-    if (name == gated || name.starts_with(gated + "@")) hashes.push_back(hash.substr(0, 16));
+    if (is_judged(name, gated)) hashes.push_back(hash.substr(0, 16));
   return hashes;
 }
 
 std::string JudgedCheckpoints::judged_hash(const std::string& gated) const {
   std::string all;
   for (const auto& [name, hash] : hash_of)
-    if (name == gated || name.starts_with(gated + "@")) all += hash + ";";
+    if (is_judged(name, gated)) all += hash + ";";
   return sha256_hex(all).substr(0, 16);
 }
 
