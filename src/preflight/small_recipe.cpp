@@ -30,20 +30,6 @@ void cut_data(Recipe& r, const PlanInputs& in) {
       std::min(recipe.data.batch_tokens, std::max<int64_t>(1024, at_least_one(tokens / 2)));
 }
 
-// Few steps leave no room for a long warm-up, and those without validations none for patience:
-// together with them the recipe would be refused.
-void fit_schedule(OptimizerOptions& optimizer, const BatchOptions& batch) {
-  if (batch.steps > 0) optimizer.warmup_steps = std::min(optimizer.warmup_steps, batch.steps - 1);
-}
-
-void fit_schedules(TrainOptions& train) {
-  fit_schedule(train.regression.optimizer, train.regression.batch);
-  fit_schedule(train.distillation.optimizer, train.distillation.batch);
-  fit_schedule(train.c2c.optimizer, train.c2c.batch);
-  if (train.regression.validate_every == 0) train.regression.patience = 0;
-  if (train.distillation.validate_every == 0) train.distillation.patience = 0;
-}
-
 }  // namespace
 
 SmallRecipe cut_small(const PlanInputs& in) {
@@ -53,7 +39,6 @@ SmallRecipe cut_small(const PlanInputs& in) {
     if (const StageCost cost = cost_of(stage.name); cost.cut) cost.cut(small.recipe, in);
   cut_data(small.recipe, in);
   evaluate_cost().cut(small.recipe, in);
-  fit_schedules(small.recipe.train);
   small.recipe.train.tensorboard = false;
   small.recipe.checkpoint.every = 0;
   return small;

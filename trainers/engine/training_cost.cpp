@@ -74,7 +74,8 @@ PhaseUnits training_units(double steps, int64_t validate_every, double validated
           {"save", times(save_every)}};
 }
 
-void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item, int64_t fewest) {
+void cut_batch(BatchOptions& batch, OptimizerOptions& optimizer, const PlanInputs& in,
+               double flops_per_item, int64_t fewest) {
   constexpr int64_t kFewestSteps = 3;
   const double items = kSmallSeconds * in.machine.flops_float32 / flops_per_item;
   const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(items / d(kFewestSteps)));
@@ -84,6 +85,7 @@ void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item,
   }
   batch.steps = std::clamp<int64_t>(
       static_cast<int64_t>(items / d(batch.size * batch.accumulation)), kFewestSteps, 16);
+  optimizer.warmup_steps = std::min(optimizer.warmup_steps, batch.steps - 1);
 }
 
 double step_seconds(const PlanInputs& in, const BatchOptions& batch, double flops_per_item,

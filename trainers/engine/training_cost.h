@@ -35,8 +35,9 @@ PhaseUnits training_units(double steps, int64_t validate_every, double validated
                           int64_t save_every);
 // What a small run takes of a stage: steps of about kSmallSeconds together, three at least; where
 // three whole ones take longer, batches as small as that needs, but of `fewest` items. What such a
-// step then stands for, scale_steps() says.
-void cut_batch(BatchOptions& batch, const PlanInputs& in, double flops_per_item, int64_t fewest);
+// step then stands for, scale_steps() says. The warm-up is cut to what so few steps leave room for.
+void cut_batch(BatchOptions& batch, OptimizerOptions& optimizer, const PlanInputs& in,
+               double flops_per_item, int64_t fewest);
 // Of one optimizer step: so many operations an item at so many a second, and a pass over the
 // trained parameters' states.
 double step_seconds(const PlanInputs& in, const BatchOptions& batch, double flops_per_item,

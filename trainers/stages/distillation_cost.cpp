@@ -101,7 +101,7 @@ void cut(Recipe& small, const PlanInputs& in) {
   DistillationOptions& o = small.train.distillation;
   const double length = in.length();
   const double token = in.source.flops_per_token(length) + in.target.flops_per_token(length);
-  cut_batch(o.batch, in, flops_per_item(in), kFewestContexts);
+  cut_batch(o.batch, o.optimizer, in, flops_per_item(in), kFewestContexts);
   o.validate_every = 0;
   o.patience = 0;
   // Every step of a small run prepares the items around those it draws: nearly all there are.

@@ -90,7 +90,7 @@ double seconds_of_step(const PlanInputs& in) {
 void cut(Recipe& small, const PlanInputs& in) {
   constexpr int64_t kFewestRows = 128;  // what a matrix product of rows is worth beginning for
   RegressionOptions& o = small.train.regression;
-  cut_batch(o.batch, in, flops_per_row(in), kFewestRows);
+  cut_batch(o.batch, o.optimizer, in, flops_per_row(in), kFewestRows);
   o.validate_every = 0;
   o.patience = 0;
 }
