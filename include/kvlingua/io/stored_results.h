@@ -1,5 +1,5 @@
-// Files of stored results: what took hours is kept beside the file when it is of another run, and used
-// again when it fits. One process at a time writes a file.
+// Files of stored results: what took hours is kept beside the file when it is of another run, and
+// used again when it fits. One process at a time writes a file.
 #pragma once
 
 #include <filesystem>
@@ -20,8 +20,8 @@ struct StoredResults {
   bool belongs(const std::filesystem::path& some) const;
   // Throws Error: kInput where it is no regular file, kFailed when another process writes there.
   void must_be_free() const;
-  // What is of others is moved aside; where nothing is left, what was moved aside before and belongs
-  // comes back (returns true). Without `resume` what is there is thrown away.
+  // What is of others is moved aside; where nothing is left, what was moved aside before and
+  // belongs comes back (returns true). Without `resume` what is there is thrown away.
   bool take_up(bool resume) const;
   // Throws Error (kFailed) when another process holds it.
   FileLock lock() const;
